@@ -1,0 +1,51 @@
+# One way in: `make demo`, `make test`. Every target does its own set-up.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+TESTS  ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test lint bench schemas dashboards requirements clean
+
+help: ## show the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## create .venv from the pinned, hashed requirements
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "tenantwatch needs Python 3.11, found " + sys.version.split()[0] + ". Install it, or say where it is: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## start everything, replay a day with planted attacks, show what was found
+	@$(BIN)/tenantwatch demo $(ARGS)
+
+up: setup ## run the pipeline on this machine until Ctrl-C
+	@$(BIN)/tenantwatch up $(ARGS)
+
+test: setup ## the tests, real Kafka and ClickHouse's engine included
+	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+lint: setup ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## throughput end to end, and beside a plain Faust agent; writes build/bench.json
+	$(BIN)/python -m bench.pipeline $(ARGS)
+
+schemas: setup ## regenerate schemas/json from the models
+	$(BIN)/python -m schemas.generate
+
+dashboards: setup ## regenerate the Grafana JSON from its code
+	$(BIN)/python -m dashboards.grafana
+
+requirements: setup ## pin and hash the dependencies anew (needs uv)
+	uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --no-header --extra build -o requirements/runtime.txt
+	uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --no-header --extra build --extra dev -o requirements/dev.txt
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,141 @@
+"""Auth, access and request events: the contract's field names, types and rules."""
+
+import ipaddress
+from functools import lru_cache
+from typing import Annotated, Final, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+Kind = Literal["auth", "access", "request"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+
+MAX_EVENT_BYTES: Final = 1024 * 1024
+MAX_EVENTS_PER_MESSAGE: Final = 1_000
+MAX_ATTRIBUTES: Final = 32
+MAX_ATTRIBUTES_BYTES: Final = 8 * 1024
+MAX_INTEGER: Final = 2**63 - 1
+
+Scalar = Annotated[str | int | float | bool | None, Field(union_mode="left_to_right")]
+
+
+@lru_cache(maxsize=1 << 16)
+def _ip_address(value: str) -> str:
+    # Cached because addresses repeat and ipaddress costs more than the rest of an event's validation.
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError("not an IPv4 or IPv6 address") from None
+
+
+def _attributes(value: dict[str, Scalar]) -> dict[str, Scalar]:
+    if len(value) > MAX_ATTRIBUTES:
+        raise ValueError(f"has {len(value)} keys, at most {MAX_ATTRIBUTES} are kept")
+    # 64 bytes a key cannot pass 8 KiB with 32 keys: only unusual objects pay for being measured.
+    if value and sum(len(k) + len(v) if isinstance(v, str) else len(k) + 24 for k, v in value.items()) > 2048:
+        size = sum(len(f'"{k}":"{v}",'.encode()) for k, v in value.items())
+        if size > MAX_ATTRIBUTES_BYTES:
+            raise ValueError(f"is about {size} bytes, at most {MAX_ATTRIBUTES_BYTES} are kept")
+    return value
+
+
+# The pattern rules out what a zone-less or misspelt time looks like; that the day exists is checked
+# when the column is converted (schemas.columns), where it costs a tenth of a datetime per event.
+RFC3339: Final = (
+    r"^(19[7-9]\d|20\d\d|21\d\d)-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt ]"
+    r"([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d{1,9})?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$"
+)
+
+Text64 = Annotated[str, Field(min_length=1, max_length=64)]
+Text256 = Annotated[str, Field(min_length=1, max_length=256)]
+TenantId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Code = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9_.:-]+$")]
+IpAddress = Annotated[str, AfterValidator(_ip_address), Field(json_schema_extra={"format": "ip"})]
+Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+Time = Annotated[str, Field(pattern=RFC3339, json_schema_extra={"format": "date-time"})]
+
+
+class EventFields(BaseModel):
+    """What every event carries, whatever its kind.
+
+    Unknown fields are accepted and end up under ``attributes``: a newer producer must not be cut off
+    by an older pipeline.
+    """
+
+    model_config = ConfigDict(extra="allow", defer_build=False)
+
+    event_id: Text64 = Field(description="Unique per tenant; UUIDv7 recommended.")
+    tenant_id: TenantId = Field(description="The tenant the event belongs to; also the message key.")
+    time: Time = Field(description="When it happened, RFC 3339 with a zone.")
+    service: Text64 = Field(description="Who reports it, e.g. `billing-api`.")
+    user_id: Text256 | None = Field(None, description="Who acted; null when anonymous.")
+    source_ip: IpAddress | None = Field(None, description="IPv4 or IPv6 address of the caller.")
+    user_agent: str | None = Field(None, description="The caller's User-Agent.")
+    session_id: str | None = Field(None, description="The session the event belongs to.")
+    trace_id: str | None = Field(None, description="W3C trace id, or another correlation id.")
+    token_id: str | None = Field(None, description="The token's `jti`.")
+    token_tenant_id: TenantId | None = Field(
+        None, description="The tenant the caller's token was issued for, if it may differ."
+    )
+    outcome: Literal["success", "failure"] = Field(description="For access: allowed or denied.")
+    reason: Text64 | None = Field(None, description="snake_case code, e.g. `bad_password`, `locked`.")
+    attributes: Annotated[dict[str, Scalar], AfterValidator(_attributes)] | None = Field(
+        None, description="Anything else worth keeping: at most 32 scalars and 8 KiB."
+    )
+
+
+class AuthEvent(EventFields):
+    """Somebody proved, or failed to prove, who they are."""
+
+    kind: Literal["auth"]
+    action: Code = Field(
+        description="`login`, `logout`, `mfa`, `token_issue`, `token_refresh`, `token_revoke`, "
+        "`password_change`, `api_key_use`, or a word of your own."
+    )
+    auth_method: Code | None = Field(
+        None, description="`password`, `mfa`, `sso`, `oauth2`, `api_key`, `kerberos`, `ntlm`, …"
+    )
+
+
+class AccessEvent(EventFields):
+    """Somebody touched a resource, or was denied."""
+
+    kind: Literal["access"]
+    action: Code = Field(
+        description="`read`, `create`, `update`, `delete`, `export`, `grant`, `revoke`, `impersonate`, …"
+    )
+    permission: str | None = Field(None, description="The permission that was needed, e.g. `jobs:read`.")
+    resource_type: str | None = Field(None, description="What kind of thing was touched, e.g. `job`.")
+    resource_id: str | None = Field(None, description="Which one.")
+    resource_tenant_id: TenantId | None = Field(
+        None, description="Owner of the resource; differs from `tenant_id` on a cross-tenant access."
+    )
+    record_count: Count | None = Field(None, description="How many records were read or changed.")
+
+
+class RequestEvent(EventFields):
+    """A service answered an HTTP request."""
+
+    kind: Literal["request"]
+    http_method: Annotated[str, Field(pattern=r"^[A-Za-z]{1,32}$")] | None = Field(
+        None, description="`GET`, `POST`, …"
+    )
+    http_route: str | None = Field(None, description="The template, e.g. `/v1/jobs/{id}`.")
+    http_path: str | None = Field(None, description="The path as requested.")
+    http_status: Annotated[int, Field(ge=100, le=599)] | None = Field(
+        None, description="The status answered."
+    )
+    duration_ms: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)] | None = Field(
+        None, description="Time to answer, in milliseconds."
+    )
+    bytes_in: Count | None = Field(None, description="Size of the request body, in bytes.")
+    bytes_out: Count | None = Field(None, description="Size of the response body, in bytes.")
+    api_key_id: str | None = Field(None, description="The API key that was used; never the key.")
+
+
+Event = AuthEvent | AccessEvent | RequestEvent
+MODELS: Final[dict[Kind, type[AuthEvent] | type[AccessEvent] | type[RequestEvent]]] = {
+    "auth": AuthEvent,
+    "access": AccessEvent,
+    "request": RequestEvent,
+}
+UnknownFields = dict[str, JsonValue]

@@ -1,0 +1,87 @@
+"""The tenant: one record of the directory in ``audit.tenants``."""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.event import KINDS, Kind, TenantId, Text64, Text256
+
+Tier = Literal["free", "standard", "enterprise"]
+DEFAULT_TIER: Final[Tier] = "free"
+RATE_WINDOW_S: Final = 15 * 60
+RATE_LIMITS: Final[dict[Tier, int]] = {"free": 100, "standard": 100, "enterprise": 1_000}
+DEFAULT_RETENTION_DAYS: Final = 365
+
+
+class RateLimit(BaseModel):
+    """How many requests a user may make in a sliding window."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests: Annotated[int, Field(ge=1, le=100_000)] = Field(description="Requests allowed in the window.")
+    window_s: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        RATE_WINDOW_S, description="Length of the sliding window, in seconds."
+    )
+
+
+class Contact(BaseModel):
+    """Who to tell."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Text256
+    email: Text256 | None = None
+    role: Text64 | None = Field(None, description="e.g. `security`, `billing`.")
+
+
+RetentionDays = Annotated[int, Field(ge=1, le=36_500)]
+ParameterValue = float | int | bool
+
+
+class Tenant(BaseModel):
+    """A customer of the services that send events.
+
+    Unlike an event a tenant is written by an operator, so a misspelt field is an error, not data.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tenant_id: TenantId
+    organization_id: Text64 = Field(description="The organisation that owns the tenant.")
+    name: Text256
+    tier: Tier = DEFAULT_TIER
+    status: Literal["active", "suspended"] = "active"
+    region: Text64 = "default"
+    roles: dict[Text64, list[Text256]] = Field(default_factory=dict, description="Role name to permissions.")
+    rate_limit: RateLimit | None = Field(
+        None, description="Per user; without it the tier's: 1,000 (enterprise) or 100 requests in 15 minutes."
+    )
+    retention_days: RetentionDays | dict[Kind, RetentionDays] = Field(
+        DEFAULT_RETENTION_DAYS, description="Days that events are kept: one number, or one for each kind."
+    )
+    detectors: dict[str, dict[str, ParameterValue]] = Field(
+        default_factory=dict, description="Overrides: detector name to parameter to value."
+    )
+    contacts: list[Contact] = Field(default_factory=list)
+
+    def requests_allowed(self) -> RateLimit:
+        """Return the limit that holds for each user of this tenant."""
+        return self.rate_limit or RateLimit(requests=RATE_LIMITS[self.tier], window_s=RATE_WINDOW_S)
+
+    def retention_days_of(self, kind: Kind) -> int:
+        """Return how many days events of a kind are kept."""
+        if isinstance(self.retention_days, int):
+            return self.retention_days
+        return self.retention_days.get(kind, DEFAULT_RETENTION_DAYS)
+
+
+def unknown_tenant(tenant_id: str) -> Tenant:
+    """Return a tenant with every default, for tools that run without a directory (backtest).
+
+    >>> unknown_tenant("tenant-a").requests_allowed().requests
+    100
+    """
+    return Tenant(tenant_id=tenant_id, organization_id=tenant_id, name=tenant_id)
+
+
+__all__ = ["KINDS", "RATE_LIMITS", "Contact", "RateLimit", "Tenant", "Tier", "unknown_tenant"]
