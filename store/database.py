@@ -1,0 +1,231 @@
+"""The connection to ClickHouse: its engine in this process, or a server; the same SQL for both."""
+
+import json
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Protocol
+from urllib.parse import unquote, urlsplit
+
+import chdb
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from store.lock import lock
+
+DATABASE: Final = "tenantwatch"
+MAX_IDLE_CLIENTS: Final = 4
+QUERY_SETTINGS: Final[dict[str, Any]] = {
+    # Cancelling an await does not cancel a query, so every query has an end of its own.
+    "max_execution_time": 60,
+}
+
+# Error codes that say that our SQL or our columns are wrong; trying again cannot help.
+_OUR_FAULT: Final = frozenset(
+    {6, 8, 10, 15, 16, 20, 27, 36, 38, 41, 42, 43, 44, 46, 47, 49, 53, 57, 60, 62, 70, 81, 117, 349, 636}
+)
+_CODE: Final = re.compile(r"(?:Code:|error code) ?(\d+)")
+
+
+class StoreError(Exception):
+    """The store refused a statement, and would refuse it again: our SQL or our columns are wrong."""
+
+
+class StoreUnavailable(Exception):
+    """The store cannot take a statement now; nothing was acknowledged, try again later."""
+
+
+def _translate(error: Exception) -> Exception:
+    text = str(error)
+    code = _CODE.search(text)
+    if code and int(code.group(1)) in _OUR_FAULT:
+        return StoreError(text)
+    return StoreUnavailable(text)
+
+
+def _time_text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    raise TypeError(f"cannot store a {type(value).__name__}")
+
+
+class Inserter(Protocol):
+    """Takes a block of rows in an input format of ClickHouse and returns once it is durable."""
+
+    def __call__(self, table: str, columns: Sequence[str], payload: bytes, fmt: str) -> None: ...
+
+
+class Database:
+    """A pool of clients to one ClickHouse; safe to use from several threads.
+
+    Every method blocks: on an event loop, call it through ``asyncio.to_thread``.
+
+    Raises
+    ------
+    StoreError
+        From every method, if a statement is wrong.
+    StoreUnavailable
+        From every method, if the store does not answer, is full or is shutting down.
+    """
+
+    def __init__(self, connect: Any, insert: Inserter, close: Any, description: str) -> None:
+        self._connect = connect
+        self._insert = insert
+        self._close = close
+        self._idle: SimpleQueue[Client] = SimpleQueue()
+        self.description = description
+
+    @classmethod
+    def embedded(cls, path: Path) -> "Database":
+        """Open ClickHouse's engine in this process, with its data in a directory.
+
+        Raises
+        ------
+        StoreLocked
+            If another process has it open.
+        """
+        path.mkdir(parents=True, exist_ok=True)
+        # The engine refuses a second process too, but says why only on standard error.
+        held = lock(path.with_name(f"{path.name}.lock"))
+        options: dict[str, Any] = {"interface": "chdb", "path": str(path), "tz_mode": "aware"}
+        try:
+            first = clickhouse_connect.get_client(**options)
+        except Exception as error:
+            held.close()
+            raise _translate(error) from error
+        first.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
+        first.close()
+        # clickhouse-connect's insert writes the block to a temporary file in plain text first; the
+        # engine's own streaming insert takes it from memory.
+        handle = chdb.connect(str(path))  # type: ignore[no-untyped-call]
+        inserting = threading.Lock()
+
+        def insert(table: str, columns: Sequence[str], payload: bytes, fmt: str) -> None:
+            with inserting:
+                inserter = handle.send_insert(
+                    f"INSERT INTO {DATABASE}.{table} ({', '.join(columns)})", format=fmt
+                )
+                inserter.append(payload)
+                inserter.finish()
+
+        def connect() -> Client:
+            return clickhouse_connect.get_client(**options, database=DATABASE, settings=QUERY_SETTINGS)
+
+        def close() -> None:
+            handle.close()
+            held.close()
+
+        return cls(connect, insert, close, f"embedded ClickHouse in {path}")
+
+    @classmethod
+    def server(cls, url: str) -> "Database":
+        """Connect to a ClickHouse server.
+
+        Parameters
+        ----------
+        url
+            ``http[s]://user:password@host:port/database``.
+        """
+        parts = urlsplit(url)
+        name = parts.path.strip("/") or DATABASE
+        options: dict[str, Any] = {
+            "interface": parts.scheme,
+            "host": parts.hostname,
+            "port": parts.port or (8443 if parts.scheme == "https" else 8123),
+            "username": unquote(parts.username or "default"),
+            "password": unquote(parts.password or ""),
+            # Sessions would serialise the queries of one client, and nothing here needs them.
+            "autogenerate_session_id": False,
+            "tz_mode": "aware",
+        }
+
+        def connect() -> Client:
+            return clickhouse_connect.get_client(**options, database=name, settings=QUERY_SETTINGS)
+
+        try:
+            with clickhouse_connect.get_client(**options, database="default") as first:
+                first.command(f"CREATE DATABASE IF NOT EXISTS `{name}`")
+            writer = connect()
+        except (ClickHouseError, OSError) as error:
+            raise _translate(error) from error
+        inserting = threading.Lock()
+
+        def insert(table: str, columns: Sequence[str], payload: bytes, fmt: str) -> None:
+            with inserting:
+                writer.raw_insert(table, list(columns), payload, fmt=fmt)
+
+        return cls(
+            connect,
+            insert,
+            writer.close,
+            f"ClickHouse at {parts.scheme}://{parts.hostname}:{options['port']}",
+        )
+
+    @contextmanager
+    def _client(self) -> Iterator[Client]:
+        try:
+            client = self._idle.get_nowait()
+        except Empty:
+            client = self._connect()
+        try:
+            yield client
+        except Exception as error:
+            with suppress(Exception):  # it may be broken; the error that matters is on its way
+                client.close()
+            if isinstance(error, ClickHouseError | OSError | RuntimeError):
+                raise _translate(error) from error
+            raise
+        if self._idle.qsize() < MAX_IDLE_CLIENTS:
+            self._idle.put(client)
+        else:
+            client.close()
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Return the rows of a SELECT as dictionaries.
+
+        Parameters
+        ----------
+        sql
+            With parameters as ``{name:Type}``; they are bound by ClickHouse, never spliced in.
+        """
+        with self._client() as client:
+            result = client.query(sql, parameters=dict(parameters or {}))
+            return [dict(row) for row in result.named_results()]
+
+    def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """Run a statement that returns no rows."""
+        with self._client() as client:
+            client.command(sql, parameters=dict(parameters or {}))
+
+    def insert(self, table: str, columns: Sequence[str], payload: bytes, fmt: str = "ArrowStream") -> None:
+        """Insert a block that is already encoded; returns once it is durable.
+
+        Parameters
+        ----------
+        payload
+            Rows of `columns` in the input format `fmt`.
+        """
+        try:
+            self._insert(table, columns, payload, fmt)
+        except (ClickHouseError, OSError, RuntimeError) as error:
+            raise _translate(error) from error
+
+    def insert_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert a few rows given as dictionaries with the same keys; times are aware datetimes."""
+        if rows:
+            payload = "\n".join(json.dumps(row, default=_time_text) for row in rows).encode()
+            self.insert(table, list(rows[0]), payload, "JSONEachRow")
+
+    def close(self) -> None:
+        """Close every client; nothing may be in flight."""
+        while True:
+            try:
+                self._idle.get_nowait().close()
+            except Empty:
+                break
+        self._close()

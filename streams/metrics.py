@@ -1,0 +1,76 @@
+"""Every metric that a worker exports, in one place.
+
+No label ever carries a tenant or a user: per-tenant numbers come from the store.
+"""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY: Final = CollectorRegistry()
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+EVENTS_STORED: Final = Counter("tenantwatch_events_stored", "Events stored.", ["kind"], registry=REGISTRY)
+EVENTS_FLAGGED: Final = Counter(
+    "tenantwatch_events_flagged",
+    "Events stored but not handed to detectors: late, future, duplicate, wrong_partition.",
+    ["kind", "flag"],
+    registry=REGISTRY,
+)
+DEAD_LETTERS: Final = Counter(
+    "tenantwatch_dead_letters", "Messages sent to audit.dead-letters.", ["kind", "reason"], registry=REGISTRY
+)
+UNKNOWN_FIELDS: Final = Counter(
+    "tenantwatch_unknown_fields",
+    "Fields that the contract does not know, kept under attributes.",
+    ["kind"],
+    registry=REGISTRY,
+)
+ALERTS_PUBLISHED: Final = Counter(
+    "tenantwatch_alerts_published",
+    "Alert revisions published.",
+    ["detector", "severity", "status"],
+    registry=REGISTRY,
+)
+ALERT_LATENCY: Final = Histogram(
+    "tenantwatch_alert_latency_seconds",
+    "From the event's Kafka timestamp to its alert being acknowledged by Kafka.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+STAGE_SECONDS: Final = Counter(
+    "tenantwatch_stage_seconds",
+    "Time spent by stage: parse, enrich, detect, encode, insert.",
+    ["stage"],
+    registry=REGISTRY,
+)
+INSERT_SECONDS: Final = Histogram(
+    "tenantwatch_insert_seconds", "Time of one insert into the store.", buckets=_SECONDS, registry=REGISTRY
+)
+INSERT_RETRIES: Final = Counter(
+    "tenantwatch_insert_retries", "Inserts that failed and were tried again.", registry=REGISTRY
+)
+ROWS_PENDING: Final = Gauge(
+    "tenantwatch_rows_pending", "Rows received and not stored yet.", registry=REGISTRY
+)
+CONSUMER_LAG: Final = Gauge(
+    "tenantwatch_consumer_lag_records",
+    "Records in Kafka that are not committed yet.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
+STORE_UP: Final = Gauge("tenantwatch_store_up", "1 while inserts succeed.", registry=REGISTRY)
+DIRECTORY_READY: Final = Gauge(
+    "tenantwatch_directory_ready", "1 once the tenant directory has caught up.", registry=REGISTRY
+)
+TENANTS: Final = Gauge("tenantwatch_tenants", "Tenants in the directory.", registry=REGISTRY)
+WEBHOOK_ATTEMPTS: Final = Counter(
+    "tenantwatch_webhook_attempts",
+    "Webhook attempts by result: delivered, retried, failed.",
+    ["result"],
+    registry=REGISTRY,
+)
+WEBHOOKS_PENDING: Final = Gauge(
+    "tenantwatch_webhooks_pending", "Deliveries that wait for an attempt.", registry=REGISTRY
+)
