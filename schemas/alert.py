@@ -1,10 +1,10 @@
 """The alert: one revision of one episode, as written to ``audit.alerts``."""
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, PlainSerializer
 
 from schemas.event import TenantId, Text64
 
@@ -12,6 +12,7 @@ Severity = Literal["low", "medium", "high", "critical"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
 EntityType = Literal["user_id", "source_ip", "tenant_id", "api_key_id", "http_route", "service"]
 MAX_EVIDENCE_IDS: Final = 20
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def rfc3339(value: datetime) -> str:
@@ -24,16 +25,16 @@ def rfc3339(value: datetime) -> str:
 
 
 def from_ms(time_ms: int) -> datetime:
-    """Return the UTC time of milliseconds since 1970."""
-    return datetime.fromtimestamp(time_ms / 1000, UTC)
+    """Return the UTC time of milliseconds since 1970, exactly: a float would lose some past 2242."""
+    return _EPOCH + timedelta(milliseconds=time_ms)
 
 
 def to_ms(value: datetime) -> int:
-    """Return milliseconds since 1970, rounded to the nearest."""
-    return round(value.timestamp() * 1000)
+    """Return milliseconds since 1970, rounded down: as `rfc3339` writes them and events are stored."""
+    return (value - _EPOCH) // timedelta(milliseconds=1)
 
 
-UtcTime = Annotated[datetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
+UtcTime = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
 
 
 class Entity(BaseModel):
@@ -50,7 +51,7 @@ class Evidence(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    numbers: dict[str, float | int | str] = Field(default_factory=dict)
+    numbers: dict[str, FiniteFloat | int | str] = Field(default_factory=dict)
     event_ids: list[str] = Field(default_factory=list, max_length=MAX_EVIDENCE_IDS)
 
 
@@ -70,8 +71,8 @@ class Alert(BaseModel):
     first_time: UtcTime = Field(description="Event time of the episode's first event.")
     last_time: UtcTime = Field(description="Event time of the latest event counted.")
     event_count: int = Field(ge=1)
-    score: float = Field(description="High means more suspicious; in the unit of `threshold`.")
-    threshold: float
+    score: FiniteFloat = Field(description="High means more suspicious; in the unit of `threshold`.")
+    threshold: FiniteFloat
     summary: str = Field(description="One sentence that a person understands.")
     evidence: Evidence
     attack: list[str] = Field(default_factory=list, description="MITRE ATT&CK technique ids.")

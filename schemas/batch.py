@@ -69,6 +69,8 @@ class EventBatch:
         Where the messages came from; a file has the topic ``""``.
     tenants
         Settings of each tenant, by code of `tenant`; empty before enrichment.
+    tenant_versions
+        Offset in ``audit.tenants`` of each of these settings.
     ingest_time_ms
         When the batch was received, milliseconds since 1970; None in a backtest, which has no clock.
     evaluated
@@ -86,6 +88,7 @@ class EventBatch:
     topic: str = ""
     partition: int = 0
     tenants: tuple[Tenant, ...] = ()
+    tenant_versions: tuple[int, ...] = ()
     ingest_time_ms: int | None = None
     evaluated: Bools | None = None
     flags: NDArray[np.uint8] | None = None

@@ -5,7 +5,8 @@ from typing import Final
 
 from pydantic_core import from_json, to_json
 
-Headers = Sequence[tuple[str, bytes]]
+# A Kafka header may have no value.
+Headers = Sequence[tuple[str, bytes | None]]
 
 # CloudEvents attributes that can stand in for a field the event itself does not repeat.
 _STANDS_FOR: Final = {"id": "event_id", "time": "time", "source": "service"}
@@ -18,7 +19,7 @@ def is_cloudevent(headers: Headers) -> bool:
     True
     """
     return any(
-        name == "ce_specversion" or (name == "content-type" and b"cloudevents" in value.lower())
+        name == "ce_specversion" or (name == "content-type" and b"cloudevents" in (value or b"").lower())
         for name, value in headers
     )
 
@@ -38,7 +39,7 @@ def unwrap(value: bytes, headers: Headers) -> bytes:
     ValueError
         If the envelope is not JSON, has no ``data``, or a mode that is not supported.
     """
-    named = dict(headers)
+    named = {name: text or b"" for name, text in headers}
     content_type = named.get("content-type", b"").lower()
     if b"cloudevents-batch" in content_type:
         raise ValueError("batched CloudEvents are not defined for Kafka; fix: send one in each message")

@@ -1,5 +1,6 @@
 """Validation errors that say which field, what was found and how to fix it."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -13,21 +14,29 @@ _FIXES: Final[dict[str, str]] = {
     "missing": "add the field",
     "string_type": "send a JSON string",
     "string_too_short": "send at least one character, or null where the field allows it",
+    "string_too_long": "shorten it, or put the long form under `attributes`",
     "literal_error": "send one of the listed words",
     "dict_type": "send a JSON object",
     "list_type": "send a JSON array",
     "model_type": "send a JSON object with the event's fields",
     "model_attributes_type": "send a JSON object with the event's fields",
     "int_parsing": "send a whole number",
+    "int_parsing_size": "send a smaller number",
     "int_type": "send a whole number",
     "int_from_float": "send a whole number",
     "float_type": "send a number",
     "float_parsing": "send a number",
+    "finite_number": "send a finite number, or null where the field allows it",
+    "greater_than_equal": "send a number within the limits",
+    "less_than_equal": "send a number within the limits",
     "bool_parsing": "send true or false",
-    "extra_forbidden": "remove it, or move it under `attributes`",
+    "extra_forbidden": "remove it, or correct its name",
     "json_invalid": "send JSON in UTF-8: one object, or an array of objects",
 }
+_UNION_MEMBER: Final = re.compile(r"(constrained-)?(int|float|bool|str)|(dict|list)\[.*\]")
+_OTHERWISE: Final = "send what the contract allows for this field"
 _FIELD_FIXES: Final[dict[str, str]] = {
+    "kind": "send `auth`, `access` and `request` events each to the topic of their kind",
     "time": "send RFC 3339 with a zone between 1970 and 2199, like 2026-01-31T09:30:00.123Z",
     "tenant_id": "use 1 to 64 of the characters A-Z a-z 0-9 . _ -",
     "token_tenant_id": "use 1 to 64 of the characters A-Z a-z 0-9 . _ -",
@@ -40,36 +49,42 @@ _FIELD_FIXES: Final[dict[str, str]] = {
 }
 
 
-def _found(value: Any) -> str:
-    text = repr(value)
+def _short(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
+def _found(value: Any) -> str:
+    return "null" if value is None else _short(repr(value))
+
+
 def _path(loc: Sequence[int | str]) -> str:
+    # pydantic also names what it tried: each scalar type of an attribute, each member of a union. A
+    # person wants only the field.
+    if loc[:1] == ("attributes",):
+        parts = list(loc[:2])
+    else:
+        parts = [part for part in loc if isinstance(part, int) or not _UNION_MEMBER.fullmatch(part)]
     path = ""
-    for part in loc:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    for part in parts:
+        path += f"[{part}]" if isinstance(part, int) else "." * bool(path) + _short(part)
     return path
 
 
-def _describe(error: ErrorDetails, prefix: str) -> str:
-    loc = error["loc"]
-    # Inside `attributes` pydantic names the union's members; a person wants only the key.
-    if "attributes" in loc:
-        loc = loc[: loc.index("attributes") + 2]
-    name = (prefix + _path(loc)).rstrip(".") or "event"
+def _describe(error: ErrorDetails, name: str) -> str:
+    loc, kind = error["loc"], error["type"]
+    if kind == "missing":
+        return f"{name}: missing; fix: add the field"
+    if kind == "json_invalid":
+        return f"{error['msg']}; fix: {_FIXES[kind]}"
     message = error["msg"].removeprefix("Value error, ")
     if len(loc) > 1 and loc[0] == "attributes":
         message = "not a string, number, boolean or null"
-    if error["type"] == "missing":
-        return f"{name}: missing; fix: add the field"
-    if error["type"] == "json_invalid":
-        return f"{message}; fix: {_FIXES['json_invalid']}"
+    elif kind == "string_pattern_mismatch":
+        message = "not of the form that the contract asks for"  # a long pattern explains nothing
     field = next((part for part in reversed(loc) if part in _FIELD_FIXES), None)
-    wrong_type = field != "attributes" and error["type"] in ("string_type", "dict_type", "list_type")
-    fix = _FIXES.get(error["type"]) if wrong_type or field is None else _FIELD_FIXES[str(field)]
-    described = f"{name}: {message[0].lower()}{message[1:]}, found {_found(error['input'])}"
-    return f"{described}; fix: {fix}" if fix else described
+    wrong_type = field != "attributes" and kind in ("string_type", "dict_type", "list_type")
+    fix = _FIXES.get(kind, _OTHERWISE) if wrong_type or field is None else _FIELD_FIXES[str(field)]
+    return f"{name}: {message[0].lower()}{message[1:]}, found {_found(error['input'])}; fix: {fix}"
 
 
 def describe(error: ValidationError, prefix: str = "") -> str:
@@ -89,10 +104,13 @@ def describe(error: ValidationError, prefix: str = "") -> str:
     ...     print(describe(error).split(" | ")[0])
     event_id: input should be a valid string, found 7; fix: send a JSON string
     """
-    lines: list[str] = []
+    lines: dict[str, str] = {}
     for detail in error.errors(include_url=False, include_context=False):
-        line = _describe(detail, prefix)
-        if line not in lines:
-            lines.append(line)
-    more = len(lines) - MAX_ERRORS
-    return " | ".join(lines[:MAX_ERRORS]) + (f" | and {more} more" if more > 0 else "")
+        name = (prefix + _path(detail["loc"])).rstrip(".") or "event"
+        lines.setdefault(
+            name, _describe(detail, name)
+        )  # one line a field, though a union fails in several ways
+    # Where one member of a union got as far as `retention_days.auth`, the others' complaint misleads.
+    shown = [line for name, line in lines.items() if not any(other.startswith(f"{name}.") for other in lines)]
+    more = len(shown) - MAX_ERRORS
+    return " | ".join(shown[:MAX_ERRORS]) + (f" | and {more} more" if more > 0 else "")

@@ -1,0 +1,95 @@
+"""Event batches to rows of the table ``events``, as Arrow."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.batch import FIELDS, EventBatch
+from schemas.event import Kind
+
+# Few distinct values each: sent as a dictionary and stored as LowCardinality.
+_CODED: Final = frozenset(
+    {
+        "service", "token_tenant_id", "outcome", "reason", "action", "auth_method", "permission",
+        "resource_type", "resource_tenant_id", "http_method", "http_route", "user_agent",
+    }
+)  # fmt: skip
+_TYPES: Final[dict[str, Any]] = {
+    "record_count": pa.int64(),
+    "http_status": pa.uint16(),
+    "duration_ms": pa.float64(),
+    "bytes_in": pa.int64(),
+    "bytes_out": pa.int64(),
+}
+_MS: Final = pa.timestamp("ms", "UTC")
+
+
+@dataclass(frozen=True)
+class KafkaIds:
+    """What makes offsets unique: the same topic name may one day be another topic."""
+
+    cluster_id: str
+    topic_ids: dict[str, str]
+
+
+def _constant(value: str, n: int) -> Any:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([value]))
+
+
+def _by_tenant(batches: Sequence[EventBatch], values: Iterable[Sequence[Any]], dtype: Any) -> Any:
+    """Spread one value for each tenant code over the rows of all batches."""
+    tables = [np.array(column, dtype) for column in values]
+    return np.concatenate([table[b.tenant.codes] for table, b in zip(tables, batches, strict=True)])
+
+
+def _per_batch(batches: Sequence[EventBatch], values: Sequence[Any], dtype: Any) -> Any:
+    return np.repeat(np.array(values, dtype), [len(b) for b in batches])
+
+
+def encode(kind: Kind, batches: Sequence[EventBatch], ids: KafkaIds) -> tuple[list[str], bytes]:
+    """Return the columns and the rows of enriched batches of one kind, as an Arrow stream.
+
+    Columns in which no event has a value are left out: the table's defaults stand for them.
+
+    Parameters
+    ----------
+    batches
+        Enriched and admitted, of any topic partitions; at least one row in all.
+    """
+    n = sum(map(len, batches))
+    arrays: dict[str, Any] = {}
+    for name in FIELDS[kind]:
+        values = list(chain.from_iterable(batch.columns[name] for batch in batches))
+        if any(value is not None and value != "" for value in values):
+            array = pa.array(values, _TYPES.get(name, pa.string()))
+            arrays[name] = array.dictionary_encode() if name in _CODED else array
+    arrays["kind"] = _constant(kind, n)
+    arrays["time"] = pa.array(np.concatenate([b.time_ms for b in batches]), _MS)
+    for name, attribute in (
+        ("organization_id", "organization_id"),
+        ("tier", "tier"),
+        ("region", "region"),
+        ("tenant_status", "status"),
+    ):
+        texts = _by_tenant(batches, ([getattr(t, attribute) for t in b.tenants] for b in batches), object)
+        arrays[name] = pa.array(texts, pa.string()).dictionary_encode()
+    arrays["tenant_version"] = pa.array(_by_tenant(batches, (b.tenant_versions for b in batches), np.int64))
+    arrays["ingest_time"] = pa.array(_per_batch(batches, [b.ingest_time_ms for b in batches], np.int64), _MS)
+    flags = [b.flags if b.flags is not None else np.zeros(len(b), np.uint8) for b in batches]
+    arrays["flags"] = pa.array(np.concatenate(flags))
+    topic = batches[0].topic
+    arrays["kafka_cluster_id"] = _constant(ids.cluster_id, n)
+    arrays["kafka_topic_id"] = _constant(ids.topic_ids.get(topic, ""), n)
+    arrays["kafka_topic"] = _constant(topic, n)
+    arrays["kafka_partition"] = pa.array(_per_batch(batches, [b.partition for b in batches], np.int32))
+    arrays["kafka_offset"] = pa.array(np.concatenate([b.offset for b in batches]))
+    arrays["message_index"] = pa.array(np.concatenate([b.message_index for b in batches]).astype(np.uint16))
+    table = pa.table(arrays)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return list(arrays), sink.getvalue().to_pybytes()

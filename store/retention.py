@@ -1,0 +1,69 @@
+"""Retention: events leave the store by tenant and kind, as the tenant's settings of that moment say.
+
+Not a TTL: that deleted freshly imported old rows within seconds, and cannot follow a changed setting.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from schemas.event import KINDS
+from schemas.tenant import DEFAULT_RETENTION_DAYS, Tenant
+from store.database import Database
+
+log = structlog.get_logger()
+
+# An event is as old as the younger of its own time and its arrival, so that an import is kept for as
+# long as what arrived beside it.
+_AGED: Final = "tenant_id = {tenant_id:String} AND kind = {kind:String} AND greatest(time, ingest_time) < {cutoff:DateTime64(3)}"
+_CURRENT: Final = "SELECT tenant_id, body FROM tenants FINAL ORDER BY version DESC LIMIT 1 BY tenant_id"
+
+
+def run_retention(database: Database, now: datetime) -> int:
+    """Remove what has aged out, log it in ``retention_runs``, and return how many rows went.
+
+    Tenants that left the directory keep the settings of their last version; a tenant that never had any
+    keeps its events for the default 365 days.
+
+    Parameters
+    ----------
+    now
+        The moment to measure ages from, aware.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the store does not answer; what was removed until then is logged.
+    """
+    tenants = {
+        row["tenant_id"]: Tenant.model_validate_json(row["body"]) if row["body"] else None
+        for row in database.query(_CURRENT)
+    }
+    removed = 0
+    for row in database.query("SELECT DISTINCT tenant_id FROM events"):
+        tenant = tenants.get(row["tenant_id"])
+        for kind in KINDS:
+            days = tenant.retention_days_of(kind) if tenant else DEFAULT_RETENTION_DAYS
+            removed += _remove(database, row["tenant_id"], kind, days, now)
+    log.info("retention_finished", rows_removed=removed)
+    return removed
+
+
+def _remove(database: Database, tenant_id: str, kind: str, days: int, now: datetime) -> int:
+    cutoff = now - timedelta(days=days)
+    bound = {"tenant_id": tenant_id, "kind": kind, "cutoff": cutoff}
+    rows = int(database.query(f"SELECT count() AS n FROM events WHERE {_AGED}", bound)[0]["n"])
+    if rows:
+        database.command(f"DELETE FROM events WHERE {_AGED}", bound)
+        entry = {
+            "run_at": now,
+            "tenant_id": tenant_id,
+            "kind": kind,
+            "retention_days": days,
+            "cutoff": cutoff,
+            "rows_removed": rows,
+        }
+        database.insert_rows("retention_runs", [entry])
+        log.info("events_expired", kind=kind, retention_days=days, rows_removed=rows)
+    return rows

@@ -1,0 +1,327 @@
+"""Webhook endpoints, the queue of deliveries and the log of attempts."""
+
+import secrets
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from schemas.alert import SEVERITIES, Severity
+from store.database import Database
+from store.webhook_rows import Attempt, Delivery, DeliveryStatus, Endpoint, LoggedDelivery, new_secret
+
+__all__ = [
+    "PLATFORM",
+    "Attempt",
+    "Delivery",
+    "DeliveryStatus",
+    "Endpoint",
+    "LoggedDelivery",
+    "UnknownWebhook",
+    "WebhookStore",
+]
+
+PLATFORM: Final = ""
+ROTATION: Final = timedelta(hours=24)  # how long the old secret signs beside the new one
+
+_NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_QUEUE_COLUMNS: Final = (
+    "delivery_id, endpoint_id, tenant_id, alert_id, revision, event_type, kafka_partition, status, "
+    "status_reason, attempts, next_attempt_at, created_at, version"
+)
+
+
+class UnknownWebhook(LookupError):
+    """No endpoint or delivery has this id, or it belongs to another tenant."""
+
+
+class WebhookStore:
+    """The tables of the webhooks; every method blocks, as those of `Database` do.
+
+    Parameters
+    ----------
+    clock
+        Seconds since 1970.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
+
+    def add(
+        self, *, tenant_id: str, url: str, description: str = "", min_severity: Severity = "low"
+    ) -> Endpoint:
+        """Add an endpoint with a secret of its own.
+
+        The URL is taken as it is: ``streams.webhooks.endpoints.add_endpoint`` is what checks it first.
+
+        Parameters
+        ----------
+        tenant_id
+            Whose alerts it receives; empty for the platform, which receives every tenant's.
+        """
+        endpoint = Endpoint(
+            endpoint_id=f"ep_{secrets.token_hex(12)}",
+            tenant_id=tenant_id,
+            url=url,
+            description=description,
+            min_severity=_checked(min_severity),
+            secret=new_secret(),
+            previous_secret="",
+            previous_secret_until=_NO_TIME,
+            status="enabled",
+            status_reason="",
+            created_at=self._now(),
+            version=0,
+        )
+        return self._write(endpoint)
+
+    def list(self, tenant_id: str | None = None) -> Sequence[Endpoint]:
+        """Return the endpoints of a tenant, of the platform (empty) or of everyone (None)."""
+        where, parameters = _where({"tenant_id": tenant_id})
+        rows = self._database.query(
+            f"SELECT * FROM webhook_endpoints FINAL WHERE status != 'deleted' AND {where} "  # noqa: S608
+            "ORDER BY tenant_id, created_at, endpoint_id",
+            parameters,
+        )
+        return [Endpoint(**row) for row in rows]
+
+    def get(self, endpoint_id: str, tenant_id: str | None = None) -> Endpoint:
+        """Return an endpoint.
+
+        Raises
+        ------
+        UnknownWebhook
+            If there is none, it was removed, or `tenant_id` is given and is not its tenant.
+        """
+        where, parameters = _where({"endpoint_id": endpoint_id, "tenant_id": tenant_id})
+        rows = self._database.query(
+            f"SELECT * FROM webhook_endpoints FINAL WHERE status != 'deleted' AND {where}",  # noqa: S608
+            parameters,
+        )
+        if not rows:
+            raise UnknownWebhook(
+                f"there is no webhook endpoint {endpoint_id!r}; "
+                "`tenantwatch webhooks list` shows those there are"
+            )
+        return Endpoint(**rows[0])
+
+    def update(
+        self,
+        endpoint_id: str,
+        *,
+        url: str | None = None,
+        description: str | None = None,
+        min_severity: Severity | None = None,
+    ) -> Endpoint:
+        """Change what is given; the URL is taken as it is, see `add`."""
+        old = self.get(endpoint_id)
+        return self._write(
+            replace(
+                old,
+                url=old.url if url is None else url,
+                description=old.description if description is None else description,
+                min_severity=old.min_severity if min_severity is None else _checked(min_severity),
+            )
+        )
+
+    def rotate_secret(self, endpoint_id: str) -> Endpoint:
+        """Give an endpoint a new secret; the old one signs beside it for a day."""
+        old = self.get(endpoint_id)
+        return self._write(
+            replace(
+                old,
+                secret=new_secret(),
+                previous_secret=old.secret,
+                previous_secret_until=self._now() + ROTATION,
+            )
+        )
+
+    def enable(self, endpoint_id: str) -> Endpoint:
+        """Deliver to an endpoint again, from the next alert on."""
+        return self._write(replace(self.get(endpoint_id), status="enabled", status_reason=""))
+
+    def disable(self, endpoint_id: str, reason: str) -> Endpoint:
+        """Stop delivering to an endpoint and cancel what waits; `redeliver` brings single ones back."""
+        endpoint = self._write(replace(self.get(endpoint_id), status="disabled", status_reason=reason))
+        self._cancel({"endpoint_id": endpoint_id}, f"endpoint disabled: {reason}")
+        return endpoint
+
+    def remove(self, endpoint_id: str) -> None:
+        """Remove an endpoint and cancel what waits; its delivery log stays."""
+        self._write(replace(self.get(endpoint_id), status="deleted", url="", secret="", previous_secret=""))
+        self._cancel({"endpoint_id": endpoint_id}, "endpoint removed")
+
+    def _write(self, endpoint: Endpoint) -> Endpoint:
+        newer = replace(endpoint, version=endpoint.version + 1)
+        self._database.insert_rows("webhook_endpoints", [asdict(newer)])
+        return newer
+
+    def enqueue(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Put deliveries into the queue, durably; return those that were not in it before."""
+        if not deliveries:
+            return []
+        rows = self._database.query(
+            "SELECT DISTINCT delivery_id FROM webhook_deliveries WHERE tenant_id IN {tenants:Array(String)} "
+            "AND endpoint_id IN {endpoints:Array(String)} AND delivery_id IN {deliveries:Array(String)}",
+            {
+                "tenants": sorted({delivery.tenant_id for delivery in deliveries}),
+                "endpoints": sorted({delivery.endpoint_id for delivery in deliveries}),
+                "deliveries": [delivery.delivery_id for delivery in deliveries],
+            },
+        )
+        known = {row["delivery_id"] for row in rows}
+        new = {d.delivery_id: replace(d, version=0) for d in deliveries if d.delivery_id not in known}
+        self._database.insert_rows("webhook_deliveries", [asdict(delivery) for delivery in new.values()])
+        return [*new.values()]
+
+    def pending(self, partitions: Collection[int] | None = None) -> Sequence[Delivery]:
+        """Return what waits, without bodies.
+
+        Parameters
+        ----------
+        partitions
+            Of ``audit.alerts``; None for all.
+        """
+        where, parameters = "1", {}
+        if partitions is not None:
+            if not partitions:
+                return []
+            where = "kafka_partition IN {partitions:Array(Int32)}"
+            parameters = {"partitions": sorted(partitions)}
+        rows = self._database.query(
+            f"SELECT {_QUEUE_COLUMNS} FROM webhook_deliveries FINAL "  # noqa: S608
+            f"WHERE status = 'pending' AND {where} ORDER BY created_at, revision",
+            parameters,
+        )
+        return [Delivery(**row) for row in rows]
+
+    def delivery(self, delivery_id: str, tenant_id: str | None = None) -> Delivery:
+        """Return a delivery as it stands, with its body.
+
+        Raises
+        ------
+        UnknownWebhook
+            If there is none, or `tenant_id` is given and its endpoint is not that tenant's.
+        """
+        return self._delivery({"delivery_id": delivery_id, "tenant_id": tenant_id})
+
+    def current(self, waiting: Delivery) -> Delivery:
+        """Return a delivery as it stands, with its body: `delivery` by the whole key, which is fast."""
+        return self._delivery(
+            {
+                "tenant_id": waiting.tenant_id,
+                "endpoint_id": waiting.endpoint_id,
+                "delivery_id": waiting.delivery_id,
+            }
+        )
+
+    def _delivery(self, key: Mapping[str, str | None]) -> Delivery:
+        where, parameters = _where(key)
+        rows = self._database.query(
+            f"SELECT * FROM webhook_deliveries FINAL WHERE {where}",  # noqa: S608
+            parameters,
+        )
+        if not rows:
+            raise UnknownWebhook(
+                f"there is no delivery {key['delivery_id']!r}; "
+                "`tenantwatch webhooks deliveries` shows those there are"
+            )
+        return Delivery(**rows[0])
+
+    def record_attempt(self, delivery: Delivery, attempt: Attempt) -> Delivery:
+        """Log an attempt and store the state that the delivery is in after it.
+
+        The log goes first: a crash in between repeats an attempt, but hides none.
+        """
+        newer = replace(delivery, version=delivery.version + 1)
+        self._database.insert_rows("webhook_attempts", [asdict(attempt)])
+        self._database.insert_rows("webhook_deliveries", [asdict(newer)])
+        return newer
+
+    def redeliver(self, delivery_id: str, tenant_id: str | None = None) -> Delivery:
+        """Put a delivery back into the queue, whatever became of it, with the same id and all its attempts.
+
+        Raises
+        ------
+        UnknownWebhook
+            If there is none, its endpoint was removed, or `tenant_id` is given and is not its tenant.
+        ValueError
+            If its endpoint is disabled.
+        """
+        old = self.delivery(delivery_id, tenant_id)
+        if self.get(old.endpoint_id).status != "enabled":
+            raise ValueError(f"webhook endpoint {old.endpoint_id} is disabled; enable it first")
+        newer = replace(
+            old,
+            status="pending",
+            status_reason="",
+            attempts=0,
+            next_attempt_at=self._now(),
+            version=old.version + 1,
+        )
+        self._database.insert_rows("webhook_deliveries", [asdict(newer)])
+        return newer
+
+    def cancel(self, delivery_ids: Collection[str], reason: str) -> None:
+        """Take deliveries out of the queue; those that no longer wait stay as they are."""
+        if delivery_ids:
+            self._cancel({"delivery_id": list(delivery_ids)}, reason)
+
+    def _cancel(self, which: Mapping[str, str | Sequence[str] | None], reason: str) -> None:
+        where, parameters = _where(which)
+        self._database.command(
+            f"INSERT INTO webhook_deliveries ({_QUEUE_COLUMNS}, body) "  # noqa: S608
+            "SELECT * REPLACE ('cancelled' AS status, {reason:String} AS status_reason, "
+            "version + 1 AS version) "
+            f"FROM (SELECT {_QUEUE_COLUMNS}, body FROM webhook_deliveries FINAL "
+            f"WHERE status = 'pending' AND {where})",
+            {**parameters, "reason": reason},
+        )
+
+    def deliveries(
+        self, tenant_id: str | None = None, endpoint_id: str | None = None, limit: int = 100
+    ) -> Sequence[LoggedDelivery]:
+        """Return deliveries with their last attempts, newest first, without bodies."""
+        where, parameters = _where({"tenant_id": tenant_id, "endpoint_id": endpoint_id})
+        rows = self._database.query(
+            f"SELECT {_QUEUE_COLUMNS} FROM webhook_deliveries FINAL WHERE {where} "  # noqa: S608
+            "ORDER BY created_at DESC, alert_id, revision DESC LIMIT {limit:UInt32}",
+            {**parameters, "limit": limit},
+        )
+        attempts = self._database.query(
+            f"SELECT * FROM webhook_attempts WHERE delivery_id IN {{ids:Array(String)}} AND {where} "  # noqa: S608
+            "ORDER BY attempted_at DESC LIMIT 1 BY delivery_id",
+            {**parameters, "ids": [row["delivery_id"] for row in rows]},
+        )
+        last = {row["delivery_id"]: Attempt(**row) for row in attempts}
+        return [LoggedDelivery(Delivery(**row), last.get(row["delivery_id"])) for row in rows]
+
+    def attempts(self, delivery_id: str, tenant_id: str | None = None) -> Sequence[Attempt]:
+        """Return every attempt at a delivery, oldest first."""
+        where, parameters = _where({"delivery_id": delivery_id, "tenant_id": tenant_id})
+        rows = self._database.query(
+            f"SELECT * FROM webhook_attempts WHERE {where} ORDER BY attempted_at, attempt",  # noqa: S608
+            parameters,
+        )
+        return [Attempt(**row) for row in rows]
+
+
+def _checked(severity: Severity) -> Severity:
+    if severity not in SEVERITIES:
+        raise ValueError(f"min_severity is {severity!r}; it must be one of {', '.join(SEVERITIES)}")
+    return severity
+
+
+def _where(columns: Mapping[str, str | Sequence[str] | None]) -> tuple[str, dict[str, Any]]:
+    """Return the condition that columns have these values, and its parameters; None means any value."""
+    given = {name: value for name, value in columns.items() if value is not None}
+    terms = [
+        f"{name} = {{{name}:String}}" if isinstance(value, str) else f"{name} IN {{{name}:Array(String)}}"
+        for name, value in given.items()
+    ]
+    return " AND ".join(terms) or "1", given

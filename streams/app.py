@@ -1,0 +1,252 @@
+"""The Faust app: one agent for each event topic, one for alerts, and the tenant directory."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic, time
+from typing import Any, Final
+
+import faust
+import structlog
+from faust.types import TP
+from mode.supervisors import CrashingSupervisor
+
+from schemas.alert import Alert
+from schemas.batch import FLAGS
+from schemas.event import Kind
+from streams import metrics
+from streams.chunk import DeadLetter, Handled, PartitionState, handle_chunk
+from streams.directory import Directory, DirectoryTable, Listener
+from streams.groups import GroupWriter
+from streams.topics import ALERTS, DEAD_LETTERS, KIND_OF, TOPIC_OF, Topics
+from streams.transport import Records, Scheduler
+
+log = structlog.get_logger()
+APP_ID: Final = "tenantwatch"
+AlertHandler = Callable[[list[tuple[Alert, int]]], Awaitable[None]]
+IDLE_TICK_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """What the streams need to know; every value is a setting of `tenantwatch`."""
+
+    bootstrap: str
+    data_dir: Path
+    worker_id: str
+    app_id: str = APP_ID
+    commit_interval_s: float = 1.0
+    # Time to notice that a worker is gone; after a kill -9 its successor waits this long.
+    session_timeout_s: float = 6.0
+    # A worker that has not asked for records for this long is taken to hang and loses its partitions.
+    max_poll_interval_s: float = 30.0
+
+
+def create_app(config: StreamConfig) -> faust.App:
+    """Return a Faust app with the settings that the pipeline's guarantees need."""
+    return faust.App(
+        config.app_id,
+        broker=f"audit://{config.bootstrap}".replace(",", ";"),
+        datadir=str(config.data_dir / "faust"),
+        store="memory://",
+        web_enabled=False,
+        ConsumerScheduler=Scheduler,
+        GlobalTable=DirectoryTable,
+        # Each message is a chunk of up to 2,000 records; more than a few would only hold memory.
+        stream_buffer_maxsize=8,
+        # On SIGTERM a chunk that is not acknowledged is redelivered; waiting for it hung over 15 s.
+        stream_wait_empty=False,
+        broker_commit_interval=config.commit_interval_s,
+        broker_session_timeout=config.session_timeout_s,
+        broker_heartbeat_interval=config.session_timeout_s / 3,
+        broker_max_poll_interval=config.max_poll_interval_s,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=8 * 1024 * 1024,
+        producer_max_request_size=10 * 1024 * 1024,
+        producer_linger=0,
+        # The topics are ours to create (streams.topics); these would be two more nobody needs.
+        topic_disable_leader=True,
+        topic_allow_declare=True,
+    )
+
+
+class Pipeline:
+    """What happens to each chunk, and what is remembered of each partition.
+
+    Parameters
+    ----------
+    app, topics, writer
+        The app, the cluster's topics, and where rows go.
+    on_alerts
+        Called with alerts consumed from ``audit.alerts`` and their partition, before they are committed.
+    on_tenant
+        Told of each change of the directory.
+    fail
+        Called with an error of ours: the worker must stop without acknowledging anything.
+    """
+
+    def __init__(
+        self,
+        app: faust.App,
+        topics: Topics,
+        writer: GroupWriter,
+        *,
+        on_alerts: AlertHandler,
+        on_tenant: Listener | None = None,
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self.app = app
+        self.topics = topics
+        self.directory = Directory(app, topics.partitions, on_tenant)
+        self.states: dict[tuple[str, int], PartitionState] = {}
+        self.assigned: set[TP] = set()
+        self._writer = writer
+        self._on_alerts = on_alerts
+        self._fail = fail
+        self._last_chunk_at: dict[tuple[str, int], float] = {}
+        self._following: asyncio.Task[None] | None = None
+        self._alerts = app.topic(ALERTS, key_type=bytes, value_type=bytes)
+        self._dead_letters = app.topic(DEAD_LETTERS, key_type=bytes, value_type=bytes)
+        for kind, topic in TOPIC_OF.items():
+            self._add_agent(topic, self._agent_of(kind))
+        self._add_agent(ALERTS, self._consume_alerts)
+        app.on_partitions_assigned.connect(self._on_assigned)
+        app.on_partitions_revoked.connect(self._on_revoked)
+
+    def _add_agent(self, topic: str, body: Callable[[Any], Awaitable[None]]) -> None:
+        channel = self.app.topic(topic, key_type=bytes, value_serializer="raw", key_serializer="raw")
+        # Restarting an agent would go on after the failed chunk; the process ends instead, uncommitted.
+        self.app.agent(channel, name=topic, supervisor_strategy=CrashingSupervisor)(body)
+
+    def _agent_of(self, kind: Kind) -> Callable[[Any], Awaitable[None]]:
+        async def consume(stream: Any) -> None:
+            async for event in stream.noack().events():
+                try:
+                    await self.handle(kind, event.value, event.ack)
+                except Exception as error:
+                    log.exception("chunk_failed", kind=kind, topic=event.message.topic)
+                    self._fail(error)
+                    raise
+
+        return consume
+
+    async def handle(self, kind: Kind, records: Records, ack: Callable[[], Any]) -> None:
+        """Take one chunk through parse, enrich, detect, publish; the group writer stores and acks it."""
+        await self.directory.ready.wait()
+        tp = (records.topic, records.partition)
+        state = self.states.get(tp)
+        if state is None:
+            state = self.states[tp] = PartitionState(kind, self.topics.partitions)
+        handled = handle_chunk(kind, records, state, self.directory, int(time() * 1000))
+        self._last_chunk_at[tp] = monotonic()
+        published = [await self._publish(alert) for alert in handled.alerts]
+        if handled.alerts:
+            newest = max(records.timestamps_ms)
+            published[-1].add_done_callback(
+                lambda _: metrics.ALERT_LATENCY.observe(max(time() - newest / 1000, 0))
+            )
+        published += [await self._set_aside(letter) for letter in handled.dead_letters]
+        _count(kind, handled)
+        await self._writer.add(handled, published, ack)
+
+    async def _publish(self, alert: Alert) -> Any:
+        alert = alert.model_copy(update={"published_at": datetime.now(UTC)})
+        metrics.ALERTS_PUBLISHED.labels(alert.detector, alert.severity, alert.status).inc()
+        log.info(
+            "alert_raised",
+            alert_id=alert.alert_id,
+            revision=alert.revision,
+            status=alert.status,
+            detector=alert.detector,
+            classification=alert.classification,
+            severity=alert.severity,
+            tenant_id=alert.tenant_id,
+        )
+        return await self._alerts.send(
+            key=alert.tenant_id.encode(), value=alert.model_dump_json().encode()
+        )
+
+    async def _set_aside(self, letter: DeadLetter) -> Any:
+        headers = {
+            "reason": letter.reason,
+            "detail": letter.detail,
+            "source_topic": letter.topic,
+            "source_partition": str(letter.partition),
+            "source_offset": str(letter.offset),
+            "rejected_indexes": ",".join(map(str, letter.indexes)),
+            "rejected_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+        return await self._dead_letters.send(
+            key=letter.key,
+            value=letter.value,
+            headers={name: text.encode() for name, text in headers.items()},
+        )
+
+    async def _consume_alerts(self, stream: Any) -> None:
+        async for events in stream.noack_take(500, within=0.02):
+            try:
+                parsed = [
+                    (Alert.model_validate_json(event.message.value), event.message.partition)
+                    for event in events
+                ]
+                await self._on_alerts(parsed)
+                for event in events:
+                    event.ack()
+            except Exception as error:
+                log.exception("alerts_failed")
+                self._fail(error)
+                raise
+
+    async def run_idle(self) -> None:
+        """Let deadlines of quiet tenants pass with the wall clock, once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(IDLE_TICK_S)
+            for tp, state in list(self.states.items()):
+                idle_ms = int((monotonic() - self._last_chunk_at[tp]) * 1000)
+                if idle_ms >= IDLE_TICK_S * 1000:
+                    for alert in state.advance(idle_ms):
+                        await (await self._publish(alert))
+            self._measure_lag()
+
+    def _measure_lag(self) -> None:
+        consumer = self.app.consumer
+        for tp in self.assigned:
+            if tp.topic in KIND_OF or tp.topic == ALERTS:
+                end, at = consumer.highwater(tp), consumer._committed_offset.get(tp)
+                if end is not None and at is not None:
+                    metrics.CONSUMER_LAG.labels(tp.topic, tp.partition).set(max(end - at, 0))
+
+    async def _on_assigned(self, app: faust.App, assigned: set[TP], **kwargs: Any) -> None:
+        self.assigned = set(assigned)
+        self._following = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        try:
+            await self.directory.follow()
+        except Exception as error:
+            log.exception("directory_failed")
+            self._fail(error)
+
+    async def _on_revoked(self, app: faust.App, revoked: set[TP], **kwargs: Any) -> None:
+        self.assigned = set()
+        self.directory.ready.clear()
+        for tp in revoked:
+            self.states.pop((tp.topic, tp.partition), None)
+
+    @property
+    def ready(self) -> bool:
+        """Whether events are being handled: partitions are assigned and the directory is complete."""
+        return bool(self.assigned) and self.directory.ready.is_set()
+
+
+def _count(kind: Kind, handled: Handled) -> None:
+    for letter in handled.dead_letters:
+        metrics.DEAD_LETTERS.labels(kind, letter.reason).inc()
+    if handled.unknown_fields:
+        metrics.UNKNOWN_FIELDS.labels(kind).inc(handled.unknown_fields)
+    flags = handled.batch.flags
+    if flags is not None and flags.any():
+        for name, bit in FLAGS.items():
+            metrics.EVENTS_FLAGGED.labels(kind, name).inc(int((flags & bit > 0).sum()))

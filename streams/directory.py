@@ -1,0 +1,164 @@
+"""The tenant directory: a Faust GlobalTable over ``audit.tenants``, joined to events by tenant code."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import faust
+import structlog
+from faust.tables.globaltable import GlobalTable
+from faust.types import TP
+from pydantic import ValidationError
+
+from schemas.batch import EventBatch
+from schemas.errors import describe
+from schemas.tenant import Tenant
+from streams import metrics
+from streams.topics import TENANTS
+
+log = structlog.get_logger()
+POLL_S: Final = 0.05
+MARKER_QUIET_S: Final = 1.0
+
+
+class DirectoryTable(GlobalTable):
+    """A global table over a topic of our own name; Faust's assignor would look for a made-up one."""
+
+    def _changelog_topic_name(self) -> str:
+        return TENANTS
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tenant's settings and their version: the offset in ``audit.tenants``."""
+
+    tenant: Tenant
+    version: int
+
+
+Listener = Callable[[str, Entry | None, int], Awaitable[None]]
+
+
+class Directory:
+    """Every tenant of the deployment, in memory, following ``audit.tenants``.
+
+    Parameters
+    ----------
+    app
+        The table is declared on it, so this comes before the app starts.
+    partitions
+        Partition count of ``audit.tenants``.
+    listener
+        Told of each change: tenant id, entry or None, version.
+    """
+
+    def __init__(self, app: faust.App, partitions: int, listener: Listener | None = None) -> None:
+        self._app = app
+        self._entries: dict[str, Entry] = {}
+        self._seen: dict[int, int] = {}
+        self._partitions = range(partitions)
+        self._listener = listener
+        self.ready = asyncio.Event()
+        self.table = app.GlobalTable(
+            "tenants",
+            key_type=bytes,
+            value_type=bytes,
+            partitions=partitions,
+            changelog_topic=app.topic(TENANTS, key_type=bytes, value_type=bytes, partitions=partitions),
+            # Changes hold from the next batch on, not after the next thousand changes.
+            recovery_buffer_size=1,
+            on_changelog_event=self._on_change,
+        )
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, tenant_id: str) -> Entry | None:
+        """Return a tenant's settings, or None for a tenant that the directory does not hold."""
+        return self._entries.get(tenant_id)
+
+    async def _on_change(self, event: Any) -> None:
+        # Faust logs and swallows what is raised here, so nothing may be: a bad record keeps the settings
+        # that held before it.
+        message = event.message
+        tenant_id = (message.key or b"").decode("utf-8", "replace")
+        entry: Entry | None = None
+        if message.value is not None:
+            try:
+                tenant = Tenant.model_validate_json(message.value)
+                if tenant.tenant_id != tenant_id:
+                    raise ValueError(f"tenant_id is {tenant.tenant_id!r}, the message key is {tenant_id!r}")
+                entry = Entry(tenant, message.offset)
+            except ValueError as error:
+                detail = describe(error) if isinstance(error, ValidationError) else str(error)
+                log.error(
+                    "tenant_rejected",
+                    tenant_id=tenant_id,
+                    offset=message.offset,
+                    detail=detail,
+                    fix="apply it again with `tenantwatch tenants apply FILE`, which checks it first",
+                )
+                self._seen[message.partition] = message.offset
+                return
+        if entry is None:
+            self._entries.pop(tenant_id, None)
+        else:
+            self._entries[tenant_id] = entry
+        self._seen[message.partition] = message.offset
+        metrics.TENANTS.set(len(self._entries))
+        if self._listener is not None:
+            await self._listener(tenant_id, entry, message.offset)
+
+    async def follow(self) -> None:
+        """Wait until everything that ``audit.tenants`` held at this moment is in the directory.
+
+        Called at each assignment; event partitions stay unread until it is done. Without that, the first
+        events of a fresh worker would meet an empty directory and be dead letters.
+        """
+        self.ready.clear()
+        metrics.DIRECTORY_READY.set(0)
+        consumer = self._app.consumer
+        tps = {TP(TENANTS, partition) for partition in self._partitions}
+        ends = {tp.partition: end for tp, end in (await consumer.highwaters(*tps)).items()}
+        starts = {tp.partition: start for tp, start in (await consumer.earliest_offsets(*tps)).items()}
+        waiting = {p for p in self._partitions if (ends.get(p) or 0) > (starts.get(p) or 0)}
+        quiet_s = 0.0
+        while waiting := {p for p in waiting if self._seen.get(p, -1) < ends[p] - 1}:
+            seen = sum(self._seen.values())
+            await asyncio.sleep(POLL_S)
+            quiet_s = quiet_s + POLL_S if sum(self._seen.values()) == seen else 0.0
+            # The last offset may be no record but a transaction's marker: the position passes it.
+            if quiet_s >= MARKER_QUIET_S and await self._positions_reached(ends, waiting):
+                break
+        self.ready.set()
+        metrics.DIRECTORY_READY.set(1)
+        log.info("directory_caught_up", tenants=len(self._entries))
+
+    async def _positions_reached(self, ends: dict[int, int], partitions: set[int]) -> bool:
+        positions = [await self._app.consumer.position(TP(TENANTS, p)) or 0 for p in partitions]
+        return all(at >= ends[p] for at, p in zip(positions, partitions, strict=True))
+
+    def enrich(self, batch: EventBatch, ingest_time_ms: int) -> tuple[EventBatch, set[int]]:
+        """Attach each tenant's settings.
+
+        Returns
+        -------
+        batch, unknown
+            The batch with ``tenants``, ``tenant_versions`` and ``ingest_time_ms``, and the codes of the
+            tenants that the directory does not hold (their settings are placeholders; drop their rows).
+        """
+        entries = [self._entries.get(tenant_id) for tenant_id in batch.tenant.values]
+        unknown = {code for code, entry in enumerate(entries) if entry is None}
+        known = [entry or _NOBODY for entry in entries]
+        enriched = replace(
+            batch,
+            tenants=tuple(entry.tenant for entry in known),
+            tenant_versions=tuple(entry.version for entry in known),
+            ingest_time_ms=ingest_time_ms,
+            _tenant=batch.tenant,
+        )
+        return enriched, unknown
+
+
+_NOBODY: Final = Entry(Tenant(tenant_id="-", organization_id="-", name="-"), -1)

@@ -1,0 +1,215 @@
+"""Group insert: handled chunks of all partitions wait a moment and are stored together.
+
+An insert costs ClickHouse a part, whatever its size, so chunks are grouped for up to 250 ms or 50,000
+rows. A group is inserted by a thread while the next chunks are parsed; a bounded amount may wait, and past
+that `add` waits too, which slows the consumer down.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any, Final
+
+import structlog
+
+from store.database import StoreUnavailable
+from store.writer import EventWriter
+from streams import metrics
+from streams.chunk import Handled
+
+log = structlog.get_logger()
+MAX_BACKOFF_S: Final = 30.0
+
+
+@dataclass(slots=True)
+class _Group:
+    handled: list[Handled] = field(default_factory=list)
+    published: list[Awaitable[Any]] = field(default_factory=list)
+    acks: list[Callable[[], Any]] = field(default_factory=list)
+    rows: int = 0
+
+
+class GroupWriter:
+    """Stores handled chunks in groups and acknowledges them, in that order.
+
+    Parameters
+    ----------
+    writer
+        Where rows go.
+    worker_id
+        Named in the ledger.
+    max_rows
+        A group of this many rows is inserted at once.
+    max_wait_s
+        A group is inserted this long after its first chunk came.
+    max_pending_rows
+        `add` waits while this many rows are not stored.
+    """
+
+    def __init__(
+        self, writer: EventWriter, *, worker_id: str, max_rows: int, max_wait_s: float, max_pending_rows: int
+    ) -> None:
+        self._writer = writer
+        self._worker_id = worker_id
+        self._max_rows = max_rows
+        self._max_wait_s = max_wait_s
+        self._max_pending_rows = max_pending_rows
+        self._group = _Group()
+        self._pending_rows = 0
+        self._full = asyncio.Event()
+        self._arrived = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self.store_up = True
+
+    async def add(
+        self, handled: Handled, published: Sequence[Awaitable[Any]], ack: Callable[[], Any]
+    ) -> None:
+        """Take over a chunk; `ack` is called once its rows are durable and `published` has completed."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._pending_rows < self._max_pending_rows)
+        group = self._group
+        group.handled.append(handled)
+        group.published.extend(published)
+        group.acks.append(ack)
+        # A chunk counts even when all of it was rejected: it still has a ledger row and an ack to come.
+        rows = max(len(handled.batch), 1)
+        group.rows += rows
+        self._pending_rows += rows
+        metrics.ROWS_PENDING.set(self._pending_rows)
+        self._arrived.set()
+        if group.rows >= self._max_rows:
+            self._full.set()
+
+    async def drained(self) -> None:
+        """Wait until everything that was added is stored and acknowledged."""
+        self._full.set()
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._pending_rows == 0)
+
+    async def run(self) -> None:
+        """Insert groups until cancelled.
+
+        Raises
+        ------
+        StoreError
+            If the store refuses our SQL: a defect, so nothing is acknowledged and the worker must stop.
+        """
+        while True:
+            await self._arrived.wait()
+            try:
+                async with asyncio.timeout(self._max_wait_s):
+                    await self._full.wait()
+            except TimeoutError:
+                pass  # the group is small, and old enough
+            group, self._group = self._group, _Group()
+            self._arrived.clear()
+            self._full.clear()
+            await self._store(group)
+            async with self._changed:
+                self._pending_rows -= group.rows
+                metrics.ROWS_PENDING.set(self._pending_rows)
+                self._changed.notify_all()
+
+    async def _store(self, group: _Group) -> None:
+        started = perf_counter()
+        blocks = await asyncio.to_thread(
+            self._writer.encode_events, [handled.batch for handled in group.handled]
+        )
+        encoded = perf_counter()
+        for columns, payload in blocks:
+            await self._durably(self._writer.insert_events, columns, payload)
+        letters = [row for handled in group.handled for row in dead_letter_rows(handled)]
+        if letters:
+            await self._durably(self._writer.insert_rows, "dead_letters", letters)
+        ledger = [ledger_row(handled, self._worker_id) for handled in group.handled]
+        await self._durably(self._writer.insert_rows, "ledger", ledger)
+        inserted = perf_counter()
+        await asyncio.gather(*group.published)
+        for ack in group.acks:
+            ack()
+        self._report(group, encoded - started, inserted - encoded)
+
+    async def _durably(self, insert: Callable[..., None], *args: Any) -> None:
+        """Insert, waiting for the store for as long as it takes: nothing is dropped."""
+        backoff_s = 0.1
+        while True:
+            started = perf_counter()
+            try:
+                await asyncio.to_thread(insert, *args)
+            except StoreUnavailable as error:
+                self._set_store_up(False)
+                metrics.INSERT_RETRIES.inc()
+                log.warning("insert_retried", error=str(error)[:500], wait_s=backoff_s)
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+            else:
+                metrics.INSERT_SECONDS.observe(perf_counter() - started)
+                self._set_store_up(True)
+                return
+
+    def _set_store_up(self, up: bool) -> None:
+        self.store_up = up
+        metrics.STORE_UP.set(up)
+
+    def _report(self, group: _Group, encode_s: float, insert_s: float) -> None:
+        seconds = {"encode": encode_s, "insert": insert_s}
+        for handled in group.handled:
+            for stage, spent in handled.seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + spent
+        for stage, spent in seconds.items():
+            metrics.STAGE_SECONDS.labels(stage).inc(spent)
+        stored: dict[str, int] = {}
+        for handled in group.handled:
+            stored[handled.batch.kind] = stored.get(handled.batch.kind, 0) + len(handled.batch)
+        for kind, rows in stored.items():
+            metrics.EVENTS_STORED.labels(kind).inc(rows)
+        log.info(
+            "batch_stored",
+            chunks=len(group.handled),
+            **stored,
+            rejected=sum(handled.rejected for handled in group.handled),
+            alerts=sum(len(handled.alerts) for handled in group.handled),
+            **{f"{stage}_ms": round(spent * 1000, 1) for stage, spent in seconds.items()},
+        )
+
+
+def dead_letter_rows(handled: Handled) -> list[dict[str, Any]]:
+    """Return what the store keeps of a chunk's dead letters: where and why, not the bytes."""
+    now = datetime.now(UTC)
+    return [
+        {
+            "tenant_id": (letter.key or b"").decode("utf-8", "replace")[:256],
+            "kind": handled.batch.kind,
+            "reason": letter.reason,
+            "detail": letter.detail,
+            "rejected_indexes": list(letter.indexes),
+            "value_bytes": len(letter.value or b""),
+            "rejected_at": now,
+            "kafka_topic": letter.topic,
+            "kafka_partition": letter.partition,
+            "kafka_offset": letter.offset,
+        }
+        for letter in handled.dead_letters
+    ]
+
+
+def ledger_row(handled: Handled, worker_id: str) -> dict[str, Any]:
+    """Return the account of a chunk."""
+    records, batch = handled.records, handled.batch
+    return {
+        "kafka_topic": records.topic,
+        "kafka_partition": records.partition,
+        "first_offset": records.offsets[0],
+        "last_offset": records.offsets[-1],
+        "records": len(records),
+        "stored": len(batch),
+        "rejected": handled.rejected,
+        "skipped": 0,
+        "evaluated": int(batch.mask().sum()),
+        "alerts": len(handled.alerts),
+        "unknown_fields": handled.unknown_fields,
+        "worker_id": worker_id,
+        "handled_at": datetime.now(UTC),
+    }

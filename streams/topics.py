@@ -1,0 +1,130 @@
+"""The topics of the contract: created by us, never by a producer, and checked at every start."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.partitioner.default import murmur2
+
+from schemas.event import KINDS, Kind
+
+TENANTS: Final = "audit.tenants"
+ALERTS: Final = "audit.alerts"
+DEAD_LETTERS: Final = "audit.dead-letters"
+TOPIC_OF: Final[dict[Kind, str]] = {kind: f"audit.{kind}" for kind in KINDS}
+KIND_OF: Final[dict[str, Kind]] = {topic: kind for kind, topic in TOPIC_OF.items()}
+DEFAULT_PARTITIONS: Final = 12
+
+_MIB: Final = 1024 * 1024
+_EVENT_CONFIG: Final = {"max.message.bytes": str(8 * _MIB)}
+_CONFIGS: Final[dict[str, dict[str, str]]] = {
+    **dict.fromkeys(TOPIC_OF.values(), _EVENT_CONFIG),
+    # A segment an hour: compaction leaves the open segment alone, and a directory changes slowly.
+    TENANTS: {"cleanup.policy": "compact", "segment.ms": "3600000", "max.message.bytes": str(_MIB)},
+    ALERTS: {"max.message.bytes": str(_MIB)},
+    DEAD_LETTERS: {"max.message.bytes": str(9 * _MIB)},
+}
+
+
+class TopicError(Exception):
+    """The topics are not as the contract needs them; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Topics:
+    """What identifies the topics of this cluster.
+
+    Parameters
+    ----------
+    cluster_id
+        Of the Kafka cluster; part of each row's identity.
+    topic_ids
+        Topic name to its id; another id under the same name is another topic, with offsets from 0.
+    partitions
+        Partition count of the event topics.
+    """
+
+    cluster_id: str
+    topic_ids: Mapping[str, str]
+    partitions: int
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition that the contract gives a key: murmur2, as Java's default partitioner.
+
+    >>> partition_of(b"tenant-a", 12)
+    3
+    """
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+def ensure_topics(
+    bootstrap: str, *, partitions: int = DEFAULT_PARTITIONS, replication: int = 1, **client: object
+) -> Topics:
+    """Create the topics that are missing and check those that exist.
+
+    Parameters
+    ----------
+    bootstrap
+        Broker addresses, ``host:port,host:port``.
+    partitions, replication
+        For topics that are created now.
+    client
+        Further settings of the Kafka client, e.g. TLS and SASL.
+
+    Raises
+    ------
+    TopicError
+        If a topic has another partition count than the others.
+    KafkaError
+        If Kafka does not answer.
+    """
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **client)
+    try:
+        existing = set(admin.list_topics())
+        for name, config in _CONFIGS.items():
+            if name not in existing:
+                _create(admin, NewTopic(name, partitions, replication, topic_configs=config))
+        found = _describe(admin, list(_CONFIGS))
+        counts = {name: len(found[name]["partitions"]) for name in _CONFIGS}
+        events = {counts[name] for name in TOPIC_OF.values()}
+        if len(events) > 1:
+            listed = ", ".join(f"{name} has {counts[name]}" for name in TOPIC_OF.values())
+            raise TopicError(
+                f"the event topics need the same partition count: {listed}. A tenant's events of every kind "
+                "must sit in the same partition number. Raise the smaller counts "
+                "(kafka-topics.sh --alter --partitions) or recreate the topics"
+            )
+        return Topics(
+            cluster_id=str(admin.describe_cluster()["cluster_id"]),
+            topic_ids={name: str(found[name]["topic_id"]) for name in _CONFIGS},
+            partitions=events.pop(),
+        )
+    finally:
+        admin.close()
+
+
+def _create(admin: KafkaAdminClient, topic: NewTopic) -> None:
+    try:
+        admin.create_topics([topic])
+    except TopicAlreadyExistsError:
+        pass  # another worker was faster
+    except KafkaError as error:
+        raise TopicError(f"cannot create the topic {topic.name}: {error}") from error
+
+
+def _describe(admin: KafkaAdminClient, names: list[str]) -> dict[str, dict[str, list[object]]]:
+    # A topic is visible a moment after its creation was acknowledged.
+    deadline = time.monotonic() + 30
+    while True:
+        found = {topic["name"]: topic for topic in admin.describe_topics(names) if not topic["error_code"]}
+        if len(found) == len(names):
+            return found
+        if time.monotonic() > deadline:
+            raise TopicError(
+                f"these topics were created and cannot be seen: {sorted(set(names) - set(found))}"
+            )
+        time.sleep(0.1)

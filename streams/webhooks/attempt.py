@@ -1,0 +1,158 @@
+"""One attempt at one delivery: read it again, send it, store what came of it."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, ParamSpec, TypeVar
+
+import structlog
+
+from store.database import StoreUnavailable
+from store.webhooks import Attempt, Delivery, Endpoint, UnknownWebhook, WebhookStore
+from streams.metrics import WEBHOOK_ATTEMPTS
+from streams.webhooks.schedule import retry_delay_s
+from streams.webhooks.sender import AttemptResult, Sender
+from streams.webhooks.signing import headers
+
+GONE: Final = 410
+STORE_RETRY_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+_log = structlog.get_logger()
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a delivery; `result` is None if it turned out that there was nothing to send."""
+
+    delivery: Delivery | None
+    result: AttemptResult | None = None
+
+
+def store_retry_s(failures: int) -> float:
+    """Return how long to leave the store alone after it failed so many times in a row, from 0 on."""
+    return STORE_RETRY_S[min(failures, len(STORE_RETRY_S) - 1)]
+
+
+class Attempts:
+    """Makes attempts.
+
+    Parameters
+    ----------
+    clock
+        Seconds since 1970.
+    random
+        Gives numbers of [0, 1), for the schedule's jitter.
+    """
+
+    def __init__(
+        self,
+        store: WebhookStore,
+        sender: Sender,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._sender = sender
+        self._clock = clock
+        self._random = random
+
+    def now(self) -> datetime:
+        """Return the clock's time."""
+        return datetime.fromtimestamp(self._clock(), UTC)
+
+    async def send(self, endpoint: Endpoint, message_id: str, text: str) -> AttemptResult:
+        """Sign and post a body, whatever it is, and store nothing."""
+        body, now = text.encode(), self.now()
+        signed = headers(endpoint.secrets_at(now), message_id, int(now.timestamp()), body)
+        return await self._sender.send(endpoint.url, signed, body)
+
+    async def make(self, waiting: Delivery) -> Outcome:
+        """Make one attempt, unless the store says that there is nothing to do, or not yet.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the store cannot say; nothing was sent.
+        """
+        try:
+            delivery = await asyncio.to_thread(self._store.current, waiting)
+            endpoint = await asyncio.to_thread(self._store.get, waiting.endpoint_id)
+        except UnknownWebhook:
+            endpoint = None
+        if endpoint is None or endpoint.status != "enabled":
+            reason = "endpoint disabled or removed"
+            await asyncio.to_thread(self._store.cancel, [waiting.delivery_id], reason)
+            return Outcome(None)
+        if delivery.status != "pending" or delivery.next_attempt_at > self.now():
+            return Outcome(delivery)
+        started = self.now()
+        result = await self.send(endpoint, delivery.delivery_id, delivery.body)
+        return Outcome(await self._conclude(endpoint, delivery, started, result), result)
+
+    async def _conclude(
+        self, endpoint: Endpoint, delivery: Delivery, started: datetime, result: AttemptResult
+    ) -> Delivery:
+        after = self._after(delivery, result)
+        attempt = Attempt(
+            delivery_id=delivery.delivery_id,
+            endpoint_id=delivery.endpoint_id,
+            tenant_id=delivery.tenant_id,
+            attempt=after.attempts,
+            attempted_at=started,
+            duration_ms=result.duration_ms,
+            http_status=result.http_status,
+            error=result.error,
+        )
+        after = await _persist(self._store.record_attempt, after, attempt)
+        _report(after, attempt)
+        if result.http_status == GONE:
+            await _persist(self._store.disable, endpoint.endpoint_id, "answered 410 Gone")
+            _log.warning(
+                "webhook_endpoint_disabled", endpoint_id=endpoint.endpoint_id, tenant_id=endpoint.tenant_id
+            )
+        return after
+
+    def _after(self, delivery: Delivery, result: AttemptResult) -> Delivery:
+        made = replace(delivery, attempts=delivery.attempts + 1)
+        if result.delivered:
+            return replace(made, status="delivered")
+        if result.http_status == GONE:
+            return replace(made, status="failed", status_reason="answered 410 Gone")
+        wait_s = retry_delay_s(made.attempts, result.retry_after_s, self._random)
+        if wait_s is None:
+            return replace(made, status="failed", status_reason=f"gave up after {made.attempts} attempts")
+        return replace(made, next_attempt_at=self.now() + timedelta(seconds=wait_s))
+
+
+async def _persist(call: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """Store what has happened and cannot be taken back, however long the store takes."""
+    failures = 0
+    while True:
+        try:
+            return await asyncio.to_thread(call, *args, **kwargs)
+        except StoreUnavailable as error:
+            wait_s = store_retry_s(failures)
+            _log.warning("webhook_store_failed", error=str(error), retry_after_s=wait_s)
+            await asyncio.sleep(wait_s)
+            failures += 1
+
+
+def _report(after: Delivery, attempt: Attempt) -> None:
+    result = {"delivered": "delivered", "pending": "retried"}.get(after.status, "failed")
+    WEBHOOK_ATTEMPTS.labels(result).inc()
+    log = _log.info if after.status == "delivered" else _log.warning
+    log(
+        f"webhook_{result}",
+        delivery_id=after.delivery_id,
+        endpoint_id=after.endpoint_id,
+        tenant_id=after.tenant_id,
+        alert_id=after.alert_id,
+        revision=after.revision,
+        attempt=attempt.attempt,
+        http_status=attempt.http_status,
+        duration_ms=attempt.duration_ms,
+        error=attempt.error,
+    )

@@ -1,0 +1,71 @@
+"""Adding and changing endpoints: the URL is checked, then stored."""
+
+import asyncio
+from collections.abc import Sequence
+
+from schemas.alert import Severity
+from store.webhooks import Endpoint, WebhookStore
+from streams.webhooks.address import Network, Resolve, check_url
+from streams.webhooks.sender import Resolver
+
+
+async def add_endpoint(
+    store: WebhookStore,
+    *,
+    tenant_id: str,
+    url: str,
+    description: str = "",
+    min_severity: Severity = "low",
+    allow: Sequence[Network] = (),
+    resolve: Resolve | None = None,
+) -> Endpoint:
+    """Add an endpoint; show its secret to the caller once.
+
+    Parameters
+    ----------
+    tenant_id
+        Whose alerts it receives; empty for the platform, which receives every tenant's.
+
+    Raises
+    ------
+    UrlRefused
+        If a webhook may not go there.
+    """
+    await _check(url, resolve, allow)
+    return await asyncio.to_thread(
+        store.add, tenant_id=tenant_id, url=url, description=description, min_severity=min_severity
+    )
+
+
+async def update_endpoint(
+    store: WebhookStore,
+    endpoint_id: str,
+    *,
+    url: str | None = None,
+    description: str | None = None,
+    min_severity: Severity | None = None,
+    allow: Sequence[Network] = (),
+    resolve: Resolve | None = None,
+) -> Endpoint:
+    """Change what is given.
+
+    Raises
+    ------
+    UrlRefused
+        If a webhook may not go there.
+    UnknownWebhook
+        If there is no such endpoint.
+    """
+    if url is not None:
+        await _check(url, resolve, allow)
+    return await asyncio.to_thread(
+        store.update, endpoint_id, url=url, description=description, min_severity=min_severity
+    )
+
+
+async def _check(url: str, resolve: Resolve | None, allow: Sequence[Network]) -> None:
+    resolver = Resolver(threads=1)
+    try:
+        await check_url(url, resolve or resolver, allow)
+    finally:
+        resolver.close()

@@ -1,0 +1,227 @@
+"""The worker's life: start, run until asked to stop or until something of ours fails, stop in order."""
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from schemas.alert import Alert
+from store.database import Database, StoreUnavailable
+from store.events import KafkaIds
+from store.retention import run_retention
+from store.writer import EventWriter
+from streams.app import Pipeline, StreamConfig, create_app
+from streams.directory import Entry
+from streams.groups import GroupWriter
+from streams.topics import ALERTS, Topics
+from streams.webhooks.delivery import WebhookDelivery
+
+log = structlog.get_logger()
+DRAIN_S: Final = 5.0
+STOP_S: Final = 8.0
+RETENTION_INTERVAL_S: Final = 24 * 3600.0
+TENANT_FLUSH_S: Final = 0.2
+
+
+class Worker:
+    """One member of the consumer group.
+
+    Parameters
+    ----------
+    config, topics
+        Where Kafka is and what its topics are.
+    database
+        Migrated.
+    webhooks
+        Delivers alerts; started and stopped here.
+    max_rows, max_wait_s
+        When a group of rows is inserted.
+    """
+
+    def __init__(
+        self,
+        config: StreamConfig,
+        topics: Topics,
+        database: Database,
+        webhooks: WebhookDelivery,
+        *,
+        max_rows: int = 50_000,
+        max_wait_s: float = 0.25,
+    ) -> None:
+        self._database = database
+        self._webhooks = webhooks
+        self._writer = EventWriter(database, KafkaIds(topics.cluster_id, dict(topics.topic_ids)))
+        self._groups = GroupWriter(
+            self._writer,
+            worker_id=config.worker_id,
+            max_rows=max_rows,
+            max_wait_s=max_wait_s,
+            max_pending_rows=3 * max_rows,
+        )
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tenant_changes: list[tuple[str, Entry | None, int]] = []
+        self._tasks: list[asyncio.Task[Any]] = []
+        self.app = create_app(config)
+        self.pipeline = Pipeline(
+            self.app,
+            topics,
+            self._groups,
+            on_alerts=self._on_alerts,
+            on_tenant=self._on_tenant,
+            fail=self._fail,
+        )
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the worker is not ready, in words; empty when it is."""
+        problems = []
+        if not self.pipeline.assigned:
+            problems.append("kafka: no partitions are assigned yet")
+        elif not self.pipeline.directory.ready.is_set():
+            problems.append("directory: audit.tenants has not been read to its end yet")
+        if not self._groups.store_up:
+            problems.append("store: inserts fail; events wait in Kafka and nothing is lost")
+        return problems
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failure.done():
+            self._failure.set_exception(error)
+
+    async def start(self) -> None:
+        """Join the consumer group and begin."""
+        # Objects made until now live as long as the process, and parsing makes short-lived ones by the
+        # million: freezing the first and collecting seldom is worth a third of the throughput.
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 50)
+        await self._webhooks.start()
+        self._spawn(self._groups.run())
+        self._spawn(self.pipeline.run_idle())
+        self._spawn(self._store_tenants())
+        self._spawn(self._retain())
+        self._spawn(self._watch_assignment())
+        await self.app.start()
+        self.app.consumer.before_revoke = self._finish
+        log.info("worker_started")
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._on_done)
+        self._tasks.append(task)
+
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self._fail(error)
+
+    async def failed(self) -> None:
+        """Wait until something of ours fails, and raise it."""
+        crashed = asyncio.create_task(self._crashed())
+        try:
+            await asyncio.wait({self._failure, crashed}, return_when=asyncio.FIRST_COMPLETED)
+            if self._failure.done():
+                await self._failure
+            await crashed
+        finally:
+            crashed.cancel()
+
+    async def _crashed(self) -> None:
+        while not self.app.crashed:
+            await asyncio.sleep(0.2)
+        raise RuntimeError("Faust stopped") from self.app.crash_reason
+
+    async def _finish(self) -> None:
+        """Store and acknowledge what is in hand, but do not wait for a store that is away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self._groups.drained()
+
+    async def stop(self, *, failed: bool = False) -> None:
+        """Leave the group: finish what is in hand and commit it, unless this worker has failed.
+
+        What is not acknowledged stays in Kafka and is handled by the next worker.
+        """
+        if not failed:
+            if self.app.started:
+                self.app.consumer.stop_flow()
+            await self._finish()
+        for task in self._tasks:
+            task.cancel()
+        try:
+            # Faust can hang in its own shutdown (while joining a group, for one); nothing of ours depends
+            # on it, so it gets a deadline.
+            async with asyncio.timeout(STOP_S):
+                await self.app.stop()
+        except TimeoutError:
+            log.warning("faust_stop_timed_out", after_s=STOP_S)
+        await self._webhooks.stop()
+        log.info("worker_stopped", failed=failed)
+
+    async def _on_alerts(self, alerts: list[tuple[Alert, int]]) -> None:
+        await self._until_stored(self._writer.insert_alerts, [alert for alert, _ in alerts])
+        for alert, partition in alerts:
+            await self._webhooks.on_alert(alert, partition)
+
+    async def _on_tenant(self, tenant_id: str, entry: Entry | None, version: int) -> None:
+        self._tenant_changes.append((tenant_id, entry, version))
+
+    async def _store_tenants(self) -> None:
+        """Keep the table of tenants up with the directory, for dashboards and the API."""
+        while True:
+            await asyncio.sleep(TENANT_FLUSH_S)
+            if self._tenant_changes:
+                changes, self._tenant_changes = self._tenant_changes, []
+                rows = [tenant_row(*change) for change in changes]
+                await self._until_stored(self._database.insert_rows, "tenants", rows)
+
+    async def _until_stored(self, insert: Any, *args: Any) -> None:
+        backoff_s = 0.1
+        while True:
+            try:
+                await asyncio.to_thread(insert, *args)
+                return
+            except StoreUnavailable as error:
+                log.warning("insert_retried", error=str(error)[:500], wait_s=backoff_s)
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, 30.0)
+
+    async def _watch_assignment(self) -> None:
+        """Tell webhook delivery which partitions of ``audit.alerts`` are this worker's."""
+        known: set[int] | None = None
+        while True:
+            owned = {tp.partition for tp in self.pipeline.assigned if tp.topic == ALERTS}
+            if owned != known:
+                await self._webhooks.assign(owned)
+                known = owned
+            await asyncio.sleep(0.2)
+
+    async def _retain(self) -> None:
+        """Run retention once a day; one worker of many is enough, and two do no harm."""
+        while True:
+            await asyncio.sleep(RETENTION_INTERVAL_S)
+            try:
+                await asyncio.to_thread(run_retention, self._database, datetime.now(UTC))
+            except StoreUnavailable as error:
+                log.warning("retention_postponed", error=str(error)[:500])
+
+
+def tenant_row(tenant_id: str, entry: Entry | None, version: int) -> dict[str, Any]:
+    """Return the row of the table ``tenants`` for a change of the directory."""
+    tenant = entry.tenant if entry else None
+    return {
+        "tenant_id": tenant_id,
+        "version": version,
+        "deleted": int(tenant is None),
+        "organization_id": tenant.organization_id if tenant else "",
+        "name": tenant.name if tenant else "",
+        "tier": tenant.tier if tenant else "",
+        "status": tenant.status if tenant else "",
+        "region": tenant.region if tenant else "",
+        "body": tenant.model_dump_json() if tenant else "",
+        "applied_at": datetime.now(UTC),
+    }
+
+
+__all__: Sequence[str] = ["Worker", "tenant_row"]

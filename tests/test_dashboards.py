@@ -1,0 +1,508 @@
+"""The Grafana dashboards: current, complete, well laid out, and every query runs on ClickHouse's engine."""
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import Counter, Histogram
+
+from dashboards.grafana.__main__ import HERE, generate
+from schemas.alert import SEVERITIES
+from store.database import Database
+from store.migrations import migrate
+from streams import metrics
+
+NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+START, END = NOW - timedelta(hours=6), NOW + timedelta(hours=1)
+PROMETHEUS = Path(__file__).parent.parent / "dashboards" / "prometheus"
+
+BOARDS: dict[str, Any] = {
+    path.stem: json.loads(path.read_text()) for path in sorted((HERE / "json").glob("*.json"))
+}
+PANELS = [
+    pytest.param(name, panel, id=f"{name}: {panel['title']}")
+    for name, board in BOARDS.items()
+    for panel in board["panels"]
+    if panel["type"] != "row"
+]
+QUERIES = [
+    pytest.param(panel, target["rawSql"], id=f"{name}: {panel['title']}")
+    for name, panel in (param.values for param in PANELS)
+    for target in panel["targets"]  # type: ignore[index]
+    if "rawSql" in target
+]
+TENANT_QUERIES = [param for param in QUERIES if "$tenant" in str(param.values[1])]
+
+
+# What Grafana makes of a query before ClickHouse sees it.
+
+
+def _arguments(sql: str, opening: int) -> list[str]:
+    depth, start, found = 0, opening + 1, []
+    for i in range(opening, len(sql)):
+        depth += {"(": 1, ")": -1}.get(sql[i], 0)
+        if (sql[i] == "," and depth == 1) or depth == 0:
+            found.append(sql[start:i])
+            start = i + 1
+        if depth == 0:
+            return found
+    raise ValueError(f"unbalanced parentheses: {sql[opening:]}")
+
+
+def expand(
+    sql: str, chosen: Mapping[str, Sequence[str]] | None = None, start: datetime = START, end: datetime = END
+) -> str:
+    """Return the SQL that reaches ClickHouse.
+
+    The plugin's front end drops a ``$__conditionalAll`` whose variable is `All` (absent from `chosen`),
+    Grafana fills in the variables, and the plugin's backend replaces its macros by plain SQL.
+    """
+    chosen = chosen or {}
+    macro = "$__conditionalAll"
+    while (at := sql.rfind(macro)) != -1:
+        arguments = _arguments(sql, at + len(macro))
+        condition, variable = arguments
+        condition = condition if variable.strip().removeprefix("$") in chosen else "1=1"
+        sql = sql[:at] + condition + sql[at + len(macro) + len(",".join(arguments)) + 2 :]
+    for name, values in chosen.items():
+        quoted = ",".join("'" + value.replace("'", "\\'") + "'" for value in values)
+        sql = sql.replace(f"${{{name}:singlequote}}", quoted)
+    low, high = (f"toDateTime({int(moment.timestamp())})" for moment in (start, end))
+    sql = re.sub(r"\$__timeFilter\((\w+)\)", rf"\1 >= {low} AND \1 <= {high}", sql)
+    sql = re.sub(r"\$__timeInterval\((\w+)\)", r"toStartOfInterval(toDateTime(\1), INTERVAL 300 second)", sql)
+    sql = sql.replace("$__interval_s", "300").replace("$__fromTime", low).replace("$__toTime", high)
+    assert "$" not in sql, f"Grafana would leave this in: {sql[sql.index('$') :][:40]}"
+    return sql
+
+
+# A little of everything that the panels show.
+
+
+def _event(kind: str, tenant_id: str, minutes: float, n: int, **fields: Any) -> dict[str, Any]:
+    time = NOW - timedelta(minutes=minutes, seconds=n)
+    row: dict[str, Any] = dict.fromkeys(
+        ("reason", "action", "auth_method", "permission", "resource_type", "resource_id"), ""
+    )
+    row |= dict.fromkeys(("resource_tenant_id", "token_tenant_id", "http_method", "http_route"), "")
+    row |= dict.fromkeys(("record_count", "http_status", "duration_ms"))
+    row |= {
+        "tenant_id": tenant_id,
+        "kind": kind,
+        "time": time,
+        "event_id": f"{kind}-{tenant_id}-{minutes}-{n}",
+        "service": "billing-api",
+        "user_id": "user-1",
+        "source_ip": "192.0.2.7",
+        "outcome": "success",
+        "tier": "standard",
+        "api_key_id": "",
+        "ingest_time": time + timedelta(seconds=2),
+        "flags": 0,
+    }
+    return row | fields
+
+
+def _events() -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = []
+    for n in range(6):
+        failed = {"outcome": "failure", "reason": "bad_password"} if n else {}
+        made.append(_event("auth", "tenant-a", 30, n, action="login", auth_method="password", **failed))
+    made.append(_event("auth", "tenant-b", 20, 0, action="mfa", outcome="failure", user_id="user-2"))
+    made.append(_event("auth", "tenant-a", 20, 1, action="token_refresh", outcome="failure"))
+
+    read = {"action": "read", "permission": "jobs:read", "resource_type": "job", "record_count": 3}
+    made.append(_event("access", "tenant-a", 50, 0, **read))
+    made.append(_event("access", "tenant-a", 50, 1, **read, outcome="failure", resource_id="job-1"))
+    made.append(_event("access", "tenant-a", 50, 2, action="export", resource_type="job", record_count=500))
+    made.append(_event("access", "tenant-a", 50, 3, action="grant", resource_type="role"))
+    made.append(_event("access", "tenant-a", 49, 0, **read, resource_tenant_id="tenant-b"))
+    made.append(
+        _event("access", "tenant-b", 49, 1, action="read", outcome="failure", token_tenant_id="tenant-a")
+    )
+    made.append(_event("access", "tenant-b", 49, 2, action="read", resource_tenant_id="tenant-b"))
+
+    request = {"http_method": "GET", "http_route": "/v1/jobs/{id}", "duration_ms": 20.0}
+    for n in range(120):  # the tier allows 100 in 15 minutes
+        status = 429 if n < 20 else 200
+        made.append(_event("request", "tenant-a", 10, n, http_status=status, api_key_id="key-1", **request))
+    for n in range(30):  # the tenant's own limit is 50 in 30 minutes, so 25 in 15
+        made.append(_event("request", "tenant-b", 10, n, http_status=500, tier="enterprise", **request))
+
+    for bit in range(4):
+        made.append(_event("access", "tenant-a", 5, bit, **read, flags=1 << bit))
+    return made
+
+
+def _alert(alert_id: str, revision: int, status: str, severity: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "tenant_id": "tenant-a",
+        "alert_id": alert_id,
+        "revision": revision,
+        "status": status,
+        "detector": "failed_login",
+        "classification": "password_spray",
+        "severity": severity,
+        "entity_type": "source_ip",
+        "entity_value": "192.0.2.7",
+        "first_time": NOW - timedelta(minutes=31),
+        "last_time": NOW - timedelta(minutes=30 - revision),
+        "detected_at": NOW - timedelta(minutes=30),
+        "published_at": NOW - timedelta(minutes=29),
+        "event_count": 2**revision,
+        "score": 9.0,
+        "threshold": 6.0,
+        "summary": "192.0.2.7 tried 5 users",
+        "body": "{}",
+    } | fields
+
+
+def _alerts() -> list[dict[str, Any]]:
+    access = {"detector": "access_anomaly", "classification": "first_seen"}
+    return [
+        _alert("escalated", 1, "open", "high"),
+        _alert("escalated", 2, "updated", "critical"),
+        _alert("escalated", 2, "updated", "critical"),
+        _alert("over", 1, "open", "medium"),
+        _alert("over", 2, "resolved", "medium"),
+        _alert("spray-b", 1, "open", "low", tenant_id="tenant-b"),
+        _alert("rate", 1, "open", "high", detector="rate_breach", classification="burst"),
+        _alert("new", 1, "open", "medium", **access),
+    ]
+
+
+def _other_tables() -> dict[str, list[dict[str, Any]]]:
+    tenant = {"organization_id": "org-1", "tier": "standard", "status": "active", "region": "eu"}
+    limit = '{"rate_limit": {"requests": 50, "window_s": 1800}}'
+    versions = [
+        ("tenant-a", 1, 0, "Old name", "{}"),
+        ("tenant-a", 2, 0, "Alpha", '{"rate_limit": null}'),
+        ("tenant-b", 3, 0, "Beta", limit),
+        ("tenant-gone", 4, 0, "Gone", "{}"),
+        ("tenant-gone", 5, 1, "Gone", "{}"),
+    ]
+    keys = ("tenant_id", "version", "deleted", "name", "body")
+    source = {"kafka_topic": "audit.auth", "kafka_partition": 3}
+    counts = {"records": 9, "stored": 8, "rejected": 1, "skipped": 2, "evaluated": 7, "unknown_fields": 4}
+    rejected = {"kind": "auth", "reason": "invalid_event", "detail": "time: missing; fix: add the field"}
+    delivery = {"endpoint_id": "e-1", "tenant_id": "tenant-a", "created_at": NOW - timedelta(minutes=9)}
+    attempt = {"endpoint_id": "e-1", "tenant_id": "tenant-a", "attempted_at": NOW, "error": ""}
+    removed = {"retention_days": 365, "cutoff": NOW - timedelta(days=365), "rows_removed": 12}
+    return {
+        "tenants": [dict(zip(keys, row, strict=True)) | tenant | {"applied_at": NOW} for row in versions],
+        "dead_letters": [
+            {"tenant_id": "tenant-a", "rejected_at": NOW, "kafka_offset": 4} | rejected | source
+        ],
+        "ledger": [{"worker_id": "worker-1", "handled_at": NOW, "first_offset": 0} | counts | source],
+        "webhook_deliveries": [
+            {"delivery_id": "d-1", "status": "pending", "version": 1} | delivery,
+            {"delivery_id": "d-2", "status": "pending", "version": 1} | delivery,
+            {"delivery_id": "d-2", "status": "failed", "version": 2} | delivery,
+        ],
+        "webhook_attempts": [{"delivery_id": "d-1", "http_status": 503, "duration_ms": 20} | attempt],
+        "retention_runs": [{"run_at": NOW, "tenant_id": "tenant-a", "kind": "auth"} | removed],
+    }
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    database = Database.embedded(tmp_path_factory.mktemp("store") / "clickhouse")
+    migrate(database)
+    for table, rows in {"events": _events(), "alerts": _alerts(), **_other_tables()}.items():
+        database.insert_rows(table, rows)
+    yield database
+    database.close()
+
+
+def _shows_something(row: Mapping[str, Any]) -> bool:
+    return any(
+        value not in (None, "", 0) and not (isinstance(value, float) and math.isnan(value))
+        for value in row.values()
+    )
+
+
+def _rows(database: Database, title: str, board: str, **chosen: Sequence[str]) -> list[dict[str, Any]]:
+    (panel,) = (panel for panel in BOARDS[board]["panels"] if panel["title"] == title)
+    return database.query(expand(panel["targets"][0]["rawSql"], chosen))
+
+
+# The files.
+
+
+def test_the_committed_files_are_current() -> None:
+    """What is committed is what the code generates; otherwise run `make dashboards`."""
+    expected = generate()
+    assert {name: (HERE / name).read_text() for name in expected} == expected
+    assert {f"json/{name}.json" for name in BOARDS} == {name for name in expected if name.startswith("json/")}
+
+
+def test_provisioning_holds_no_credential() -> None:
+    """Addresses, user and password come from the environment of Grafana."""
+    sources = yaml.safe_load((HERE / "provisioning/datasources/datasources.yaml").read_text())["datasources"]
+    clickhouse, prometheus = sources
+    assert [clickhouse["uid"], prometheus["uid"]] == ["clickhouse", "prometheus"]
+    assert clickhouse["secureJsonData"] == {"password": "$CLICKHOUSE_PASSWORD"}
+    assert clickhouse["jsonData"]["host"].startswith("$")
+    assert prometheus["url"].startswith("$")
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_panels_fill_the_grid(name: str) -> None:
+    """No two panels overlap, none leaves the 24 columns, and no row has a gap."""
+    taken: set[tuple[int, int]] = set()
+    for panel in BOARDS[name]["panels"]:
+        grid = panel["gridPos"]
+        cells = set(
+            product(
+                range(grid.get("x", 0), grid.get("x", 0) + grid["w"]),
+                range(grid.get("y", 0), grid.get("y", 0) + grid["h"]),
+            )
+        )
+        assert not cells & taken, f"{panel['title']} overlaps another panel"
+        taken |= cells
+    assert taken == set(product(range(24), range(max(y for _, y in taken) + 1)))
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_panels_have_ids_of_their_own(name: str) -> None:
+    """A link to one panel keeps working after the next `make dashboards`."""
+    ids = [panel["id"] for panel in BOARDS[name]["panels"]]
+    assert ids == list(range(1, len(ids) + 1))
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_dashboards_lead_to_each_other(name: str) -> None:
+    """The links at the top keep the time range and the variables."""
+    (link,) = BOARDS[name]["links"]
+    assert (link["type"], link["includeVars"], link["keepTime"]) == ("dashboards", True, True)
+    assert set(link["tags"]) <= set(BOARDS[name]["tags"])
+    for address in re.findall(r"/d/(tenantwatch-[\w-]+)", json.dumps(BOARDS[name])):
+        assert address in {board["uid"] for board in BOARDS.values()}
+
+
+@pytest.mark.parametrize(("name", "panel"), PANELS)
+def test_a_panel_says_what_it_shows_and_what_to_do(name: str, panel: dict[str, Any]) -> None:
+    """Each has a description in three parts, a unit for its numbers and a datasource that exists."""
+    see, worry, act = panel["description"].split("\n\n")
+    assert see.endswith(".")
+    assert worry.startswith("**Worry when** ")
+    assert act.startswith("**Do:** ")
+    assert panel["datasource"]["uid"] in {"clickhouse", "prometheus"}
+    config = panel["fieldConfig"]
+    by_type = [
+        override["properties"][0]["id"]
+        for override in config.get("overrides", [])
+        if override["matcher"] == {"id": "byType", "options": "number"}
+    ]
+    assert config["defaults"].get("unit") or by_type == ["unit"]
+
+
+# The SQL.
+
+
+@pytest.mark.parametrize(("panel", "sql"), QUERIES)
+def test_a_query_shows_what_was_stored(database: Database, panel: dict[str, Any], sql: str) -> None:
+    """Every panel's SQL runs, with every variable at All and with values chosen, and finds the rows."""
+    assert any(map(_shows_something, database.query(expand(sql))))
+    every = {
+        "tenant": ["tenant-a", "tenant-b"],
+        "kind": ["auth", "access", "request"],
+        "severity": SEVERITIES,
+    }
+    assert any(map(_shows_something, database.query(expand(sql, every))))
+
+
+@pytest.mark.parametrize(("panel", "sql"), QUERIES)
+def test_a_query_keeps_to_the_time_range(database: Database, panel: dict[str, Any], sql: str) -> None:
+    """In a range that holds no rows, no panel shows any."""
+    before = START - timedelta(days=30)
+    rows = database.query(expand(sql, start=before, end=before + timedelta(hours=1)))
+    assert not any(map(_shows_something, rows))
+
+
+@pytest.mark.parametrize(("panel", "sql"), TENANT_QUERIES)
+def test_a_query_keeps_to_the_tenants_chosen(database: Database, panel: dict[str, Any], sql: str) -> None:
+    """With a tenant chosen that has no rows, no panel shows another tenant's."""
+    assert not any(map(_shows_something, database.query(expand(sql, {"tenant": ["tenant-none"]}))))
+
+
+def test_every_query_of_a_dashboard_with_tenants_can_be_limited_to_them() -> None:
+    """Where there is a choice of tenants, no panel ignores it."""
+    for name, board in BOARDS.items():
+        if any(variable["name"] == "tenant" for variable in board["templating"].get("list", [])):
+            for panel in board["panels"]:
+                for target in panel.get("targets", []):
+                    assert "$tenant" in target["rawSql"], f"{name}: {panel['title']}"
+
+
+@pytest.mark.parametrize(("panel", "sql"), QUERIES)
+def test_columns_are_those_that_the_panel_formats(
+    database: Database, panel: dict[str, Any], sql: str
+) -> None:
+    """Units, widths and series names are set on columns that the query returns."""
+    rows = database.query(expand(sql))
+    columns = set(rows[0])
+    named = {
+        override["matcher"]["options"]
+        for override in panel["fieldConfig"].get("overrides", [])
+        if override["matcher"]["id"] == "byName"
+    }
+    if panel["type"] == "table":
+        assert named - {"tenant_id", "severity"} <= columns
+    if panel["type"] == "stat":
+        assert named <= columns
+    label = re.fullmatch(
+        r"\$\{__field\.labels\.(\w+)\}", panel["fieldConfig"]["defaults"].get("displayName", "")
+    )
+    assert label is None or label[1] in columns
+
+
+@pytest.mark.parametrize(
+    ("panel", "sql"),
+    [param for param in QUERIES if param.values[0]["type"] == "timeseries"],  # type: ignore[index]
+)
+def test_a_graph_gets_a_series_that_grafana_can_draw(
+    database: Database, panel: dict[str, Any], sql: str
+) -> None:
+    """Time first and ascending, one value for each time and label, and the format of a time series."""
+    assert panel["targets"][0]["format"] == 0
+    rows = database.query(expand(sql))
+    assert list(rows[0])[0] == "bucket"
+    times = [row["bucket"] for row in rows]
+    assert times == sorted(times)
+    keys = [(row["bucket"], *(v for v in row.values() if isinstance(v, str))) for row in rows]
+    assert len(keys) == len(set(keys))
+
+
+def test_tenants_can_be_chosen_by_name(database: Database) -> None:
+    """The list of tenants has each living tenant once: its id as the value, its present name to read."""
+    variable = BOARDS["overview"]["templating"]["list"][0]
+    rows = database.query(expand(variable["query"]["rawSql"]))
+    assert [tuple(row.values()) for row in rows] == [
+        ("tenant-a", "Alpha (tenant-a)"),
+        ("tenant-b", "Beta (tenant-b)"),
+    ]
+
+
+def test_an_alert_counts_once_with_its_present_severity(database: Database) -> None:
+    """An alert that rose from high to critical is one critical alert, also when only high is chosen."""
+    (row,) = _rows(database, "Open alerts", "overview")
+    assert row == {"critical": 1, "high": 1, "medium": 1, "low": 1}
+    (row,) = _rows(database, "Open alerts", "failed-logins")
+    assert row == {"critical": 1, "high": 0, "medium": 0, "low": 1}
+    (row,) = _rows(database, "Open alerts", "failed-logins", severity=["high"])
+    assert row == {"critical": 0, "high": 0, "medium": 0, "low": 0}
+
+
+def test_the_alerts_table_starts_with_the_worst(database: Database) -> None:
+    """Open alerts come before resolved ones, the worst first."""
+    rows = _rows(database, "Alerts", "overview")
+    assert [row["severity"] for row in rows] == ["critical", "high", "medium", "low", "medium"]
+    assert [row["status"] == "resolved" for row in rows] == [False, False, False, False, True]
+
+
+def test_a_kind_that_is_not_chosen_is_left_out(database: Database) -> None:
+    """The overview counts only the kinds chosen."""
+    (row,) = _rows(database, "Events", "overview", kind=["auth"])
+    assert row == {"events": 8}
+    assert _rows(database, "Dead letters", "overview", kind=["request"]) == [{"dead_letters": 0}]
+
+
+def test_failed_logins_are_logins_and_mfa_only(database: Database) -> None:
+    """A failed token refresh is no failed sign-in."""
+    assert _rows(database, "Failed sign-ins", "failed-logins") == [{"failures": 6}]
+    (row,) = _rows(database, "Failed sign-ins", "failed-logins", tenant=["tenant-b"])
+    assert row == {"failures": 1}
+
+
+def test_the_limit_is_the_tenants_own_or_its_tiers(database: Database) -> None:
+    """120 of the tier's 100 requests, and 30 of the 25 that 50 in half an hour leave for 15 minutes."""
+    rows = {row["tenant_id"]: row for row in _rows(database, "Busiest users", "rate-breaches")}
+    assert (rows["tenant-a"]["most_requests_in_window"], rows["tenant-a"]["requests_allowed"]) == (120, 100)
+    assert rows["tenant-a"]["use_of_limit"] == pytest.approx(1.2)
+    assert (rows["tenant-b"]["most_requests_in_window"], rows["tenant-b"]["requests_allowed"]) == (30, 25)
+    assert _rows(database, "Users over their limit", "rate-breaches") == [{"users_over_limit": 2}]
+
+
+def test_an_access_to_the_own_tenant_is_no_crossing(database: Database) -> None:
+    """Only another tenant's resource or token counts, allowed and denied apart."""
+    assert _rows(database, "Cross-tenant accesses", "access-anomalies") == [{"allowed": 1, "denied": 1}]
+
+
+def test_a_delivery_that_was_given_up_is_no_longer_pending(database: Database) -> None:
+    """Only the newest version of a delivery counts."""
+    (row,) = _rows(database, "Webhooks", "pipeline-health")
+    assert row == {"pending": 1, "oldest_s": 69 * 60, "given_up": 1}
+
+
+# The PromQL.
+
+
+def _panel_expressions() -> list[str]:
+    return [
+        target["expr"]
+        for board in BOARDS.values()
+        for panel in board["panels"]
+        for target in panel.get("targets", [])
+        if "expr" in target
+    ]
+
+
+def _rule_expressions() -> list[str]:
+    groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
+    return [rule["expr"] for group in groups for rule in group["rules"]]
+
+
+def _exported() -> dict[str, set[str]]:
+    exported: dict[str, set[str]] = {}
+    for metric in vars(metrics).values():
+        if hasattr(metric, "_labelnames"):
+            labels = set(metric._labelnames)
+            suffixes = {Counter: ("_total",), Histogram: ("_bucket", "_sum", "_count")}.get(
+                type(metric), ("",)
+            )
+            extra = {"le"} if isinstance(metric, Histogram) else set()
+            exported |= {metric._name + suffix: labels | extra for suffix in suffixes}
+    return exported
+
+
+@pytest.mark.parametrize("expression", _panel_expressions() + _rule_expressions())
+def test_an_expression_uses_metrics_and_labels_that_workers_export(expression: str) -> None:
+    """A metric or label that is renamed must be renamed in panels and rules too."""
+    exported = _exported()
+    recorded = {
+        rule["record"]
+        for group in yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
+    used = set(re.findall(r"(?<![\w:])tenantwatch_\w+|\w+:tenantwatch_[\w:]+", expression)) - recorded
+    assert used <= set(exported)
+    labels = set(re.findall(r"(\w+)=~?\"", expression))
+    for clause in re.findall(r"(?:by|on|ignoring) \(([^)]*)\)", expression):
+        labels |= {label.strip() for label in clause.split(",") if label.strip()}
+    known = {label for name in used for label in exported[name]} | {"job", "instance", "topic"}
+    assert labels <= known
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is missing: apt-get install prometheus"
+)
+def test_panel_expressions_are_promql(tmp_path: Path) -> None:
+    """Prometheus's own parser accepts every panel's expression."""
+    rules = [
+        {"record": f"panel:{i}", "expr": expr.replace("$__rate_interval", "5m")}
+        for i, expr in enumerate(_panel_expressions())
+    ]
+    file = tmp_path / "panels.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    done = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
