@@ -16,7 +16,10 @@ log = structlog.get_logger()
 
 # An event is as old as the younger of its own time and its arrival, so that an import is kept for as
 # long as what arrived beside it.
-_AGED: Final = "tenant_id = {tenant_id:String} AND kind = {kind:String} AND greatest(time, ingest_time) < {cutoff:DateTime64(3)}"
+_AGED: Final = (
+    "tenant_id = {tenant_id:String} AND kind = {kind:String} "
+    "AND greatest(time, ingest_time) < {cutoff:DateTime64(3)}"
+)
 _CURRENT: Final = "SELECT tenant_id, body FROM tenants FINAL ORDER BY version DESC LIMIT 1 BY tenant_id"
 
 

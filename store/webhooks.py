@@ -84,7 +84,7 @@ class WebhookStore:
         """Return the endpoints of a tenant, of the platform (empty) or of everyone (None)."""
         where, parameters = _where({"tenant_id": tenant_id})
         rows = self._database.query(
-            f"SELECT * FROM webhook_endpoints FINAL WHERE status != 'deleted' AND {where} "  # noqa: S608
+            f"SELECT * FROM webhook_endpoints FINAL WHERE status != 'deleted' AND {where} "
             "ORDER BY tenant_id, created_at, endpoint_id",
             parameters,
         )
@@ -100,7 +100,7 @@ class WebhookStore:
         """
         where, parameters = _where({"endpoint_id": endpoint_id, "tenant_id": tenant_id})
         rows = self._database.query(
-            f"SELECT * FROM webhook_endpoints FINAL WHERE status != 'deleted' AND {where}",  # noqa: S608
+            f"SELECT * FROM webhook_endpoints FINAL WHERE status != 'deleted' AND {where}",
             parameters,
         )
         if not rows:
@@ -194,8 +194,8 @@ class WebhookStore:
             where = "kafka_partition IN {partitions:Array(Int32)}"
             parameters = {"partitions": sorted(partitions)}
         rows = self._database.query(
-            f"SELECT {_QUEUE_COLUMNS} FROM webhook_deliveries FINAL "  # noqa: S608
-            f"WHERE status = 'pending' AND {where} ORDER BY created_at, revision",
+            f"SELECT {_QUEUE_COLUMNS} FROM webhook_deliveries FINAL "
+            f"WHERE status = 'pending' AND {where} ORDER BY created_at, alert_id, revision",
             parameters,
         )
         return [Delivery(**row) for row in rows]
@@ -223,7 +223,7 @@ class WebhookStore:
     def _delivery(self, key: Mapping[str, str | None]) -> Delivery:
         where, parameters = _where(key)
         rows = self._database.query(
-            f"SELECT * FROM webhook_deliveries FINAL WHERE {where}",  # noqa: S608
+            f"SELECT * FROM webhook_deliveries FINAL WHERE {where}",
             parameters,
         )
         if not rows:
@@ -275,7 +275,7 @@ class WebhookStore:
     def _cancel(self, which: Mapping[str, str | Sequence[str] | None], reason: str) -> None:
         where, parameters = _where(which)
         self._database.command(
-            f"INSERT INTO webhook_deliveries ({_QUEUE_COLUMNS}, body) "  # noqa: S608
+            f"INSERT INTO webhook_deliveries ({_QUEUE_COLUMNS}, body) "
             "SELECT * REPLACE ('cancelled' AS status, {reason:String} AS status_reason, "
             "version + 1 AS version) "
             f"FROM (SELECT {_QUEUE_COLUMNS}, body FROM webhook_deliveries FINAL "
@@ -289,12 +289,12 @@ class WebhookStore:
         """Return deliveries with their last attempts, newest first, without bodies."""
         where, parameters = _where({"tenant_id": tenant_id, "endpoint_id": endpoint_id})
         rows = self._database.query(
-            f"SELECT {_QUEUE_COLUMNS} FROM webhook_deliveries FINAL WHERE {where} "  # noqa: S608
+            f"SELECT {_QUEUE_COLUMNS} FROM webhook_deliveries FINAL WHERE {where} "
             "ORDER BY created_at DESC, alert_id, revision DESC LIMIT {limit:UInt32}",
             {**parameters, "limit": limit},
         )
         attempts = self._database.query(
-            f"SELECT * FROM webhook_attempts WHERE delivery_id IN {{ids:Array(String)}} AND {where} "  # noqa: S608
+            f"SELECT * FROM webhook_attempts WHERE delivery_id IN {{ids:Array(String)}} AND {where} "
             "ORDER BY attempted_at DESC LIMIT 1 BY delivery_id",
             {**parameters, "ids": [row["delivery_id"] for row in rows]},
         )
@@ -305,7 +305,7 @@ class WebhookStore:
         """Return every attempt at a delivery, oldest first."""
         where, parameters = _where({"delivery_id": delivery_id, "tenant_id": tenant_id})
         rows = self._database.query(
-            f"SELECT * FROM webhook_attempts WHERE {where} ORDER BY attempted_at, attempt",  # noqa: S608
+            f"SELECT * FROM webhook_attempts WHERE {where} ORDER BY attempted_at, attempt",
             parameters,
         )
         return [Attempt(**row) for row in rows]

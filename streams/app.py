@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, time
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import faust
 import structlog
@@ -21,7 +21,7 @@ from streams.chunk import DeadLetter, Handled, PartitionState, handle_chunk
 from streams.directory import Directory, DirectoryTable, Listener
 from streams.groups import GroupWriter
 from streams.topics import ALERTS, DEAD_LETTERS, KIND_OF, TOPIC_OF, Topics
-from streams.transport import Records, Scheduler
+from streams.transport import Consumer, Records, Scheduler
 
 log = structlog.get_logger()
 APP_ID: Final = "tenantwatch"
@@ -63,7 +63,10 @@ def create_app(config: StreamConfig) -> faust.App:
         broker_heartbeat_interval=config.session_timeout_s / 3,
         broker_max_poll_interval=config.max_poll_interval_s,
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=8 * 1024 * 1024,
+        # A poll hands over a few chunks; without a bound it would unpack all that was fetched at once and
+        # hold the interpreter for seconds. A larger message than the fetch size is fetched all the same.
+        broker_max_poll_records=8_000,
+        consumer_max_fetch_size=1024 * 1024,
         producer_max_request_size=10 * 1024 * 1024,
         producer_linger=0,
         # The topics are ours to create (streams.topics); these would be two more nobody needs.
@@ -112,8 +115,8 @@ class Pipeline:
         for kind, topic in TOPIC_OF.items():
             self._add_agent(topic, self._agent_of(kind))
         self._add_agent(ALERTS, self._consume_alerts)
-        app.on_partitions_assigned.connect(self._on_assigned)
-        app.on_partitions_revoked.connect(self._on_revoked)
+        app.on_partitions_assigned.connect(cast(Any, self._on_assigned))
+        app.on_partitions_revoked.connect(cast(Any, self._on_revoked))
 
     def _add_agent(self, topic: str, body: Callable[[Any], Awaitable[None]]) -> None:
         channel = self.app.topic(topic, key_type=bytes, value_serializer="raw", key_serializer="raw")
@@ -164,9 +167,7 @@ class Pipeline:
             severity=alert.severity,
             tenant_id=alert.tenant_id,
         )
-        return await self._alerts.send(
-            key=alert.tenant_id.encode(), value=alert.model_dump_json().encode()
-        )
+        return await self._alerts.send(key=alert.tenant_id.encode(), value=alert.model_dump_json().encode())
 
     async def _set_aside(self, letter: DeadLetter) -> Any:
         headers = {
@@ -211,14 +212,14 @@ class Pipeline:
             self._measure_lag()
 
     def _measure_lag(self) -> None:
-        consumer = self.app.consumer
+        consumer = cast(Consumer, self.app.consumer)
         for tp in self.assigned:
             if tp.topic in KIND_OF or tp.topic == ALERTS:
-                end, at = consumer.highwater(tp), consumer._committed_offset.get(tp)
-                if end is not None and at is not None:
-                    metrics.CONSUMER_LAG.labels(tp.topic, tp.partition).set(max(end - at, 0))
+                lag = consumer.lag(tp)
+                if lag is not None:
+                    metrics.CONSUMER_LAG.labels(tp.topic, tp.partition).set(lag)
 
-    async def _on_assigned(self, app: faust.App, assigned: set[TP], **kwargs: Any) -> None:
+    async def _on_assigned(self, app: Any, assigned: set[TP], **kwargs: Any) -> None:
         self.assigned = set(assigned)
         self._following = asyncio.create_task(self._follow())
 
@@ -229,7 +230,7 @@ class Pipeline:
             log.exception("directory_failed")
             self._fail(error)
 
-    async def _on_revoked(self, app: faust.App, revoked: set[TP], **kwargs: Any) -> None:
+    async def _on_revoked(self, app: Any, revoked: set[TP], **kwargs: Any) -> None:
         self.assigned = set()
         self.directory.ready.clear()
         for tp in revoked:

@@ -86,12 +86,13 @@ class BrokerConfig:
     data_dir
         Everything is kept below ``data_dir / "kafka"``.
     port, controller_port
-        Where clients and where the controller are listened to; 0 takes the port of last time or any free one.
+        The clients' port and the controller's; 0 takes the one of last time or any free one.
     host
-        The address that clients' listener binds to and announces. Nobody is authenticated, hence loopback.
+        What the clients' listener binds to and announces. Nobody is authenticated, hence loopback; the
+        controller's listener is always on it.
     heap_mb
-        Java's heap in MiB. With 300 the process takes 170 MiB at first, 210 after millions of small messages and
-        460 while many clients send messages of 8 MiB.
+        Java's heap in MiB. With 300 the process takes 170 MiB at first, 210 after millions of small messages
+        and 460 while many clients send messages of 8 MiB.
     """
 
     data_dir: Path
@@ -125,9 +126,8 @@ class EmbeddedKafka:
         self._dir = config.data_dir.resolve() / "kafka"
         self._properties = self._dir / "server.properties"
         self._pid_file = self._dir / "pid.json"
-        self._lock: int | None = (
-            None  # a descriptor: a buffered file raises again on close when the disk is full
-        )
+        # A descriptor, because a buffered file on a full disk raises once more when it is closed.
+        self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.log_path = self._dir / "kafka.log"
         self.bootstrap = f"{config.host}:{config.port}"

@@ -6,9 +6,9 @@ from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
-
 from detectors.admission import Admission
 from detectors.registry import Detector, new_detectors
+
 from schemas.alert import Alert
 from schemas.batch import FLAGS, EventBatch
 from schemas.event import Kind
@@ -169,7 +169,7 @@ def _drop_unknown(batch: EventBatch, unknown: set[int]) -> tuple[EventBatch, lis
             "fix: add it with `tenantwatch tenants apply FILE`",
             (int(batch.message_index[i]),),
         )
-        for i in np.flatnonzero(gone)
+        for i in np.flatnonzero(gone).tolist()
     ]
     return batch.select(np.flatnonzero(~gone)), rejections
 

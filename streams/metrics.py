@@ -5,7 +5,14 @@ No label ever carries a tenant or a user: per-tenant numbers come from the store
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 
 REGISTRY: Final = CollectorRegistry()
 
@@ -74,3 +81,10 @@ WEBHOOK_ATTEMPTS: Final = Counter(
 WEBHOOKS_PENDING: Final = Gauge(
     "tenantwatch_webhooks_pending", "Deliveries that wait for an attempt.", registry=REGISTRY
 )
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+
+
+def exposition() -> bytes:
+    """Return every metric in Prometheus' text format."""
+    return generate_latest(REGISTRY)

@@ -62,8 +62,8 @@ class Placement:
                     event_count=1,
                     score=1.0,
                     threshold=1.0,
-                    summary=f"{service} sends events of {tenant_id} to partition {batch.partition} instead of "
-                    f"{belongs}; they are stored, but no detector sees them.",
+                    summary=f"{service} sends events of {tenant_id} to partition {batch.partition} instead "
+                    f"of {belongs}; they are stored, but no detector sees them.",
                     evidence=Evidence(
                         numbers={"partition": batch.partition, "expected_partition": belongs},
                         event_ids=[batch.columns["event_id"][i]],

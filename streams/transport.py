@@ -14,7 +14,7 @@ from typing import Any, Final
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.transports import SchedulingStrategyT
-from faust.types.tuples import ConsumerMessage
+from faust.types.tuples import ConsumerMessage, Message
 
 EVENT_TOPICS: Final = frozenset({"audit.auth", "audit.access", "audit.request"})
 MAX_CHUNK_RECORDS: Final = 2_000
@@ -50,7 +50,7 @@ def chunks(records: list[Any]) -> Iterator[list[Any]]:
         yield records[start:]
 
 
-class Scheduler(SchedulingStrategyT):  # type: ignore[misc]
+class Scheduler(SchedulingStrategyT):
     """Yields chunks of the event topics' records and single records of every other topic, in turns."""
 
     def iterate(self, records: Mapping[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:
@@ -66,7 +66,7 @@ class Scheduler(SchedulingStrategyT):  # type: ignore[misc]
                 break
 
 
-class Consumer(driver.Consumer):  # type: ignore[misc]
+class Consumer(driver.Consumer):
     """Delivers chunks, and commits up to the first chunk that was delivered and is not acknowledged.
 
     Faust's own account is by single offsets: it would see a gap inside each chunk. Committing the largest
@@ -105,9 +105,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             last.offset,
             last.timestamp / 1000.0,
             last.timestamp_type,
-            (),
             None,
-            value,
+            None,
+            # Faust hands the value to the agent as it is: the event topics are declared raw.
+            value,  # type: ignore[arg-type]
             None,
             0,
             sum(max(r.serialized_value_size, 0) for r in record),
@@ -115,7 +116,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             generation_id=self.app.consumer_generation_id,
         )
 
-    def ack(self, message: ConsumerMessage) -> bool:
+    def ack(self, message: Message) -> bool:
         """Mark a chunk as done; it is committed once all chunks before it are."""
         if message.topic not in EVENT_TOPICS:
             return bool(super().ack(message))
@@ -130,9 +131,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._n_acked += 1
         return True
 
+    def lag(self, tp: TP) -> int | None:
+        """Return how many records of a partition are not committed yet, where that is known."""
+        committed, end = self._committed_offset.get(tp), self.highwater(tp)
+        return None if committed is None or end is None else max(end - committed, 0)
+
     def _new_offset(self, tp: TP) -> int | None:
         if tp.topic not in EVENT_TOPICS:
-            return super()._new_offset(tp)  # type: ignore[no-any-return]
+            return super()._new_offset(tp)
         delivered = self._delivered[tp]
         offset = None
         while delivered and delivered[0].acked:
@@ -161,7 +167,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await super().on_partitions_assigned(assigned, generation_id)
 
 
-class Transport(driver.Transport):  # type: ignore[misc]
+class Transport(driver.Transport):
     """Faust's aiokafka transport with record batches; named by the URL scheme ``audit://``."""
 
     Consumer = Consumer

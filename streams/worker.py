@@ -5,7 +5,7 @@ import contextlib
 import gc
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 
@@ -18,6 +18,7 @@ from streams.app import Pipeline, StreamConfig, create_app
 from streams.directory import Entry
 from streams.groups import GroupWriter
 from streams.topics import ALERTS, Topics
+from streams.transport import Consumer
 from streams.webhooks.delivery import WebhookDelivery
 
 log = structlog.get_logger()
@@ -104,7 +105,7 @@ class Worker:
         self._spawn(self._retain())
         self._spawn(self._watch_assignment())
         await self.app.start()
-        self.app.consumer.before_revoke = self._finish
+        cast(Consumer, self.app.consumer).before_revoke = self._finish
         log.info("worker_started")
 
     def _spawn(self, work: Any) -> None:
@@ -128,7 +129,7 @@ class Worker:
             crashed.cancel()
 
     async def _crashed(self) -> None:
-        while not self.app.crashed:
+        while not self.app.crashed:  # noqa: ASYNC110 - Faust has no event for it
             await asyncio.sleep(0.2)
         raise RuntimeError("Faust stopped") from self.app.crash_reason
 
@@ -161,8 +162,7 @@ class Worker:
 
     async def _on_alerts(self, alerts: list[tuple[Alert, int]]) -> None:
         await self._until_stored(self._writer.insert_alerts, [alert for alert, _ in alerts])
-        for alert, partition in alerts:
-            await self._webhooks.on_alert(alert, partition)
+        await self._webhooks.on_alerts(alerts)
 
     async def _on_tenant(self, tenant_id: str, entry: Entry | None, version: int) -> None:
         self._tenant_changes.append((tenant_id, entry, version))

@@ -75,7 +75,7 @@ def test_the_models_accept_all_that_the_last_release_accepted() -> None:
     assert told == [], (
         f"not additive, events that version {baseline['version']} allows would be rejected:\n  "
         + "\n  ".join(told)
-        + "\nKeep what is accepted and make new fields optional, or read the docstring of schemas/generate.py."
+        + "\nKeep what is accepted and make new fields optional, or see the docstring of schemas.generate."
     )
 
 

@@ -111,7 +111,8 @@ def test_a_misspelling_is_told_once_a_line() -> None:
 
 def test_events_of_two_tenants_in_a_message_are_an_error() -> None:
     """A message has one key, so its events have one tenant."""
-    problems, _ = check([event(), event(), event(tenant_id="tenant-b")])
+    problems, summary = check([event(), event(), event(tenant_id="tenant-b")])
+    assert summary.events["auth"] == 0
     assert [(p.reason, p.detail.split(";")[0]) for p in problems] == [
         ("mixed_tenants", "[2].tenant_id: 'tenant-b' beside 'tenant-a'")
     ]

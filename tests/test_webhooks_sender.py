@@ -5,7 +5,8 @@ import shutil
 import ssl
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -36,6 +37,30 @@ async def send_once(url: str, **options: object) -> AttemptResult:
         return await sender.send(url, {}, b"{}")
     finally:
         await sender.aclose()
+
+
+@asynccontextmanager
+async def talking(
+    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """Serve raw bytes; gives the URL, and ends with every connection closed."""
+    connections: list[asyncio.Task[None]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        connections.append(task)
+        with suppress(ConnectionError):
+            await talk(reader, writer)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    server.close()
+    await asyncio.gather(*connections)
+    await server.wait_closed()
 
 
 class Names:
@@ -140,19 +165,13 @@ async def test_a_receiver_that_trickles_is_given_up() -> None:
 
     async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n")
-        try:
-            while True:
-                writer.write(b"x-more: x\r\n")
-                await writer.drain()
-                await asyncio.sleep(0.02)
-        except ConnectionError:
-            writer.close()
+        while True:
+            writer.write(b"x-more: x\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.02)
 
-    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    result = await send_once(f"http://127.0.0.1:{port}/", allow=LOCALHOST, limit_s=0.2)
-    server.close()
-    await server.wait_closed()
+    async with talking(trickle) as url:
+        result = await send_once(url, allow=LOCALHOST, limit_s=0.2)
     assert result.error == "no answer within 0.2 s"
 
 
@@ -161,34 +180,25 @@ async def test_an_endless_body_is_not_read() -> None:
 
     async def pour(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n")
-        try:
-            while True:
-                writer.write(b"x" * 65_536)
-                await writer.drain()
-        except ConnectionError:
-            writer.close()
+        while True:
+            writer.write(b"x" * 65_536)
+            await writer.drain()
 
-    server = await asyncio.start_server(pour, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    result = await send_once(f"http://127.0.0.1:{port}/", allow=LOCALHOST, limit_s=5)
-    server.close()
-    await server.wait_closed()
+    async with talking(pour) as url:
+        result = await send_once(url, allow=LOCALHOST, limit_s=5)
     assert result.delivered
 
 
 async def test_what_is_not_http_is_not_quoted() -> None:
     """An answer that is not HTTP is an error that repeats none of it."""
 
-    async def mumble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def mumble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
         writer.write(b"220 secret-banner ESMTP\r\n")
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(mumble, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    result = await send_once(f"http://127.0.0.1:{port}/", allow=LOCALHOST)
-    server.close()
-    await server.wait_closed()
+    async with talking(mumble) as url:
+        result = await send_once(url, allow=LOCALHOST)
     assert (result.http_status, result.error) == (0, "the answer is not HTTP, or none came")
 
 

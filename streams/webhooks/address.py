@@ -117,6 +117,8 @@ def parse_url(url: str) -> Target:
         raise UrlRefused("the URL has a user or a password in it; receivers verify the signature instead")
     if "#" in url:
         raise UrlRefused("the URL has a fragment (#…), which is never sent; leave it out")
+    if "[" in parts.netloc and ":" not in host:
+        raise UrlRefused(f"the host [{host}] is not an IPv6 address")
     _check_host(host)
     if port is None:
         port = 443 if parts.scheme == "https" else 80

@@ -111,6 +111,19 @@ class WebhookDelivery:
             await asyncio.gather(*tasks, return_exceptions=True)
         await self._sender.aclose()
 
+    async def wait(self) -> None:
+        """Return when sending has ended, after `stop`; for whoever supervises the worker.
+
+        Raises
+        ------
+        Exception
+            What ended it, if it was not `stop`: an error of ours.
+        """
+        if self._loop is not None:
+            await asyncio.wait([self._loop])
+            if not self._loop.cancelled():
+                self._loop.result()
+
     async def on_alert(self, alert: Alert, partition: int) -> None:
         """Put one revision into the queue: `on_alerts` of one."""
         await self.on_alerts([(alert, partition)])

@@ -1,0 +1,198 @@
+"""The control API: what the command line asks of a running worker, over a UNIX socket.
+
+The socket is readable by its owner only, and whoever owns it owns the data directory too, so requests are
+the platform operator's unless they name a tenant. The engine admits one process: this is how the others
+reach it. Without a running worker the command line serves the same app to itself.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+
+from schemas.alert import Severity
+from store.database import Database, StoreUnavailable
+from store.queries import PlatformContext, Reader, Scope, TenantContext
+from store.webhooks import Endpoint, UnknownWebhook, WebhookStore
+from streams.webhooks.address import Network, UrlRefused
+from streams.webhooks.delivery import WebhookDelivery
+from streams.webhooks.endpoints import add_endpoint, update_endpoint
+
+Status = Callable[[], dict[str, Any]]
+Limit = Annotated[int, Query(ge=1, le=10_000)]
+
+
+class NewWebhook(BaseModel):
+    """What `tenantwatch webhooks add` sends."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tenant_id: str
+    url: str
+    description: str = ""
+    min_severity: Severity = "low"
+
+
+class WebhookChange(BaseModel):
+    """What `tenantwatch webhooks update` sends; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str | None = None
+    description: str | None = None
+    min_severity: Severity | None = None
+    status: Literal["enabled", "disabled"] | None = None
+
+
+def _scope(tenant_id: str | None) -> Scope:
+    return TenantContext(tenant_id) if tenant_id else PlatformContext("local operator")
+
+
+def _endpoint(endpoint: Endpoint, *, secret: bool = False) -> dict[str, Any]:
+    shown = asdict(endpoint)
+    del shown["previous_secret"], shown["previous_secret_until"], shown["version"]
+    if not secret:
+        del shown["secret"]
+    return shown
+
+
+def control_app(
+    database: Database,
+    webhooks: WebhookDelivery,
+    *,
+    status: Status,
+    webhook_allow: Sequence[Network] = (),
+) -> FastAPI:
+    """Return the app.
+
+    Parameters
+    ----------
+    status
+        What `/status` answers.
+    webhook_allow
+        Private networks that a webhook may reach.
+    """
+    app = FastAPI(title="tenantwatch control", openapi_url=None)
+    store = WebhookStore(database)
+    _add_errors(app)
+    _add_reads(app, database, status)
+    _add_webhooks(app, store, webhooks, webhook_allow)
+    return app
+
+
+def _add_errors(app: FastAPI) -> None:
+    def answer(code: int) -> Callable[[Request, Exception], Any]:
+        async def handler(request: Request, error: Exception) -> JSONResponse:
+            return JSONResponse({"detail": str(error)}, status_code=code)
+
+        return handler
+
+    app.add_exception_handler(UnknownWebhook, answer(404))
+    app.add_exception_handler(UrlRefused, answer(422))
+    app.add_exception_handler(StoreUnavailable, answer(503))
+
+
+def _add_reads(app: FastAPI, database: Database, status: Status) -> None:
+    def reader(tenant_id: str | None) -> Reader:
+        return Reader(database, _scope(tenant_id))
+
+    @app.get("/status")
+    async def get_status() -> dict[str, Any]:
+        return status()
+
+    @app.get("/alerts")
+    async def get_alerts(
+        tenant_id: str | None = None,
+        status: str | None = None,
+        detector: str | None = None,
+        severity: Severity | None = None,
+        published_after: datetime | None = None,
+        limit: Limit = 100,
+    ) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(
+            reader(tenant_id).alerts,
+            status=status,
+            detector=detector,
+            severity=severity,
+            published_after=published_after,
+            limit=limit,
+        )
+
+    @app.get("/alerts/{alert_id}")
+    async def get_alert(alert_id: str, tenant_id: str | None = None) -> list[dict[str, Any]]:
+        revisions = await asyncio.to_thread(reader(tenant_id).alert, alert_id)
+        if not revisions:
+            raise HTTPException(404, f"no alert, or more than one, begins with {alert_id!r}")
+        return revisions
+
+    @app.get("/tenants")
+    async def get_tenants(tenant_id: str | None = None) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(reader(tenant_id).tenants)
+
+    @app.get("/counts")
+    async def get_counts(tenant_id: str | None = None) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(reader(tenant_id).counts)
+
+    @app.get("/dead-letters")
+    async def get_dead_letters(tenant_id: str | None = None, limit: Limit = 100) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(reader(tenant_id).dead_letters, limit)
+
+
+def _add_webhooks(
+    app: FastAPI, store: WebhookStore, webhooks: WebhookDelivery, allow: Sequence[Network]
+) -> None:
+    @app.post("/webhooks", status_code=201)
+    async def add(new: NewWebhook) -> dict[str, Any]:
+        endpoint = await add_endpoint(store, **new.model_dump(), allow=allow)
+        await webhooks.reload()
+        return _endpoint(endpoint, secret=True)
+
+    @app.get("/webhooks")
+    async def list_endpoints(tenant_id: str | None = None) -> list[dict[str, Any]]:
+        return [_endpoint(endpoint) for endpoint in await asyncio.to_thread(store.list, tenant_id)]
+
+    @app.patch("/webhooks/{endpoint_id}")
+    async def update(endpoint_id: str, change: WebhookChange) -> dict[str, Any]:
+        endpoint = await update_endpoint(
+            store, endpoint_id, **change.model_dump(exclude={"status"}), allow=allow
+        )
+        if change.status == "enabled":
+            endpoint = await asyncio.to_thread(store.enable, endpoint_id)
+        elif change.status == "disabled":
+            endpoint = await asyncio.to_thread(store.disable, endpoint_id, "disabled by the operator")
+        await webhooks.reload()
+        return _endpoint(endpoint)
+
+    @app.post("/webhooks/{endpoint_id}/rotate")
+    async def rotate(endpoint_id: str) -> dict[str, Any]:
+        endpoint = await asyncio.to_thread(store.rotate_secret, endpoint_id)
+        await webhooks.reload()
+        return _endpoint(endpoint, secret=True)
+
+    @app.delete("/webhooks/{endpoint_id}", status_code=204)
+    async def remove(endpoint_id: str) -> None:
+        await asyncio.to_thread(store.remove, endpoint_id)
+        await webhooks.reload()
+
+    @app.post("/webhooks/{endpoint_id}/test")
+    async def test(endpoint_id: str) -> dict[str, Any]:
+        return asdict(await webhooks.test(endpoint_id))
+
+    @app.get("/deliveries")
+    async def deliveries(
+        tenant_id: str | None = None, endpoint_id: str | None = None, limit: Limit = 100
+    ) -> list[dict[str, Any]]:
+        logged = await asyncio.to_thread(store.deliveries, tenant_id, endpoint_id, limit)
+        return [asdict(entry) for entry in logged]
+
+    @app.post("/deliveries/{delivery_id}/redeliver")
+    async def redeliver(delivery_id: str) -> dict[str, Any]:
+        try:
+            return asdict(await webhooks.redeliver(delivery_id))
+        except ValueError as error:
+            raise HTTPException(409, str(error)) from None

@@ -1,0 +1,104 @@
+"""Serving apps on the worker's event loop: over TCP, and over a UNIX socket of any path length."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+
+class PortTaken(Exception):
+    """The port is in use; the message names the setting that changes it."""
+
+
+class _Uvicorn(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the worker, which stops its parts in order."""
+        yield
+
+
+class Server:
+    """One app on one listening socket, on the running event loop."""
+
+    def __init__(self, app: FastAPI, listener: socket.socket) -> None:
+        # Signals belong to the worker; access logs of a health port say nothing.
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+        )
+        self._server = uvicorn.Server(config)
+        self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        self._listener = listener
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The TCP port that was bound."""
+        return int(self._listener.getsockname()[1])
+
+    async def start(self) -> None:
+        """Begin to serve; returns once connections are accepted."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        while not self._server.started:
+            if self._task.done():
+                await self._task
+                raise RuntimeError("the HTTP server ended while it started")
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Finish open requests for a moment, then close."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+def tcp_listener(host: str, port: int) -> socket.socket:
+    """Bind a TCP port.
+
+    Raises
+    ------
+    PortTaken
+        If another program listens there.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PortTaken(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another with TENANTWATCH_HTTP_PORT, "
+            "0 takes a free one"
+        ) from error
+    listener.listen(128)
+    return listener
+
+
+def unix_address(path: Path) -> str:
+    """Return an address of a socket file that fits into the kernel's 108 bytes, however long its path.
+
+    The directory is opened and named through /proc, so the result is valid in this process only, and for
+    as long as it lives.
+    """
+    if len(os.fsencode(path)) < 100:
+        return str(path)
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    return f"/proc/self/fd/{directory}/{path.name}"
+
+
+def unix_listener(path: Path) -> socket.socket:
+    """Bind a UNIX socket that only its owner can use, in place of one that a killed process left behind."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(unix_address(path))
+    finally:
+        os.umask(before)
+    listener.listen(128)
+    return listener

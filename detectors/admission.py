@@ -1,0 +1,105 @@
+"""Admission: which events detectors may look at. The others are stored and counted all the same."""
+
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.clock import FUTURE_MS, LATE_MS, running_watermark, watermarks
+from schemas.batch import FLAGS, Bools, EventBatch, Int64s
+
+# Two generations of event ids: at least so many of the latest are known, at most twice as many are kept.
+# A producer retries within a request's time-out, far fewer events ago.
+GENERATION: Final = 16_384
+
+_LATE: Final = np.uint8(FLAGS["late"])
+_FUTURE: Final = np.uint8(FLAGS["future"])
+_DUPLICATE: Final = np.uint8(FLAGS["duplicate"])
+
+
+@dataclass
+class Admission:
+    """Admits the events of one kind in one partition.
+
+    Parameters
+    ----------
+    watermark_ms
+        Tenant to the largest event time admitted.
+    latest_ids, earlier_ids
+        (tenant, event id) of the latest events; a generation is replaced when it is full.
+
+    >>> from schemas.parse import parse
+    >>> event = b'{"kind":"auth","event_id":"1","tenant_id":"tenant-a","time":"2026-01-01T00:00:00Z",\
+"service":"login","action":"login","outcome":"success"}'
+    >>> Admission().admit(parse("auth", [event, event]).batch).flags.tolist() == [0, FLAGS["duplicate"]]
+    True
+    """
+
+    watermark_ms: dict[str, int] = field(default_factory=dict)
+    latest_ids: set[tuple[str, str]] = field(default_factory=set)
+    earlier_ids: set[tuple[str, str]] = field(default_factory=set)
+
+    def admit(self, batch: EventBatch) -> EventBatch:
+        """Return the batch with `flags` and `evaluated`.
+
+        Parameters
+        ----------
+        batch
+            Flags that it has already, such as ``wrong_partition``, are kept.
+        """
+        flags = np.zeros(len(batch), np.uint8) if batch.flags is None else batch.flags.copy()
+        flags[self._repeated(batch)] |= _DUPLICATE
+        if batch.ingest_time_ms is not None:
+            flags[batch.time_ms > batch.ingest_time_ms + FUTURE_MS] |= _FUTURE
+        flags[self._late(batch, flags == 0)] |= _LATE
+        return replace(batch, flags=flags, evaluated=flags == 0)
+
+    def _late(self, batch: EventBatch, admissible: Bools) -> Bools:
+        """Return ``(n,)`` what is too far behind the watermark that it met; move the watermarks."""
+        codes, before, after = watermarks(self.watermark_ms, batch, np.flatnonzero(admissible))
+        tenants = batch.tenant.values
+        for code in np.flatnonzero(after > before).tolist():
+            self.watermark_ms[tenants[code]] = int(after[code])
+        all_codes = batch.tenant.codes.astype(np.int64)
+        late: Bools = batch.time_ms < after[all_codes] - LATE_MS
+        if late.any():
+            # Behind the last watermark of the batch; perhaps not behind the one that it met.
+            met = running_watermark(all_codes, batch.time_ms, before, admissible)
+            late = batch.time_ms < met - LATE_MS
+        return late
+
+    def _repeated(self, batch: EventBatch) -> Int64s:
+        """Return the positions of events whose id was among the latest; remember the ids."""
+        keys = list(zip(batch.columns["tenant_id"], batch.columns["event_id"], strict=True))
+        fresh = set(keys)
+        if (
+            len(fresh) == len(keys)
+            and self.latest_ids.isdisjoint(fresh)
+            and self.earlier_ids.isdisjoint(fresh)
+        ):
+            self._remember(keys, fresh)
+            return np.zeros(0, np.int64)
+        repeated: list[int] = []
+        for row, key in enumerate(keys):
+            if key in self.latest_ids or key in self.earlier_ids:
+                repeated.append(row)
+            else:
+                self._remember([key], {key})
+        return np.array(repeated, np.int64)
+
+    def _remember(self, keys: list[tuple[str, str]], fresh: set[tuple[str, str]]) -> None:
+        # At exact counts, not at the ends of batches: what is a repeat must not depend on these.
+        room = GENERATION - len(self.latest_ids)
+        if len(keys) < room:
+            self.latest_ids |= fresh
+            return
+        at = 0
+        while at < len(keys):
+            part = islice(keys, at, at + room)
+            at += room
+            self.latest_ids.update(part)
+            if len(self.latest_ids) == GENERATION:
+                self.earlier_ids, self.latest_ids = self.latest_ids, set()
+            room = GENERATION - len(self.latest_ids)

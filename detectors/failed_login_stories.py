@@ -1,0 +1,153 @@
+"""What failed logins look like: the names of detection.md, part A, in sentences."""
+
+from typing import Final
+
+from detectors.episodes import Episode, Story
+from detectors.tally import Tally
+from detectors.wording import clock_text, duration_text, plural
+from schemas.alert import Severity
+
+# An address with so few users is after them, whatever else the shares say (detection.md, naming).
+BRUTE_FORCE_USERS: Final = 2
+# More tries than this for each user is guessing passwords, not spraying one (detection.md, naming).
+SPRAY_TRIES: Final = 5
+# One try for almost every user, and most of them unknown here: a list stolen elsewhere.
+STUFFING_SHARE: Final = 0.8
+# Practically nobody exists: a list of guesses.
+ENUMERATION_SHARE: Final = 0.95
+# From here on somebody should look now, not today.
+HIGH_COUNT: Final = 64
+
+ATTACK: Final = {
+    "brute_force": ("T1110.001",),
+    "password_spray": ("T1110.003",),
+    "credential_stuffing": ("T1110.004",),
+    "user_enumeration": ("T1589", "T1110"),
+}
+RUNBOOK: Final = {
+    "brute_force": (
+        "Block or slow down the source. Check whether one of the users logged in afterwards; if so, revoke "
+        "the sessions and reset the password."
+    ),
+    "password_spray": (
+        "Block the address. List the users it tried and look for a success among them; reset those passwords "
+        "and require a second factor."
+    ),
+    "credential_stuffing": (
+        "Block the address and look for successes from it: those users use a password that leaked elsewhere. "
+        "Reset these and require a second factor."
+    ),
+    "user_enumeration": (
+        "Block the address, and let the login answer the same for unknown users and wrong passwords."
+    ),
+}
+
+
+def classify(users: int, unknown: int, attempts: int) -> str:
+    """Return the name of an attack by one address.
+
+    Parameters
+    ----------
+    users
+        Different users tried.
+    unknown
+        Those of them that do not exist.
+    attempts
+        Failures.
+
+    >>> classify(1, 0, 40), classify(9, 7, 9), classify(40, 35, 42), classify(40, 40, 40), classify(3, 0, 90)
+    ('brute_force', 'password_spray', 'credential_stuffing', 'user_enumeration', 'brute_force')
+    """
+    if users <= BRUTE_FORCE_USERS:
+        return "brute_force"
+    if unknown >= ENUMERATION_SHARE * users:
+        return "user_enumeration"
+    if users > STUFFING_SHARE * attempts and unknown >= STUFFING_SHARE * users:
+        return "credential_stuffing"
+    return "password_spray" if attempts <= SPRAY_TRIES * users else "brute_force"
+
+
+class AddressTeller:
+    """Names what one address does."""
+
+    detector = "failed_login"
+    rule = "address"
+
+    def tell(self, episode: Episode) -> Story:
+        """Return what is to be said about the episode."""
+        tally: Tally = episode.facts
+        users, unknown = len(tally.values), len(tally.marked)
+        classification = classify(users, unknown, tally.events)
+        if users == 1:
+            whom = f"all of {next(iter(tally.values))}"
+        else:
+            whom = f"{tally.count_text()} different users" if users else "no user named"
+        numbers: dict[str, float | int | str] = {
+            "failures": episode.count,
+            "users": users,
+            "unknown_users": unknown,
+        }
+        severity: Severity = "high" if episode.count >= HIGH_COUNT or users >= HIGH_COUNT else "medium"
+        return Story(
+            classification,
+            severity,
+            f"{_failures(episode)} from {episode.key[2]}{_span(episode)}, {whom}; {_last(episode)}",
+            numbers,
+            ATTACK[classification],
+            RUNBOOK[classification],
+        )
+
+
+class UserTeller:
+    """Names what is done to one user, by several addresses or by one that is not known."""
+
+    detector = "failed_login"
+    rule = "user"
+
+    def tell(self, episode: Episode) -> Story:
+        """Return what is to be said about the episode."""
+        tally: Tally = episode.facts
+        addresses = len(tally.values)
+        where = f", from {tally.count_text()} address{'es' if addresses > 1 else ''}" if addresses else ""
+        return Story(
+            "brute_force",
+            "high" if episode.count >= HIGH_COUNT else "medium",
+            f"{_failures(episode)} of {episode.key[2]}{_span(episode)}{where}; {_last(episode)}",
+            {"failures": episode.count, "addresses": addresses},
+            ATTACK["brute_force"],
+            RUNBOOK["brute_force"],
+        )
+
+
+class SuccessTeller:
+    """Names a success that follows guessing."""
+
+    detector = "failed_login"
+    rule = "success_after_failures"
+
+    def tell(self, episode: Episode) -> Story:
+        """Return what is to be said about the episode."""
+        where = f" from {episode.facts}" if episode.facts else ""
+        again = f", {episode.count} times" if episode.count > 1 else ""
+        return Story(
+            "success_after_failures",
+            "critical",
+            f"{episode.key[2]} logged in{where}{again} in the middle of failed logins, and never had from there "
+            f"before; {_last(episode)}",
+            {"successes": episode.count},
+            ("T1110", "T1078"),
+            "Treat the account as taken until its owner confirms the login: revoke its sessions and tokens, "
+            "reset the password, and read what it did since.",
+        )
+
+
+def _failures(episode: Episode) -> str:
+    return plural(episode.count, "failed login")
+
+
+def _span(episode: Episode) -> str:
+    return f" in {duration_text(episode.last_ms - episode.first_ms)}"
+
+
+def _last(episode: Episode) -> str:
+    return f"last at {clock_text(episode.last_ms)}"

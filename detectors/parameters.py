@@ -1,0 +1,186 @@
+"""Detector parameters: defaults, then the tier's, then the tenant's own."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from difflib import get_close_matches
+from typing import Any, Final, Generic, TypeVar
+
+import numpy as np
+
+from schemas.batch import EventBatch, Int64s
+from schemas.tenant import ParameterValue, Tenant, Tier, unknown_tenant
+
+HOUR_S: Final = 3_600
+DAY_S: Final = 86_400
+
+
+def _parameter(default: float | int, low: float, high: float, why: str) -> Any:
+    return field(default=default, metadata={"low": low, "high": high, "why": why})
+
+
+def _bucket(default: int, why: str) -> Any:
+    return _parameter(default, 0, 10_000, f"{why}; 0 turns it off")
+
+
+def _leak(default: int) -> Any:
+    return _parameter(default, 1, DAY_S, "seconds in which the bucket above leaks one event")
+
+
+def _quiet(default: int) -> Any:
+    return _parameter(default, 60, DAY_S, "an episode is over after so many seconds without an event of its own")
+
+
+@dataclass(frozen=True, slots=True)
+class FailedLoginParameters:
+    """Parameters of `failed_login`; the buckets are those of detection.md, part A."""
+
+    burst_failures: int = _bucket(5, "a script's pace: a person who retypes needs about 5 s a try")
+    burst_leak_s: int = _leak(10)
+    minute_failures: int = _bucket(10, "faster than one a minute and kept up: no person")
+    minute_leak_s: int = _leak(60)
+    hour_failures: int = _bucket(20, "the slow guesser who stays under the other two")
+    hour_leak_s: int = _leak(HOUR_S)
+    strict_failures: int = _bucket(0, "detection.md's (4, 60 s), for tenants whose people rarely mistype")
+    strict_leak_s: int = _leak(60)
+    new_users: int = _bucket(4, "different users who fail at one address, where offices have a few a morning")
+    new_users_leak_s: int = _leak(60)
+    success_share: float = _parameter(
+        0.5, 0.1, 1.0, "a success is suspicious while a bucket is at least so full (detection.md: half)"
+    )
+    known_days: int = _parameter(
+        90, 1, 3_650, "a user's address stays known so long after its last success; a quarter's absence is usual"
+    )
+    quiet_s: int = _quiet(1_800)
+
+
+@dataclass(frozen=True, slots=True)
+class RateBreachParameters:
+    """Parameters of `rate_breach`; the limit itself is the tenant's ``rate_limit``, or its tier's."""
+
+    medium_ratio: float = _parameter(2.0, 1.0, 1_000.0, "requests by limit from which severity is medium")
+    high_ratio: float = _parameter(5.0, 1.0, 1_000.0, "requests by limit from which severity is high")
+
+
+@dataclass(frozen=True, slots=True)
+class AccessAnomalyParameters:
+    """Parameters of `access_anomaly`; detection.md, part C."""
+
+    cross_tenant_failures: int = _bucket(3, "denied accesses across tenants (detection.md: 3)")
+    cross_tenant_leak_s: int = _leak(600)
+    denied: int = _bucket(20, "denied accesses of a user: one page of a console asks for about a dozen things")
+    denied_leak_s: int = _leak(30)
+    new_permissions: int = _bucket(8, "different permissions denied to a user: more than one page needs")
+    new_permissions_leak_s: int = _leak(300)
+    false_alarms_per_week: float = _parameter(
+        1.0, 0.001, 1_000.0, "budget of first_seen for the whole tenant: the records allow one a tenant-week"
+    )
+    tenant_habit_min: int = _parameter(
+        200, 1, 1_000_000, "first_seen is silent until so many actions (one of a kind an hour) taught the tenant"
+    )
+    user_habit_min: int = _parameter(
+        20, 1, 1_000_000, "and so many the user: nobody alarms on a history of their own that is new"
+    )
+    quiet_s: int = _quiet(1_800)
+
+
+Parameters = TypeVar("Parameters", FailedLoginParameters, RateBreachParameters, AccessAnomalyParameters)
+Rule = TypeVar("Rule")
+
+DEFAULTS: Final[dict[str, Any]] = {
+    "failed_login": FailedLoginParameters(),
+    "rate_breach": RateBreachParameters(),
+    "access_anomaly": AccessAnomalyParameters(),
+}
+# Offices of an enterprise put hundreds of people behind one address: twice the mornings' mistypers.
+TIERS: Final[dict[Tier, dict[str, dict[str, ParameterValue]]]] = {
+    "enterprise": {"failed_login": {"new_users": 8, "hour_failures": 40}},
+}
+
+
+def _closest(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}"
+
+
+def _fault(parameter: Field[Any], value: ParameterValue) -> str | None:
+    whole = parameter.type is int
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        return f"is {type(value).__name__}, found {value!r}; fix: send a {'whole ' if whole else ''}number"
+    low, high = parameter.metadata["low"], parameter.metadata["high"]
+    if not low <= value <= high:
+        return f"is {value!r}, out of range; fix: send {low} to {high}"
+    return None
+
+
+def check_overrides(overrides: Mapping[str, Mapping[str, ParameterValue]]) -> list[str]:
+    """Return what is wrong with a tenant's ``detectors``, one line for a person each; empty: nothing.
+
+    >>> check_overrides({"failed_login": {"burst_failure": 3}})
+    ['detectors.failed_login.burst_failure: no such parameter; did you mean `burst_failures`?']
+    """
+    faults: list[str] = []
+    for detector, values in overrides.items():
+        if detector not in DEFAULTS:
+            faults.append(f"detectors.{detector}: no such detector; {_closest(detector, list(DEFAULTS))}")
+            continue
+        known = {parameter.name: parameter for parameter in fields(DEFAULTS[detector])}
+        for name, value in values.items():
+            where = f"detectors.{detector}.{name}"
+            if name not in known:
+                faults.append(f"{where}: no such parameter; {_closest(name, list(known))}")
+            elif fault := _fault(known[name], value):
+                faults.append(f"{where}: {fault}")
+    return faults
+
+
+def resolve(detector: str, defaults: Parameters, tenant: Tenant) -> Parameters:
+    """Return the parameters that hold for a tenant.
+
+    An override that `check_overrides` faults is passed over: a tenant's record that got past
+    ``tenantwatch tenants apply`` must not stop the worker that reads it.
+
+    >>> tenant = unknown_tenant("tenant-a").model_copy(update={"detectors": {"rate_breach": {"high_ratio": 3}}})
+    >>> resolve("rate_breach", RateBreachParameters(), tenant)
+    RateBreachParameters(medium_ratio=2.0, high_ratio=3)
+    """
+    own = tenant.detectors.get(detector, {})
+    good = {n: v for n, v in own.items() if not check_overrides({detector: {n: v}})}
+    return replace(defaults, **{**TIERS.get(tenant.tier, {}).get(detector, {}), **good})
+
+
+class Rules(Generic[Rule]):
+    """What each tenant's parameters amount to, computed once for each version of its settings.
+
+    Parameters
+    ----------
+    derive
+        Tenant to the rule that holds for it; equal rules are kept once.
+    """
+
+    def __init__(self, derive: Callable[[Tenant], Rule]) -> None:
+        self._derive = derive
+        self._of_tenant: dict[str, tuple[Tenant, int]] = {}
+        self._numbers: dict[Rule, int] = {}
+        self.distinct: list[Rule] = []
+
+    def number(self, tenant: Tenant) -> int:
+        """Return the position in `distinct` of a tenant's rule."""
+        known = self._of_tenant.get(tenant.tenant_id)
+        # The directory hands out one object for each version of a tenant's settings.
+        if known and known[0] is tenant:
+            return known[1]
+        rule = self._derive(tenant)
+        number = self._numbers.setdefault(rule, len(self.distinct))
+        if number == len(self.distinct):
+            self.distinct.append(rule)
+        self._of_tenant[tenant.tenant_id] = (tenant, number)
+        return number
+
+    def of(self, batch: EventBatch) -> Int64s:
+        """Return ``(t,)`` positions in `distinct` by tenant code; defaults before enrichment."""
+        names = batch.tenant.values
+        return np.fromiter(map(self.number, batch.tenants or (_NOBODY,) * len(names)), np.int64, len(names))
+
+
+# Stands for every tenant where there is no directory: all defaults.
+_NOBODY: Final = unknown_tenant("unknown")

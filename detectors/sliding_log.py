@@ -1,0 +1,160 @@
+"""The times of every key's latest events, exactly, in one arena of rings."""
+
+from typing import Final
+
+import numpy as np
+
+from detectors.clock import NEVER_MS
+from detectors.keys import grown
+from detectors.segments import group_of
+from schemas.batch import Bools, Int64s
+
+# A ring never needs more than the largest limit that a tenant may set (schemas.tenant: 100,000).
+MAX_RING: Final = 1 << 17
+MIN_RING: Final = 4
+
+
+def ring_sizes(needed: Int64s) -> Int64s:
+    """Return the powers of two that hold so many entries.
+
+    >>> ring_sizes(np.array([1, 5, 64, 10**9])).tolist() == [4, 8, 64, MAX_RING]
+    True
+    """
+    bits = np.ceil(np.log2(np.clip(needed, MIN_RING, MAX_RING))).astype(np.int64)
+    return np.left_shift(np.int64(1), bits)
+
+
+class SlidingLog:
+    """A sliding log of each key: whether the event `limit` places before another is still in its window.
+
+    A ring grows only when it would otherwise overwrite a time that is still in its window, so memory
+    follows the events in the windows, not the limits.
+
+    Attributes
+    ----------
+    seen
+        ``(k,)`` events of each key so far; an event's place is its number in this count.
+    last_ms
+        ``(k,)`` time of the latest: it never runs backwards.
+    window_ms, floor_ms
+        ``(k,)`` the window last used, and the time up to which nothing is known, since a window that is
+        made longer cannot bring back what the shorter one let go.
+    """
+
+    def __init__(self) -> None:
+        self.seen, self.last_ms, self.window_ms, self.floor_ms = np.zeros((4, 0), np.int64)
+        self._begin, self._size = np.zeros((2, 0), np.int64)
+        self._arena: Int64s = np.zeros(1024, np.int64)
+        self._used = 0
+
+    def reserve(self, keys: int) -> None:
+        """Make room for so many keys."""
+        for name in ("seen", "last_ms", "window_ms", "floor_ms", "_begin", "_size"):
+            setattr(self, name, grown(getattr(self, name), keys, 0))
+
+    def add(self, slot: Int64s, starts: Int64s, time_ms: Int64s, limit: Int64s, window_ms: Int64s) -> Bools:
+        """Add events; return ``(n,)`` which are more than `limit` in their window.
+
+        Parameters
+        ----------
+        slot, limit, window_ms
+            ``(g,)`` distinct keys, and what holds for each.
+        starts
+            ``(g,)`` first row of each key.
+        time_ms
+            ``(n,)`` sorted by key, never running backwards within one, nor behind `last_ms`.
+        """
+        n = len(time_ms)
+        group = group_of(starts, n)
+        longer = (window_ms > self.window_ms[slot]) & (self.seen[slot] > 0)
+        changed = slot[longer]
+        self.floor_ms[changed] = np.maximum(
+            self.floor_ms[changed], self.last_ms[changed] - self.window_ms[changed]
+        )
+        self.window_ms[slot] = window_ms
+        place = self.seen[slot][group] + np.arange(n) - starts[group]
+        earlier_ms = self._times_at(slot, group, starts, place - limit[group], time_ms)
+        live_from_ms = np.maximum(time_ms - window_ms[group], self.floor_ms[slot][group])
+        self._append(slot, starts, group, place, time_ms)
+        return earlier_ms > live_from_ms
+
+    def _times_at(
+        self, slot: Int64s, group: Int64s, starts: Int64s, place: Int64s, time_ms: Int64s
+    ) -> Int64s:
+        """Return the times at places, of the batch or before it; `NEVER_MS` where nothing is kept."""
+        seen = self.seen[slot]
+        found = np.full(len(place), NEVER_MS, np.int64)
+        here = place >= seen[group]
+        found[here] = time_ms[(starts[group] + place - seen[group])[here]]
+        kept = ~here & (place >= 0) & (place >= (seen - self._size[slot])[group])
+        rows = np.flatnonzero(kept)
+        if len(rows):
+            keys = slot[group[rows]]
+            found[rows] = self._arena[self._begin[keys] + (place[rows] & (self._size[keys] - 1))]
+        return found
+
+    def _append(self, slot: Int64s, starts: Int64s, group: Int64s, place: Int64s, time_ms: Int64s) -> None:
+        count = np.diff(starts, append=len(time_ms))
+        self._make_room(slot, count, time_ms[starts])
+        size = self._size[slot]
+        seen = self.seen[slot] + count
+        kept = place >= (seen - size)[group]
+        keys = group[kept]
+        self._arena[self._begin[slot][keys] + (place[kept] & (size[keys] - 1))] = time_ms[kept]
+        self.seen[slot] = seen
+        self.last_ms[slot] = time_ms[starts + count - 1]
+
+    def _make_room(self, slot: Int64s, count: Int64s, first_ms: Int64s) -> None:
+        """Enlarge the rings in which the events would overwrite a time still in its window."""
+        size, seen = self._size[slot], self.seen[slot]
+        needed = np.minimum(seen, size) + count
+        newest_lost = seen + count - size - 1
+        short = (needed > size) & (size < MAX_RING)
+        in_ring = short & (newest_lost < seen) & (size > 0)
+        rows = np.flatnonzero(in_ring)
+        lost_ms = self._arena[self._begin[slot[rows]] + (newest_lost[rows] & (size[rows] - 1))]
+        short[rows] = lost_ms > first_ms[rows] - self.window_ms[slot[rows]]
+        rows = np.flatnonzero(short)
+        if len(rows):
+            self._enlarge(slot[rows], ring_sizes(needed[rows]))
+
+    def _enlarge(self, slot: Int64s, size: Int64s) -> None:
+        begin = self._used + np.cumsum(size) - size
+        self._used += int(size.sum())
+        self._arena = grown(self._arena, self._used, 0)
+        old_begin, old_size, seen = self._begin[slot], self._size[slot], self.seen[slot]
+        # Rings of one size move together; there are few sizes.
+        for one_size in np.unique(old_size[old_size > 0]).tolist():
+            rows = np.flatnonzero(old_size == one_size)
+            place = seen[rows, None] - 1 - np.arange(one_size)
+            moved = place >= 0
+            source = old_begin[rows, None] + (place & (one_size - 1))
+            target = begin[rows, None] + (place & (size[rows, None] - 1))
+            self._arena[target[moved]] = self._arena[source[moved]]
+        self._begin[slot], self._size[slot] = begin, size
+
+    def count(self, slot: int, until_place: int, time_ms: int) -> int:
+        """Return how many events of a key, up to a place, are in the window that ends at `time_ms`.
+
+        The largest number told is the ring's size.
+        """
+        size = int(self._size[slot])
+        first = max(0, int(self.seen[slot]) - size)
+        places = np.arange(first, until_place + 1)
+        times = self._arena[self._begin[slot] + (places & (size - 1))]
+        live_from_ms = max(time_ms - int(self.window_ms[slot]), int(self.floor_ms[slot]))
+        return len(times) - int(np.searchsorted(times, live_from_ms, side="right"))
+
+    def keep(self, kept: Bools) -> None:
+        """Forget all keys but some, and close the gaps in the arena."""
+        n = len(kept)
+        for name in ("seen", "last_ms", "window_ms", "floor_ms", "_begin", "_size"):
+            setattr(self, name, getattr(self, name)[:n][kept])
+        arena, begin = self._arena, self._begin
+        self._begin = np.cumsum(self._size) - self._size
+        self._used = int(self._size.sum())
+        self._arena = np.zeros(max(1024, self._used), np.int64)
+        for one_size in np.unique(self._size[self._size > 0]).tolist():
+            rows = np.flatnonzero(self._size == one_size)
+            inside = np.arange(one_size)
+            self._arena[self._begin[rows, None] + inside] = arena[begin[rows, None] + inside]

@@ -1,0 +1,40 @@
+"""Words for people: durations and times of day."""
+
+from schemas.alert import from_ms
+
+
+def duration_text(duration_ms: int) -> str:
+    """Return a duration in its two largest units.
+
+    >>> duration_text(130_000), duration_text(800), duration_text(90_061_000)
+    ('2 min 10 s', 'under 1 s', '1 d 1 h')
+    """
+    seconds = duration_ms // 1000
+    if not seconds:
+        return "under 1 s"
+    parts: list[str] = []
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        amount, seconds = divmod(seconds, length)
+        if amount:
+            parts.append(f"{amount} {unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2])
+
+
+def clock_text(time_ms: int) -> str:
+    """Return the time of day.
+
+    >>> clock_text(38_527_000)
+    '10:42:07 UTC'
+    """
+    return f"{from_ms(time_ms):%H:%M:%S} UTC"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    >>> plural(1, "failed login"), plural(2_000, "failed login")
+    ('1 failed login', '2,000 failed logins')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

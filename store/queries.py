@@ -1,0 +1,146 @@
+"""Reads: every one is bound to a tenant, or says openly that it is the platform operator's."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from store.database import Database
+
+MAX_ROWS: Final = 10_000
+_CURRENT_ALERTS: Final = """
+SELECT tenant_id, alert_id, revision, status, detector, classification, severity, entity_type, entity_value,
+       first_time, last_time, detected_at, published_at, event_count, score, threshold, summary
+FROM (SELECT * FROM alerts WHERE {scope} ORDER BY revision DESC LIMIT 1 BY tenant_id, alert_id)
+WHERE {conditions}
+ORDER BY detected_at DESC, alert_id
+LIMIT {{limit:UInt32}}
+"""
+
+
+@dataclass(frozen=True)
+class TenantContext:
+    """Whose rows may be read: exactly one tenant's."""
+
+    tenant_id: str
+
+    def condition(self) -> tuple[str, dict[str, Any]]:
+        """Return the SQL that binds a query, and its parameters."""
+        return "tenant_id = {scope_tenant_id:String}", {"scope_tenant_id": self.tenant_id}
+
+
+@dataclass(frozen=True)
+class PlatformContext:
+    """The platform operator's view over all tenants.
+
+    Parameters
+    ----------
+    operator
+        Who is looking; there is no default, so that nobody gets this view by leaving a tenant out.
+    """
+
+    operator: str
+
+    def condition(self) -> tuple[str, dict[str, Any]]:
+        """Return a condition that every row meets."""
+        return "true", {}
+
+
+Scope = TenantContext | PlatformContext
+
+
+class Reader:
+    """Queries within a scope; nothing here can leave it."""
+
+    def __init__(self, database: Database, scope: Scope) -> None:
+        self._database = database
+        self._scope, self._bound = scope.condition()
+
+    def _select(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return self._database.query(sql, {**parameters, **self._bound})
+
+    def alerts(
+        self,
+        *,
+        status: str | None = None,
+        detector: str | None = None,
+        severity: str | None = None,
+        published_after: datetime | None = None,
+        limit: int = 100,
+    ) -> list[dict[str, Any]]:
+        """Return the newest revision of each alert, latest first.
+
+        Parameters
+        ----------
+        status
+            ``open`` stands for every alert that is not resolved.
+        severity
+            This one and those above it.
+        published_after
+            Only alerts with a revision published later.
+        limit
+            At most this many, up to 10,000.
+        """
+        conditions, bound = ["true"], dict[str, Any](limit=min(limit, MAX_ROWS))
+        if status == "open":
+            conditions.append("status != 'resolved'")
+        elif status:
+            conditions.append("status = {status:String}")
+            bound["status"] = status
+        if detector:
+            conditions.append("detector = {detector:String}")
+            bound["detector"] = detector
+        if severity:
+            conditions.append("severity >= {severity:String}")
+            bound["severity"] = severity
+        if published_after:
+            conditions.append("published_at > {published_after:DateTime64(3)}")
+            bound["published_after"] = published_after
+        sql = _CURRENT_ALERTS.format(scope=self._scope, conditions=" AND ".join(conditions))
+        return self._select(sql, bound)
+
+    def alert(self, alert_id: str) -> list[dict[str, Any]]:
+        """Return all revisions of an alert as contract objects, oldest first; empty if there is none.
+
+        Parameters
+        ----------
+        alert_id
+            The whole id, or a beginning that only one alert has.
+        """
+        rows = self._select(
+            f"SELECT alert_id, body FROM alerts FINAL WHERE {self._scope} "
+            "AND startsWith(alert_id, {alert_id:String}) ORDER BY alert_id, revision",
+            {"alert_id": alert_id},
+        )
+        first = rows[0]["alert_id"] if rows else None
+        return [json.loads(row["body"]) for row in rows] if all(r["alert_id"] == first for r in rows) else []
+
+    def tenants(self) -> list[dict[str, Any]]:
+        """Return the current settings of each tenant that is in the directory."""
+        rows = self._select(
+            f"SELECT tenant_id, version, deleted, body FROM tenants FINAL WHERE {self._scope} "
+            "ORDER BY version DESC LIMIT 1 BY tenant_id",
+            {},
+        )
+        return [
+            {**json.loads(row["body"]), "version": row["version"]}
+            for row in sorted(rows, key=lambda row: str(row["tenant_id"]))
+            if not row["deleted"]
+        ]
+
+    def counts(self) -> list[dict[str, Any]]:
+        """Return by tenant and kind: events, how many were flagged, and the newest event's time."""
+        return self._select(
+            f"SELECT tenant_id, kind, count() AS events, countIf(flags != 0) AS flagged, max(time) AS newest "
+            f"FROM events WHERE {self._scope} GROUP BY tenant_id, kind ORDER BY tenant_id, kind",
+            {},
+        )
+
+    def dead_letters(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the newest messages that could not be stored."""
+        return self._select(
+            f"SELECT * FROM dead_letters FINAL WHERE {self._scope} "
+            "ORDER BY rejected_at DESC LIMIT {limit:UInt32}",
+            {"limit": min(limit, MAX_ROWS)},
+        )

@@ -1,0 +1,76 @@
+"""Commands that run the pipeline: up, worker, status."""
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+
+from tenantwatch.commands.output import AsJson, err, fail, out, print_json
+from tenantwatch.logs import configure_logging
+from tenantwatch.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    app.command()(up)
+    app.command()(worker)
+    app.command()(status)
+
+
+def _run(settings: Settings, quiet: bool) -> None:
+    from tenantwatch.up import run_until_signal  # imports the engine and Kafka's client: only now
+
+    configure_logging("warning" if quiet else settings.log_level, settings.log_format)
+
+    def greet(pipeline: Any) -> None:
+        shown = pipeline.status()
+        err.print(
+            f"[bold green]tenantwatch is up[/]: Kafka {shown['kafka']}, "
+            f"health and metrics {shown['http']}, data {shown['data_dir']}. Ctrl-C stops it."
+        )
+
+    asyncio.run(run_until_signal(settings, greet))
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors only.")]
+
+
+def up(quiet: Quiet = False) -> None:
+    """Run the whole pipeline here: Kafka, ClickHouse's engine, the worker.
+
+    Settings come from the environment (TENANTWATCH_…). With TENANTWATCH_KAFKA or TENANTWATCH_CLICKHOUSE
+    set, that cluster or server is used instead.
+    """
+    _run(Settings(), quiet)
+
+
+def worker(quiet: Quiet = False) -> None:
+    """Run one worker of many, against a Kafka cluster and a ClickHouse server.
+
+    Needs TENANTWATCH_KAFKA; workers share the work as one consumer group.
+    """
+    settings = Settings()
+    if settings.kafka is None:
+        raise fail(
+            "a worker joins a Kafka cluster: set TENANTWATCH_KAFKA=host:port, "
+            "or run `tenantwatch up`, which starts Kafka itself"
+        )
+    _run(settings, quiet)
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show the running worker with this data directory."""
+    from tenantwatch.control import Control, running
+
+    settings = Settings()
+    if not running(settings):
+        raise fail(f"no worker runs with the data directory {settings.data_dir}; start one: `tenantwatch up`")
+    with Control(settings) as control:
+        shown = control.get("/status")
+    if as_json:
+        print_json(shown)
+        return
+    problems = shown.pop("problems")
+    for name, value in shown.items():
+        out.print(f"{name:15} {value}")
+    out.print(f"{'ready':15} {'yes' if not problems else 'no: ' + '; '.join(problems)}")

@@ -1,0 +1,212 @@
+"""Running the pipeline in this process: Kafka if it is ours to run, the store, the worker, its servers."""
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from os import getpid
+from typing import Any, Final
+
+import structlog
+
+from api.control import control_app
+from api.health import health_app
+from api.serve import Server, tcp_listener, unix_listener
+from store.database import Database
+from store.migrations import migrate
+from store.webhooks import WebhookStore
+from streams.app import StreamConfig
+from streams.broker import BrokerConfig, EmbeddedKafka
+from streams.topics import ensure_topics
+from streams.webhooks.delivery import WebhookDelivery
+from streams.worker import Worker
+from tenantwatch.settings import Settings
+
+log = structlog.get_logger()
+BROKER_CHECK_S: Final = 1.0
+
+
+class BrokerDied(Exception):
+    """The embedded Kafka ended by itself."""
+
+
+def open_database(settings: Settings) -> Database:
+    """Open the store that the settings name, with its tables up to date."""
+    url = settings.clickhouse_url
+    database = Database.server(url) if url else Database.embedded(settings.data_dir / "clickhouse")
+    for name in migrate(database):
+        log.info("migration_applied", name=name)
+    return database
+
+
+class Pipeline:
+    """Everything that `tenantwatch up` runs, as one thing that starts and stops in order.
+
+    Parameters
+    ----------
+    settings
+        Without ``kafka`` an Apache Kafka is started here, without ``clickhouse`` the engine is.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.bootstrap = ""
+        self.http_port = 0
+        self.worker: Worker | None = None
+        self._kafka: EmbeddedKafka | None = None
+        self._stack = AsyncExitStack()
+        self._failed = False
+
+    async def start(self) -> None:
+        """Start every part; what has started is stopped again if a later one cannot.
+
+        Raises
+        ------
+        BrokerError, StoreLocked, StoreError, StoreUnavailable, TopicError, PortTaken
+            Each says what to do.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            self._failed = True
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        settings, stack = self.settings, self._stack
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Bound first: a taken port should be told before half a minute of starting.
+        health = tcp_listener(settings.http_host, settings.http_port)
+        stack.callback(health.close)
+        self.bootstrap = settings.kafka or self._start_kafka()
+        database = await asyncio.to_thread(open_database, settings)
+        stack.callback(database.close)
+        topics = await asyncio.to_thread(
+            ensure_topics,
+            self.bootstrap,
+            partitions=settings.partitions,
+            replication=settings.replication,
+        )
+        webhooks = WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow)
+        config = StreamConfig(
+            self.bootstrap,
+            settings.data_dir,
+            settings.worker_id,
+            commit_interval_s=settings.commit_interval_s,
+            session_timeout_s=settings.session_timeout_s,
+        )
+        worker = self.worker = Worker(
+            config,
+            topics,
+            database,
+            webhooks,
+            max_rows=settings.insert_rows,
+            max_wait_s=settings.insert_wait_ms / 1000,
+        )
+        stack.push_async_callback(self._stop_worker)
+        control = control_app(database, webhooks, status=self.status, webhook_allow=settings.webhook_allow)
+        for server in (
+            Server(health_app(lambda: worker.problems), health),
+            Server(control, unix_listener(settings.socket_path)),
+        ):
+            await server.start()
+            stack.push_async_callback(server.stop)
+        stack.callback(settings.socket_path.unlink, missing_ok=True)
+        self.http_port = health.getsockname()[1]
+        await worker.start()
+        log.info("pipeline_started", **self.status())
+
+    def _start_kafka(self) -> str:
+        settings = self.settings
+        self._kafka = EmbeddedKafka(
+            BrokerConfig(
+                settings.data_dir,
+                port=settings.kafka_port,
+                controller_port=settings.kafka_controller_port,
+                heap_mb=settings.kafka_heap_mb,
+            )
+        )
+        bootstrap = self._kafka.start()
+        self._stack.callback(self._kafka.stop)
+        return bootstrap
+
+    async def _stop_worker(self) -> None:
+        assert self.worker is not None
+        await self.worker.stop(failed=self._failed)
+
+    def status(self) -> dict[str, Any]:
+        """Return what `tenantwatch status` shows."""
+        worker, settings = self.worker, self.settings
+        return {
+            "version": version("tenantwatch"),
+            "pid": getpid(),
+            "worker_id": settings.worker_id,
+            "kafka": self.bootstrap,
+            "embedded_kafka": self._kafka is not None,
+            "clickhouse": "server" if settings.clickhouse else "embedded",
+            "http": f"http://{settings.http_host}:{self.http_port}",
+            "data_dir": str(settings.data_dir.absolute()),
+            "problems": worker.problems if worker else ["worker: starting"],
+        }
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Wait until asked to stop.
+
+        Raises
+        ------
+        BrokerDied
+            If the embedded Kafka ended.
+        Exception
+            Whatever of ours failed in the worker; nothing was acknowledged past it.
+        """
+        assert self.worker is not None
+        waits = [
+            asyncio.create_task(stop.wait()),
+            asyncio.create_task(self.worker.failed()),
+            asyncio.create_task(self._watch_kafka()),
+        ]
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
+        except BaseException:
+            self._failed = True
+            raise
+        finally:
+            for task in waits:
+                task.cancel()
+
+    async def _watch_kafka(self) -> None:
+        kafka = self._kafka
+        while kafka is None or kafka.running():  # noqa: ASYNC110 - it is a process, not an event
+            await asyncio.sleep(BROKER_CHECK_S)
+        raise BrokerDied(f"the embedded Kafka ended; its log is {kafka.log_path}")
+
+    async def stop(self) -> None:
+        """Stop every part in the reverse order; safe to call twice."""
+        await self._stack.aclose()
+
+
+async def run_until_signal(settings: Settings, on_started: Any = None) -> None:
+    """Run the pipeline until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    pipeline = Pipeline(settings)
+    starting = asyncio.create_task(pipeline.start())
+    stopping = asyncio.create_task(stop.wait())
+    # A signal while it starts (joining a group can take long) must not wait for the start to end.
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+        return
+    await starting
+    try:
+        if on_started is not None:
+            on_started(pipeline)
+        await pipeline.run(stop)
+    finally:
+        stopping.cancel()
+        await pipeline.stop()

@@ -1,0 +1,1 @@
+"""Streams of synthetic events, and golden files: events in, alerts out."""
