@@ -1,7 +1,7 @@
 """Reads: every one is bound to a tenant, or says openly that it is the platform operator's."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -10,11 +10,17 @@ from store.database import Database
 
 MAX_ROWS: Final = 10_000
 _CURRENT_ALERTS: Final = """
-SELECT tenant_id, alert_id, revision, status, detector, classification, severity, entity_type, entity_value,
-       first_time, last_time, detected_at, published_at, event_count, score, threshold, summary
-FROM (SELECT * FROM alerts WHERE {scope} ORDER BY revision DESC LIMIT 1 BY tenant_id, alert_id)
+SELECT body
+FROM (SELECT * FROM alerts FINAL WHERE {scope} ORDER BY revision DESC LIMIT 1 BY tenant_id, alert_id)
 WHERE {conditions}
 ORDER BY detected_at DESC, alert_id
+LIMIT {{limit:UInt32}}
+"""
+_REVISIONS: Final = """
+SELECT body
+FROM alerts FINAL
+WHERE {scope} AND {conditions}
+ORDER BY published_at, alert_id, revision
 LIMIT {{limit:UInt32}}
 """
 
@@ -69,7 +75,7 @@ class Reader:
         published_after: datetime | None = None,
         limit: int = 100,
     ) -> list[dict[str, Any]]:
-        """Return the newest revision of each alert, latest first.
+        """Return the newest revision of each alert as a contract object, latest first.
 
         Parameters
         ----------
@@ -78,10 +84,33 @@ class Reader:
         severity
             This one and those above it.
         published_after
-            Only alerts with a revision published later.
+            Only alerts whose newest revision was published later.
         limit
             At most this many, up to 10,000.
         """
+        return self._alerts(_CURRENT_ALERTS, status, detector, severity, published_after, limit)
+
+    def revisions(
+        self,
+        published_after: datetime,
+        *,
+        status: str | None = None,
+        detector: str | None = None,
+        severity: str | None = None,
+        limit: int = 100,
+    ) -> list[dict[str, Any]]:
+        """Return revisions in the order in which they were published; parameters as in `alerts`."""
+        return self._alerts(_REVISIONS, status, detector, severity, published_after, limit)
+
+    def _alerts(
+        self,
+        sql: str,
+        status: str | None,
+        detector: str | None,
+        severity: str | None,
+        published_after: datetime | None,
+        limit: int,
+    ) -> list[dict[str, Any]]:
         conditions, bound = ["true"], dict[str, Any](limit=min(limit, MAX_ROWS))
         if status == "open":
             conditions.append("status != 'resolved'")
@@ -97,8 +126,8 @@ class Reader:
         if published_after:
             conditions.append("published_at > {published_after:DateTime64(3)}")
             bound["published_after"] = published_after
-        sql = _CURRENT_ALERTS.format(scope=self._scope, conditions=" AND ".join(conditions))
-        return self._select(sql, bound)
+        rows = self._select(sql.format(scope=self._scope, conditions=" AND ".join(conditions)), bound)
+        return [json.loads(row["body"]) for row in rows]
 
     def alert(self, alert_id: str) -> list[dict[str, Any]]:
         """Return all revisions of an alert as contract objects, oldest first; empty if there is none.
@@ -116,12 +145,15 @@ class Reader:
         first = rows[0]["alert_id"] if rows else None
         return [json.loads(row["body"]) for row in rows] if all(r["alert_id"] == first for r in rows) else []
 
-    def tenants(self) -> list[dict[str, Any]]:
-        """Return the current settings of each tenant that is in the directory."""
+    def tenants(self, tenant_ids: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Return the current settings of each tenant that is in the directory, or of those named."""
+        named, bound = "true", dict[str, Any]()
+        if tenant_ids is not None:
+            named, bound = "tenant_id IN {tenant_ids:Array(String)}", {"tenant_ids": list(tenant_ids)}
         rows = self._select(
-            f"SELECT tenant_id, version, deleted, body FROM tenants FINAL WHERE {self._scope} "
+            f"SELECT tenant_id, version, deleted, body FROM tenants FINAL WHERE {self._scope} AND {named} "
             "ORDER BY version DESC LIMIT 1 BY tenant_id",
-            {},
+            bound,
         )
         return [
             {**json.loads(row["body"]), "version": row["version"]}

@@ -175,7 +175,7 @@ class WebhookStore:
             },
         )
         known = {row["delivery_id"] for row in rows}
-        new = {d.delivery_id: replace(d, version=0) for d in deliveries if d.delivery_id not in known}
+        new = {each.delivery_id: each for each in deliveries if each.delivery_id not in known}
         self._database.insert_rows("webhook_deliveries", [asdict(delivery) for delivery in new.values()])
         return [*new.values()]
 

@@ -46,6 +46,7 @@ class StreamConfig:
 
 def create_app(config: StreamConfig) -> faust.App:
     """Return a Faust app with the settings that the pipeline's guarantees need."""
+    config.data_dir.mkdir(parents=True, exist_ok=True)
     return faust.App(
         config.app_id,
         broker=f"audit://{config.bootstrap}".replace(",", ";"),

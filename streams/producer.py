@@ -1,6 +1,7 @@
 """Sending to the topics from our own tools: replayed events, and tenants."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ from streams.topics import TENANTS, TOPIC_OF
 # An array of events costs Kafka and Faust as much as one event; a small one keeps the latency low.
 MAX_ARRAY_BYTES: Final = 256 * 1024
 MAX_ARRAY_EVENTS: Final = min(200, MAX_EVENTS_PER_MESSAGE)
+# A person waits for the error.
+BOOTSTRAP_TIMEOUT_MS: Final = 5_000
 
 
 class SendError(Exception):
@@ -27,6 +30,16 @@ class Sender:
     ----------
     bootstrap
         Broker addresses, ``host:port,host:port``.
+
+    Attributes
+    ----------
+    acknowledged
+        Events that Kafka has acknowledged.
+
+    Raises
+    ------
+    SendError
+        From every method, if Kafka does not answer or refuses.
     """
 
     def __init__(self, bootstrap: str) -> None:
@@ -38,9 +51,13 @@ class Sender:
                 linger_ms=5,
                 max_request_size=9 * 1024 * 1024,
                 max_block_ms=30_000,
+                bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
             )
-        except KafkaError as error:
-            raise SendError(f"Kafka at {bootstrap} does not answer ({error}); is `tenantwatch up` running?") from error
+        except (KafkaError, ValueError) as error:
+            raise SendError(
+                f"Kafka at {bootstrap} does not answer: {error}. Start `tenantwatch up`, "
+                "or set TENANTWATCH_KAFKA=host:port to where it is"
+            ) from error
         self._arrays: dict[tuple[Kind, str], list[bytes]] = {}
         self._bytes: dict[tuple[Kind, str], int] = {}
         self._pending: list[Any] = []
@@ -55,49 +72,68 @@ class Sender:
         if len(array) >= MAX_ARRAY_EVENTS or self._bytes[key] >= MAX_ARRAY_BYTES:
             self._send_array(key)
 
+    def message(self, kind: Kind, tenant_id: str, value: bytes, events: int) -> None:
+        """Send a message as it is, after the queued events of its tenant and kind.
+
+        Parameters
+        ----------
+        value
+            An event, or an array of events, as JSON.
+        events
+            How many it holds.
+        """
+        if (kind, tenant_id) in self._arrays:
+            self._send_array((kind, tenant_id))
+        self._send(TOPIC_OF[kind], tenant_id, value, events)
+
+    def send_queued(self) -> None:
+        """Send what is queued without waiting until it is acknowledged."""
+        for key in list(self._arrays):
+            self._send_array(key)
+
     def _send_array(self, key: tuple[Kind, str]) -> None:
         array = self._arrays.pop(key)
         self._bytes.pop(key)
         value = array[0] if len(array) == 1 else b"[" + b",".join(array) + b"]"
         self._send(TOPIC_OF[key[0]], key[1], value, len(array))
 
-    def _send(self, topic: str, key: str, value: bytes | None, count: int) -> None:
-        self._pending.append((self._producer.send(topic, key=key.encode(), value=value), count))
-        if len(self._pending) >= 1_000:
-            self._settle(self._pending[:500])
-            del self._pending[:500]
+    def _send(self, topic: str, key: str, value: bytes | None, events: int) -> None:
+        with self._refusals(topic):
+            self._pending.append((self._producer.send(topic, key=key.encode(), value=value), events))
+            if len(self._pending) >= 1_000:
+                self._settle(self._pending[:500])
+                del self._pending[:500]
 
     def _settle(self, sent: Iterable[tuple[Any, int]]) -> None:
+        for future, events in sent:
+            future.get(timeout=60)
+            self.acknowledged += events
+
+    @contextmanager
+    def _refusals(self, topic: str = "a message") -> Iterator[None]:
         try:
-            for future, count in sent:
-                future.get(timeout=60)
-                self.acknowledged += count
+            yield
         except KafkaError as error:
             raise SendError(
-                f"Kafka refused or did not acknowledge after {self.acknowledged} events: {error}"
+                f"Kafka did not take {topic} after {self.acknowledged} events: {error}. "
+                "Is it running, and does the topic exist? `tenantwatch doctor` looks"
             ) from error
 
     def tenants(self, tenants: Sequence[Tenant]) -> None:
         """Send tenants to the directory."""
         for tenant in tenants:
-            self._send(TENANTS, tenant.tenant_id, tenant.model_dump_json(exclude_none=True).encode(), 1)
+            self._send(TENANTS, tenant.tenant_id, tenant.model_dump_json(exclude_none=True).encode(), 0)
 
     def remove_tenant(self, tenant_id: str) -> None:
         """Take a tenant out of the directory; its stored events stay."""
-        self._send(TENANTS, tenant_id, None, 1)
+        self._send(TENANTS, tenant_id, None, 0)
 
     def flush(self) -> None:
-        """Send everything and wait until Kafka has acknowledged it.
-
-        Raises
-        ------
-        SendError
-            If Kafka did not.
-        """
-        for key in list(self._arrays):
-            self._send_array(key)
-        self._producer.flush(timeout=60)
-        self._settle(self._pending)
+        """Send everything and wait until Kafka has acknowledged it."""
+        self.send_queued()
+        with self._refusals():
+            self._producer.flush(timeout=60)
+            self._settle(self._pending)
         self._pending.clear()
 
     def __enter__(self) -> "Sender":

@@ -1,12 +1,14 @@
 """``tenantwatch``: the command line."""
 
+import logging
+import os
 import sys
 
 import typer
 from pydantic import ValidationError
 
-from tenantwatch.commands import alerts, events, run, tenants, webhooks
-from tenantwatch.commands.output import err
+from tenantwatch.commands import alerts, backtest, doctor, events, run, tenants, webhooks
+from tenantwatch.commands.output import complain
 
 app = typer.Typer(
     name="tenantwatch",
@@ -18,15 +20,16 @@ app = typer.Typer(
 )
 run.register(app)
 events.register(app)
+backtest.register(app)
+app.add_typer(events.importers, name="import", help="Turn other programs' logs into events.")
 app.add_typer(alerts.app, name="alerts", help="Look at alerts.")
 app.add_typer(tenants.app, name="tenants", help="The tenant directory.")
 app.add_typer(webhooks.app, name="webhooks", help="Where alerts are delivered.")
+doctor.register(app)
 
 
 def _known_errors() -> tuple[type[Exception], ...]:
     # Imported when something failed: these pull in the engine and Kafka.
-    from kafka.errors import KafkaError
-
     from api.serve import PortTaken
     from store.database import StoreError, StoreUnavailable
     from store.lock import StoreLocked
@@ -40,7 +43,6 @@ def _known_errors() -> tuple[type[Exception], ...]:
         BrokerDied,
         BrokerError,
         ControlError,
-        KafkaError,
         PortTaken,
         SendError,
         StoreError,
@@ -50,28 +52,40 @@ def _known_errors() -> tuple[type[Exception], ...]:
     )
 
 
+def _explain_settings(error: ValidationError) -> None:
+    for detail in error.errors(include_url=False):
+        name = "TENANTWATCH_" + "_".join(map(str, detail["loc"][:1])).upper()
+        complain(f"{name}: {detail['msg']}, found {detail['input']!r}")
+
+
 def main() -> None:
-    """Run the command line; errors that a person can mend are one line, not a traceback."""
+    """Run the command line; errors that a person can mend are one line, not a traceback.
+
+    Exit codes: 0 done, 1 failed, 2 misused, 130 interrupted.
+    """
     try:
-        app()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output (head, less) has gone; Python would complain again at exit.
-        sys.stderr.close()
-        sys.exit(141)
+        app(prog_name="tenantwatch")
     except ValidationError as error:
         if error.title != "Settings":
             raise
-        for detail in error.errors(include_url=False):
-            name = "TENANTWATCH_" + "_".join(map(str, detail["loc"][:1])).upper()
-            err.print(f"[bold red]error:[/] {name}: {detail['msg']}, found {detail['input']!r}", soft_wrap=True)
+        _explain_settings(error)
         sys.exit(2)
     except Exception as error:
         if not isinstance(error, _known_errors()):
             raise
-        err.print(f"[bold red]error:[/] {str(error).replace('[', chr(92) + '[')}", soft_wrap=True)
+        complain(str(error))
         sys.exit(1)
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write out what is left; a reader that has gone (head, less) is no error to tell anyone about."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        logging.raiseExceptions = False
 
 
 if __name__ == "__main__":

@@ -2,13 +2,18 @@
 
 import asyncio
 import socket
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import httpx
 
-from api.serve import unix_address
+from api.address import unix_address
 from tenantwatch.settings import Settings
+
+# A store that is held by a process without a socket: a worker that starts or stops, or another command.
+LOCK_WAIT_S: Final = 10.0
+LOCK_POLL_S: Final = 0.1
 
 
 class ControlError(Exception):
@@ -29,32 +34,62 @@ class Control:
     """A client of the control API; without a running worker it serves the API to itself.
 
     A context manager; use it from one thread.
+
+    Parameters
+    ----------
+    settings
+        Which data directory, and which ClickHouse.
+
+    Raises
+    ------
+    ControlError
+        If no worker runs and there is nothing to open, or another process holds the store.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._runner = asyncio.Runner()
-        self._close: Any = None
-        if running(settings):
-            transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(
-                uds=unix_address(settings.socket_path)
-            )
-        else:
-            transport = self._own_app()
-        self._client = httpx.AsyncClient(transport=transport, base_url="http://tenantwatch", timeout=60)
+        self._close: Callable[[], None] | None = None
+        self._client = httpx.AsyncClient(
+            transport=self._reach(), base_url="http://tenantwatch", timeout=httpx.Timeout(70, connect=5)
+        )
 
-    def _own_app(self) -> httpx.AsyncBaseTransport:
+    def _reach(self) -> httpx.AsyncBaseTransport:
+        settings = self._settings
+        if settings.clickhouse is None and not settings.data_dir.exists():
+            raise ControlError(
+                f"there is nothing in {settings.data_dir} yet: start with `tenantwatch up`, "
+                "or name another directory with TENANTWATCH_DATA_DIR"
+            )
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while not running(settings):
+            transport, locked = self._own_app()
+            if transport is not None:
+                return transport
+            if time.monotonic() > deadline:
+                raise ControlError(
+                    f"{locked}; it has not answered on {settings.socket_path} for {LOCK_WAIT_S:.0f} s. "
+                    "A worker that starts or stops needs a moment: try again"
+                )
+            time.sleep(LOCK_POLL_S)
+        return httpx.AsyncHTTPTransport(uds=unix_address(settings.socket_path))
+
+    def _own_app(self) -> tuple[httpx.AsyncBaseTransport | None, str]:
         # Imported here: most commands find a running worker and need no engine.
         from api.control import control_app
+        from store.lock import StoreLocked
         from store.webhooks import WebhookStore
         from streams.webhooks.delivery import WebhookDelivery
         from tenantwatch.up import open_database
 
         settings = self._settings
-        database = open_database(settings)
+        try:
+            database = open_database(settings)
+        except StoreLocked as error:
+            return None, str(error)
         self._close = database.close
         status = {
-            "kafka": settings.kafka or f"127.0.0.1:{settings.kafka_port}",
+            "kafka": settings.kafka,
             "problems": ["worker: no `tenantwatch up` or `worker` runs with this data directory"],
         }
         app = control_app(
@@ -63,7 +98,7 @@ class Control:
             status=lambda: status,
             webhook_allow=settings.webhook_allow,
         )
-        return httpx.ASGITransport(app=app)
+        return httpx.ASGITransport(app=app), ""
 
     def __enter__(self) -> "Control":
         return self
@@ -88,7 +123,9 @@ class Control:
         try:
             answer = self._runner.run(self._client.request(method, path, params=chosen, json=json))
         except httpx.HTTPError as error:
-            raise ControlError(f"the worker did not answer: {error}") from error
+            raise ControlError(
+                f"the worker did not answer ({type(error).__name__}); is it stopping?"
+            ) from error
         if answer.is_error:
             detail = answer.json().get("detail") if "json" in answer.headers.get("content-type", "") else None
             raise ControlError(_text(detail) or f"the worker answered {answer.status_code}")
@@ -97,6 +134,27 @@ class Control:
     def get(self, path: str, **params: Any) -> Any:
         """GET a path; parameters that are None are left out."""
         return self.request("GET", path, params=params)
+
+
+def kafka_bootstrap(settings: Settings) -> str:
+    """Return where Kafka is: what the settings say, else what the running worker says.
+
+    Raises
+    ------
+    ControlError
+        If neither says it.
+    """
+    if settings.kafka is not None:
+        return settings.kafka
+    if running(settings):
+        with Control(settings) as control:
+            return str(control.get("/status")["kafka"])
+    if settings.kafka_port == 0:
+        raise ControlError(
+            f"no worker runs with the data directory {settings.data_dir}, so its Kafka does not either: "
+            "start `tenantwatch up`, or set TENANTWATCH_KAFKA=host:port"
+        )
+    return f"127.0.0.1:{settings.kafka_port}"
 
 
 def _text(detail: Any) -> str:

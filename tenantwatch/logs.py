@@ -12,16 +12,7 @@ _QUIET = (
     "aiokafka",
     "kafka",
     "streams.transport",
-    "httpx",
-    "httpcore",
-    "uvicorn",
-    "asyncio",
-)
-    "faust",
-    "mode",
-    "aiokafka",
-    "kafka",
-    "streams.transport",
+    "streams.directory",
     "httpx",
     "httpcore",
     "uvicorn",
@@ -69,3 +60,5 @@ def configure_logging(level: str, fmt: str) -> None:
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # kafka-python warns of itself when the machine is busy.
+    logging.getLogger("kafka.net").setLevel(logging.ERROR)

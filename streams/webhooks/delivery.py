@@ -286,7 +286,7 @@ class WebhookDelivery:
         """Leave an endpoint alone that asked for it."""
         if result.http_status == GONE:
             self._endpoints = [each for each in self._endpoints if each.endpoint_id != endpoint_id]
-            self._queue.drop(endpoint_id)
+            self._refresh_at = 0.0  # what waited for it is cancelled in the store, and leaves the queue
         if result.http_status in TOO_FAST:
             self._slowed[endpoint_id] = self._slowed.get(endpoint_id, 0) + 1
         elif result.delivered:

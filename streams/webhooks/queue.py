@@ -67,10 +67,6 @@ class PendingQueue:
             self._remove(delivery)
             self._offer(lane)
 
-    def drop(self, endpoint_id: str) -> None:
-        """Take everything of an endpoint out, except what is in flight."""
-        self.discard([d.delivery_id for d in self._waiting.values() if d.endpoint_id == endpoint_id])
-
     def keep(self, partitions: Collection[int]) -> None:
         """Take everything of other partitions out, except what is in flight."""
         self.discard([d.delivery_id for d in self._waiting.values() if d.kafka_partition not in partitions])

@@ -1,82 +1,109 @@
-"""How commands print: tables for people, JSON for programs; errors and progress on standard error."""
+"""How commands print: data on standard output, for people or as JSON; all else on standard error."""
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-SEVERITY_STYLE = {"low": "dim", "medium": "yellow", "high": "red", "critical": "bold red"}
+STYLES: Final = {
+    "low": "dim",
+    "medium": "yellow",
+    "high": "red",
+    "critical": "bold red",
+    "ok": "green",
+    "warn": "yellow",
+    "fail": "bold red",
+}
+# Nothing is folded where there is no screen to fold it for: a row stays one line for grep.
+UNFOLDED: Final = 100_000
+
+Cell = Callable[[Any], str]
+
+
+def plain(value: Any) -> str:
+    """Return a value as text that cannot steer the reader's terminal; None is empty.
+
+    What is printed came from events, and whoever caused an event must not write to this terminal.
+
+    >>> plain("ana\\x1b[2J")
+    'ana\\\\x1b[2J'
+    """
+    text = "" if value is None else str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def moment(value: Any) -> str:
+    """Return an RFC 3339 time to the second, for tables.
+
+    >>> moment("2026-01-31T09:30:00.123+00:00")
+    '2026-01-31 09:30:00Z'
+    """
+    return datetime.fromisoformat(value).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if value else ""
 
 
 def print_json(data: Any) -> None:
     """Print one JSON document."""
-    sys.stdout.write(json.dumps(data, indent=2, default=str, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
 def print_json_lines(rows: Iterable[Any]) -> None:
-    """Print one JSON object a line."""
+    """Print one JSON object a line, at once: a program may be waiting for each."""
     for row in rows:
-        sys.stdout.write(json.dumps(row, default=str, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
 
 
-def print_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], empty: str) -> None:
+def print_line(text: str, style: str = "") -> None:
+    """Print a line of data."""
+    out.print(Text(plain(text), style), soft_wrap=True)
+
+
+def print_table(columns: Mapping[str, Cell], rows: Sequence[Any], empty: str) -> None:
     """Print rows as a table.
 
     Parameters
     ----------
     columns
-        Key in the rows to heading.
+        Heading to what a row has there.
     empty
-        What to say when there are none.
+        What to say, on standard error, when there are no rows.
     """
     if not rows:
-        out.print(empty)
+        note(empty)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in columns.values():
+    for heading in columns:
         table.add_column(heading, overflow="fold")
     for row in rows:
-        style = SEVERITY_STYLE.get(str(row.get("severity")), "")
-        cells = ("" if row.get(key) is None else str(row[key]) for key in columns)
-        table.add_row(*(cell.replace("[", r"\[") for cell in cells), style=style)
-    out.print(table)
+        cells = [plain(cell(row)) for cell in columns.values()]
+        table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in cells))
+    out.print(table, width=None if out.is_terminal else UNFOLDED)
+
+
+def note(message: str, style: str = "") -> None:
+    """Say something beside the data."""
+    err.print(Text(message, style), soft_wrap=True)
+
+
+def complain(message: str, kind: str = "error") -> None:
+    """Print an error or a warning."""
+    label = Text(f"{kind}: ", "bold red" if kind == "error" else "yellow")
+    err.print(label.append(message, "default"), soft_wrap=True)
 
 
 def fail(message: str) -> typer.Exit:
     """Print an error and return what to raise."""
-    err.print(f"[bold red]error:[/] {message}", soft_wrap=True)
+    complain(message)
     return typer.Exit(1)
-
-
-@contextmanager
-def lines_of(file: str) -> Iterator[Iterable[bytes]]:
-    """Open a file, plain or gzip, or standard input for ``-``, as lines."""
-    import gzip
-    from pathlib import Path
-
-    if file == "-":
-        yield sys.stdin.buffer
-        return
-    path = Path(file)
-    try:
-        with path.open("rb") as probe:
-            compressed = probe.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if compressed else path.open("rb") as handle:
-            yield handle
-    except FileNotFoundError:
-        raise fail(f"there is no file {file}") from None
-    except IsADirectoryError:
-        raise fail(f"{file} is a directory; name a file") from None
-    except PermissionError:
-        raise fail(f"{file} cannot be read: permission denied") from None
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise fail(f"{file} is not a whole gzip file: {error}") from None

@@ -26,7 +26,8 @@ def _run(settings: Settings, quiet: bool) -> None:
         shown = pipeline.status()
         err.print(
             f"[bold green]tenantwatch is up[/]: Kafka {shown['kafka']}, "
-            f"health and metrics {shown['http']}, data {shown['data_dir']}. Ctrl-C stops it."
+            f"health and metrics {shown['http']}, data {shown['data_dir']}. Ctrl-C stops it.",
+            soft_wrap=True,
         )
 
     asyncio.run(run_until_signal(settings, greet))

@@ -1,0 +1,159 @@
+"""What is measured, each in a process of its own: ``python -m bench.subjects NAME BOOTSTRAP DIRECTORY GOAL``.
+
+Prints one line of JSON: events, seconds (from the first event in hand to the last one committed), stages,
+peak memory.
+"""
+
+import asyncio
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import faust
+
+import streams.chunk
+from schemas.event import KINDS
+from schemas.parse import MODELS
+from store.database import Database
+from store.migrations import migrate
+from store.webhooks import WebhookStore
+from streams import metrics
+from streams.app import StreamConfig
+from streams.topics import KIND_OF, TOPIC_OF, ensure_topics
+from streams.webhooks.delivery import WebhookDelivery
+from streams.worker import Worker
+from tenantwatch.logs import configure_logging
+
+GIVE_UP_S = 300
+
+
+def _stage_us(events: int) -> dict[str, float]:
+    samples = metrics.STAGE_SECONDS.collect()[0].samples
+    return {
+        sample.labels["stage"]: round(sample.value / events * 1e6, 2)
+        for sample in samples
+        if sample.name.endswith("_total")
+    }
+
+
+async def pipeline(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
+    """The whole job: validate, enrich, detect, store, commit."""
+    database = Database.embedded(directory / "clickhouse")
+    migrate(database)
+    topics = ensure_topics(bootstrap)
+    config = StreamConfig(bootstrap, directory, "bench", app_id=directory.name)
+    worker = Worker(config, topics, database, WebhookDelivery(WebhookStore(database)))
+    begun: list[float] = []
+    handle = worker.pipeline.handle
+
+    async def first_seen(*args: Any) -> None:
+        if not begun:
+            begun.append(time.perf_counter())
+        await handle(*args)
+
+    worker.pipeline.handle = first_seen  # type: ignore[method-assign]
+    await worker.start()
+    await _until_committed(worker, goal)
+    seconds = time.perf_counter() - begun[0]
+    await worker.stop()
+    stored = database.query("SELECT count() AS n FROM events")[0]["n"]
+    database.close()
+    return {"events": stored, "seconds": seconds, "stages_us": _stage_us(stored)}
+
+
+async def _until_committed(worker: Worker, goal: int) -> None:
+    """Wait until every record of the event topics is committed."""
+    deadline = time.monotonic() + GIVE_UP_S
+    consumer: Any = worker.app.consumer
+    while time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+        tps = [tp for tp in worker.pipeline.assigned if tp.topic in KIND_OF]
+        if tps and sum(consumer._committed_offset.get(tp) or 0 for tp in tps) >= goal:
+            return
+    raise TimeoutError(f"not committed within {GIVE_UP_S} s")
+
+
+async def no_detectors(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
+    """Consume, validate and insert, with no detectors."""
+    streams.chunk.new_detectors = lambda: dict.fromkeys(KINDS, ())  # type: ignore[attr-defined]
+    return await pipeline(bootstrap, directory, goal)
+
+
+async def plain(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
+    """The same job as a plain Faust agent: one message at a time, a windowed table, rows in batches."""
+    database = Database.embedded(directory / "clickhouse")
+    migrate(database)
+    ensure_topics(bootstrap)
+    app = faust.App(
+        directory.name,
+        broker=f"kafka://{bootstrap}",
+        store="memory://",
+        datadir=str(directory / "faust"),
+        web_enabled=False,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        topic_partitions=12,
+    )
+    failures = app.Table("failures", default=int, partitions=12).tumbling(300.0, expires=600.0)
+    settings = {f"tenant-{i}": {"tier": "free", "region": "eu"} for i in range(10_000)}
+    rows: list[dict[str, Any]] = []
+    begun: list[float] = []
+    done = asyncio.Event()
+    handled = 0
+
+    def agent_of(kind: str) -> Any:
+        async def consume(stream: Any) -> None:
+            nonlocal handled
+            async for value in stream:
+                if not begun:
+                    begun.append(time.perf_counter())
+                event = MODELS[kind].model_validate_json(value)  # type: ignore[index]
+                row = event.model_dump(exclude_none=True) | settings[event.tenant_id]
+                row["time"] = row["time"].rstrip("Z")
+                if event.outcome == "failure":
+                    key = f"{event.tenant_id}/{event.user_id}"
+                    failures[key] += 1
+                rows.append(row)
+                handled += 1
+                if len(rows) >= 1_000:
+                    batch = rows[:]
+                    rows.clear()
+                    await asyncio.to_thread(_insert, database, batch)
+                if handled >= goal:
+                    done.set()
+
+        return consume
+
+    for kind, topic in TOPIC_OF.items():
+        app.agent(app.topic(topic, value_serializer="raw"), name=topic)(agent_of(kind))
+    await app.start()
+    async with asyncio.timeout(GIVE_UP_S):
+        await done.wait()
+    seconds = time.perf_counter() - begun[0]
+    await app.stop()
+    return {"events": handled, "seconds": seconds, "stages_us": {}}
+
+
+def _insert(database: Database, rows: list[dict[str, Any]]) -> None:
+    names = sorted({name for row in rows for name in row})
+    database.insert_rows("events", [{name: row.get(name) for name in names} for row in rows])
+
+
+def main() -> None:
+    """Run one subject and print its result."""
+    name, bootstrap, directory, goal = sys.argv[1:5]
+    configure_logging("warning", "console")
+    path = Path(directory)
+    path.mkdir(parents=True, exist_ok=True)
+    subject = {"pipeline": pipeline, "no_detectors": no_detectors, "plain": plain}[name]
+    result = asyncio.run(subject(bootstrap, path, int(goal)))
+    result["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

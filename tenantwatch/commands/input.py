@@ -1,0 +1,111 @@
+"""What commands read: a file of lines, plain or gzip, or standard input; with a progress bar."""
+
+import gzip
+import os
+import stat
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import IO, Annotated, Final, cast
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from tenantwatch.commands.output import err, fail, out
+
+File = Annotated[
+    str, typer.Argument(help="Newline-delimited JSON, plain or gzip; - is standard input.", metavar="FILE")
+]
+BLOCK_BYTES: Final = 1 << 20
+GZIP_MAGIC: Final = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class Source:
+    """An open file.
+
+    Parameters
+    ----------
+    name
+        For messages.
+    size
+        Bytes of the file as it is stored; None for standard input.
+    """
+
+    name: str
+    size: int | None
+    _stored: BufferedReader
+    _content: IO[bytes]
+
+    def blocks(self) -> Iterator[list[bytes]]:
+        """Yield lines without their ends, as many at a time as are there without waiting for more.
+
+        A slow writer's lines come one by one, a file's a thousand at a time.
+        """
+        rest = b""
+        # Every reader that `opened` makes has read1, which IO does not promise.
+        read1 = cast(gzip.GzipFile, self._content).read1
+        with self._progress() as progress:
+            while block := read1(BLOCK_BYTES):
+                lines = (rest + block).split(b"\n")
+                rest = lines.pop()
+                if lines:
+                    yield lines
+                progress.update(progress.task_ids[0], completed=self._stored.tell() if self.size else 0)
+        if rest:
+            yield [rest]
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield lines without their ends, each as soon as it is there."""
+        for block in self.blocks():
+            yield from block
+
+    def _progress(self) -> Progress:
+        # Not where it would mix with the data on the screen, nor at the end of a pipe: the first program
+        # of a pipe knows how far it is.
+        shown = self.size is not None and err.is_terminal and not out.is_terminal
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        progress = Progress(*columns, console=err, transient=True, disable=not shown)
+        progress.add_task(self.name, total=self.size)
+        return progress
+
+
+@contextmanager
+def opened(file: str) -> Iterator[Source]:
+    """Open a file, plain or gzip, or standard input for ``-``.
+
+    Raises
+    ------
+    typer.Exit
+        If it cannot be read; the reason has been printed.
+    """
+    stored = _stored(file)
+    name = "standard input" if file == "-" else file
+    kind = os.fstat(stored.fileno())
+    size = kind.st_size if file != "-" and stat.S_ISREG(kind.st_mode) else None
+    try:
+        compressed = stored.peek(2)[:2] == GZIP_MAGIC
+        content = cast(IO[bytes], gzip.GzipFile(fileobj=stored)) if compressed else stored
+        yield Source(name, size, stored, content)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise fail(f"{name} is not a whole gzip file: {error}") from None
+    finally:
+        if file != "-":
+            stored.close()
+
+
+def _stored(file: str) -> BufferedReader:
+    if file == "-":
+        return cast(BufferedReader, sys.stdin.buffer)
+    try:
+        return Path(file).open("rb")
+    except FileNotFoundError:
+        raise fail(f"there is no file {file}") from None
+    except IsADirectoryError:
+        raise fail(f"{file} is a directory; name a file") from None
+    except PermissionError:
+        raise fail(f"{file} cannot be read: permission denied") from None

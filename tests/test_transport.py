@@ -1,0 +1,268 @@
+"""Record batches against a real Kafka: what is delivered, and what may be committed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from faust.types import TP
+from mode.supervisors import CrashingSupervisor
+
+import streams.transport
+from streams.app import StreamConfig, create_app
+from streams.transport import MAX_CHUNK_RECORDS, Records, Scheduler, chunks
+
+
+def record(size: int = 10, offset: int = 0) -> SimpleNamespace:
+    return SimpleNamespace(serialized_value_size=size, offset=offset)
+
+
+def test_a_chunk_holds_at_most_two_thousand_records() -> None:
+    """Chunks are cut at 2,000 records, in order, losing none."""
+    records = [record(offset=i) for i in range(4_500)]
+    cut = list(chunks(records))
+    assert [len(chunk) for chunk in cut] == [MAX_CHUNK_RECORDS, MAX_CHUNK_RECORDS, 500]
+    assert [r.offset for chunk in cut for r in chunk] == list(range(4_500))
+
+
+def test_large_records_make_small_chunks() -> None:
+    """Records of 5 MiB come one by one, so that a chunk stays bounded."""
+    assert [len(chunk) for chunk in chunks([record(5 << 20)] * 3)] == [1, 1, 1]
+
+
+def test_only_event_topics_are_batched_and_partitions_take_turns() -> None:
+    """Other topics keep Faust's single records; no partition waits for another's whole backlog."""
+    events, other = TP("audit.auth", 0), TP("audit.tenants", 0)
+    found = {events: [record(offset=i) for i in range(4_001)], other: [record(offset=7), record(offset=8)]}
+    order = [(tp, len(item) if tp == events else item.offset) for tp, item in Scheduler().iterate(found)]
+    assert order == [(events, 2_000), (other, 7), (events, 2_000), (other, 8), (events, 1)]
+
+
+class Harness:
+    """A Faust app on a topic of its own that is treated as an event topic."""
+
+    def __init__(self, bootstrap: str, topic: str, directory: Path) -> None:
+        self.bootstrap, self.topic, self.directory = bootstrap, topic, directory
+        self.group = f"group-{uuid4().hex[:8]}"
+
+    async def create(self, partitions: int = 1, **config: str) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        await admin.create_topics([NewTopic(self.topic, partitions, 1, topic_configs=config)])
+        await admin.close()
+
+    async def produce(self, values: Sequence[bytes | None], **options: Any) -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, **options)
+        await producer.start()
+        for value in values:
+            await producer.send(self.topic, value, key=b"k", partition=0)
+        await producer.stop()
+
+    async def committed(self, partition: int = 0) -> int | None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        offsets = await admin.list_consumer_group_offsets(self.group)
+        await admin.close()
+        return next(
+            (o.offset for tp, o in offsets.items() if (tp.topic, tp.partition) == (self.topic, partition)),
+            None,
+        )
+
+    @asynccontextmanager
+    async def running(self, body: Callable[[Any], Awaitable[None]]) -> AsyncIterator[Any]:
+        config = StreamConfig(
+            self.bootstrap, self.directory / uuid4().hex, "test", self.group, commit_interval_s=0.2
+        )
+        app = create_app(config)
+        channel = app.topic(self.topic, key_type=bytes, value_serializer="raw", key_serializer="raw")
+
+        async def consume(stream: Any) -> None:
+            async for event in stream.noack().events():
+                await body(event)
+
+        app.agent(channel, name=self.topic, supervisor_strategy=CrashingSupervisor)(consume)
+        await app.start()
+        try:
+            yield app
+        finally:
+            async with asyncio.timeout(15):
+                await app.stop()
+
+
+@pytest.fixture
+async def harness(kafka: str, tmp_path: Path) -> AsyncIterator[Harness]:
+    topic = f"events-{uuid4().hex[:8]}"
+    with patch.object(streams.transport, "EVENT_TOPICS", frozenset({topic})):
+        yield Harness(kafka, topic, tmp_path)
+
+
+async def until(condition: Callable[[], Awaitable[bool] | bool], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            found = condition()
+            if await found if isinstance(found, Awaitable) else found:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_records_arrive_whole_and_the_commit_is_past_the_last(harness: Harness) -> None:
+    """Keys, values, offsets and headers survive batching; after a clean stop all is committed."""
+    await harness.create()
+    await harness.produce([b"%d" % i for i in range(5_000)], compression_type="zstd")
+    seen: list[Records] = []
+
+    async def body(event: Any) -> None:
+        seen.append(event.value)
+        event.ack()
+
+    async with harness.running(body):
+        await until(lambda: sum(map(len, seen)) == 5_000)
+    assert [v for records in seen for v in records.values] == [b"%d" % i for i in range(5_000)]
+    assert [o for records in seen for o in records.offsets] == list(range(5_000))
+    assert max(map(len, seen)) <= MAX_CHUNK_RECORDS
+    assert await harness.committed() == 5_000
+
+
+async def test_a_chunk_that_raised_is_not_committed_past(harness: Harness) -> None:
+    """The agent raises in chunk 2 of 5: the commit stays at chunk 1's end, though later ones were acked."""
+    await harness.create()
+    await harness.produce([b"%d" % i for i in range(10_000)])
+    held: list[Any] = []
+
+    async def body(event: Any) -> None:
+        held.append(event)
+        if len(held) == 5:
+            for i in (0, 2, 3, 4):
+                held[i].ack()
+            raise RuntimeError("the fifth event fails, and the second was never acknowledged")
+
+    async with harness.running(body) as app:
+        await until(lambda: bool(app.crashed))
+        await app.consumer.commit()
+    assert await harness.committed() == held[0].value.offsets[-1] + 1
+
+    again: list[int] = []
+
+    async def retry(event: Any) -> None:
+        again.extend(event.value.offsets)
+        event.ack()
+
+    async with harness.running(retry):
+        await until(lambda: len(again) == 10_000 - len(held[0].value))
+    assert again == list(range(held[1].value.offsets[0], 10_000))
+    assert await harness.committed() == 10_000
+
+
+async def test_nothing_is_acknowledged_by_an_agent_that_raises_at_once(harness: Harness) -> None:
+    """Faust's own streams acknowledge in a `finally`; ours must not."""
+    await harness.create()
+    await harness.produce([b"x"] * 100)
+
+    async def body(event: Any) -> None:
+        raise RuntimeError("defect")
+
+    async with harness.running(body) as app:
+        await until(lambda: bool(app.crashed))
+    assert await harness.committed() in (None, -1)
+
+
+async def test_transaction_markers_and_aborted_records_do_not_hold_the_commit(harness: Harness) -> None:
+    """Offsets that are no records leave no gap that would keep the commit back."""
+    await harness.create()
+    producer = AIOKafkaProducer(bootstrap_servers=harness.bootstrap, transactional_id=uuid4().hex)
+    await producer.start()
+    for _ in range(20):
+        async with producer.transaction():
+            for i in range(10):
+                await producer.send(harness.topic, b"%d" % i, key=b"k", partition=0)
+    await producer.stop()
+    offsets: list[int] = []
+
+    async def body(event: Any) -> None:
+        offsets.extend(event.value.offsets)
+        event.ack()
+
+    async with harness.running(body):
+        await until(lambda: len(offsets) == 200)
+    assert await harness.committed() == offsets[-1] + 1
+    assert offsets[-1] > 200
+
+
+async def test_a_compacted_topic_with_holes_is_committed_to_its_end(harness: Harness) -> None:
+    """Records that compaction removed leave no gap that would keep the commit back."""
+    await harness.create(
+        **{
+            "cleanup.policy": "compact",
+            "segment.ms": "50",
+            "min.cleanable.dirty.ratio": "0.01",
+            "max.compaction.lag.ms": "50",
+        }
+    )
+    for _ in range(4):
+        await harness.produce([b"%d" % i for i in range(50)])
+        await asyncio.sleep(0.2)
+    offsets: list[int] = []
+
+    async def body(event: Any) -> None:
+        offsets.extend(event.value.offsets)
+        event.ack()
+
+    async with harness.running(body):
+        await until(lambda: bool(offsets) and offsets[-1] == 199)
+    assert await harness.committed() == 200
+
+
+async def test_after_a_rebalance_both_workers_go_on_from_the_commit(harness: Harness) -> None:
+    """A second worker joins in mid-stream: every record is handled, and the commits reach the end."""
+    await harness.create(partitions=4)
+    seen: set[tuple[int, int]] = set()
+    release = asyncio.Event()
+
+    async def body(event: Any) -> None:
+        await release.wait()
+        seen.update((event.value.partition, offset) for offset in event.value.offsets)
+        event.ack()
+
+    producer = AIOKafkaProducer(bootstrap_servers=harness.bootstrap)
+    await producer.start()
+
+    async def produce(rounds: range) -> None:
+        for i in rounds:
+            for partition in range(4):
+                await producer.send(harness.topic, b"%d" % i, key=b"k", partition=partition)
+        await producer.flush()
+
+    await produce(range(3_000))
+    async with harness.running(body) as first:
+        await until(lambda: len(first.consumer.assignment()) == 4)
+        async with harness.running(body) as second:
+            await until(lambda: len(second.consumer.assignment()) == 2)
+            release.set()
+            await produce(range(3_000))
+            await until(lambda: len(seen) == 4 * 6_000)
+    await producer.stop()
+    assert [await harness.committed(partition) for partition in range(4)] == [6_000] * 4
+
+
+async def test_a_late_acknowledgement_of_an_earlier_generation_commits_nothing(harness: Harness) -> None:
+    """A chunk that was taken before a rebalance is redelivered; its late ack must not stand for that."""
+    await harness.create()
+    await harness.produce([b"x"] * 10)
+    held: list[Any] = []
+
+    async def body(event: Any) -> None:
+        held.append(event)
+
+    async with harness.running(body) as app:
+        await until(lambda: len(held) == 1)
+        app.consumer_generation_id += 1
+        held[0].ack()
+        await app.consumer.commit()
+    assert await harness.committed() in (None, -1)
