@@ -27,7 +27,7 @@ QUERY_SETTINGS: Final[dict[str, Any]] = {
 
 # Error codes that say that our SQL or our columns are wrong; trying again cannot help.
 _OUR_FAULT: Final = frozenset(
-    {6, 8, 10, 15, 16, 20, 27, 36, 38, 41, 42, 43, 44, 46, 47, 49, 53, 57, 60, 62, 70, 81, 117, 349, 636}
+    {6, 8, 10, 15, 16, 20, 27, 36, 38, 41, 42, 43, 44, 46, 47, 49, 53, 57, 60, 62, 70, 81, 117, 184, 349, 636}
 )
 _CODE: Final = re.compile(r"(?:Code:|error code) ?(\d+)")
 

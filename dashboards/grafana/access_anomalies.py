@@ -133,7 +133,7 @@ FIRST_SEEN = f"""SELECT
   threshold,
   last_time
 {current_alerts("last_time", DETECTOR)}
-WHERE classification LIKE '%first_seen%' AND {SEVERITY}
+WHERE classification = 'first_seen' AND {SEVERITY}
 ORDER BY status = 'resolved', score - threshold DESC
 LIMIT 50"""
 

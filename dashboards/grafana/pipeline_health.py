@@ -6,135 +6,21 @@ from grafana_foundation_sdk.models import units
 from dashboards.grafana.board import board
 from dashboards.grafana.clickhouse import Shape, Sql, promql
 from dashboards.grafana.panels import graph, number, rows
-
-WORKERS_UP = 'sum(up{job="tenantwatch"})'
-# Two workers may both report a partition while it moves; the larger lag is the true one.
-LAG = "sum by (topic) (max by (topic, partition) (tenantwatch_consumer_lag_records))"
-
-
-def _rate(metric: str, by: str) -> str:
-    return f"sum by ({by}) (rate({metric}[$__rate_interval]))"
-
-
-def _quantile(q: float, metric: str) -> str:
-    return f"histogram_quantile({q}, sum by (le) (rate({metric}_bucket[$__rate_interval])))"
-
-
-LEDGER = """SELECT
-  $__timeInterval(handled_at) AS bucket,
-  sum(stored) / $__interval_s AS stored,
-  sum(rejected) / $__interval_s AS rejected,
-  sum(skipped) / $__interval_s AS skipped,
-  sum(evaluated) / $__interval_s AS evaluated
-FROM ledger
-WHERE $__timeFilter(handled_at)
-GROUP BY bucket
-ORDER BY bucket"""
-
-WORKERS = """SELECT
-  worker_id,
-  kafka_topic,
-  uniq(kafka_partition) AS partitions,
-  sum(records) AS messages,
-  sum(stored) AS stored_events,
-  sum(rejected) AS rejected_events,
-  sum(skipped) AS skipped_events,
-  sum(unknown_fields) AS unknown,
-  max(handled_at) AS last_handled
-FROM ledger
-WHERE $__timeFilter(handled_at)
-GROUP BY worker_id, kafka_topic
-ORDER BY last_handled DESC
-LIMIT 50"""
-
-FLAGS = """SELECT
-  $__timeInterval(ingest_time) AS bucket,
-  countIf(bitTest(flags, 0)) AS late,
-  countIf(bitTest(flags, 1)) AS future,
-  countIf(bitTest(flags, 2)) AS duplicate,
-  countIf(bitTest(flags, 3)) AS wrong_partition
-FROM events
-WHERE $__timeFilter(ingest_time) AND flags != 0
-GROUP BY bucket
-ORDER BY bucket"""
-
-FLAGGED_SOURCES = """SELECT
-  service,
-  kind,
-  countIf(bitTest(flags, 0)) AS late,
-  countIf(bitTest(flags, 1)) AS future,
-  countIf(bitTest(flags, 2)) AS duplicate,
-  countIf(bitTest(flags, 3)) AS wrong_partition,
-  uniq(tenant_id) AS tenants
-FROM events
-WHERE $__timeFilter(ingest_time) AND flags != 0
-GROUP BY service, kind
-ORDER BY late + future + duplicate + wrong_partition DESC
-LIMIT 20"""
-
-EVENT_AGE = """SELECT
-  $__timeInterval(ingest_time) AS bucket,
-  quantileTDigest(0.5)(age_ms) AS p50,
-  quantileTDigest(0.95)(age_ms) AS p95,
-  quantileTDigest(0.99)(age_ms) AS p99
-FROM
-(
-  SELECT ingest_time, greatest(dateDiff('millisecond', time, ingest_time), 0) AS age_ms
-  FROM events
-  WHERE $__timeFilter(ingest_time)
+from dashboards.grafana.pipeline_queries import (
+    ATTEMPTS,
+    EVENT_AGE,
+    FLAGGED_SOURCES,
+    FLAGS,
+    LAG,
+    LEDGER,
+    RETENTION,
+    UNDELIVERED,
+    UNKNOWN_FIELDS,
+    WORKERS,
+    WORKERS_UP,
+    quantile,
+    rate,
 )
-GROUP BY bucket
-ORDER BY bucket"""
-
-UNKNOWN_FIELDS = """SELECT
-  $__timeInterval(handled_at) AS bucket,
-  kafka_topic,
-  sum(unknown_fields) AS fields
-FROM ledger
-WHERE $__timeFilter(handled_at)
-GROUP BY bucket, kafka_topic
-HAVING fields > 0
-ORDER BY bucket"""
-
-UNDELIVERED = """SELECT
-  countIf(status = 'pending') AS pending,
-  ifNull(dateDiff('second', minOrNullIf(created_at, status = 'pending'), $__toTime), 0) AS oldest_s,
-  countIf(status = 'failed') AS given_up
-FROM
-(
-  SELECT status, created_at
-  FROM webhook_deliveries
-  WHERE $__timeFilter(created_at)
-  ORDER BY version DESC
-  LIMIT 1 BY tenant_id, endpoint_id, delivery_id
-)"""
-
-ATTEMPTS = """SELECT
-  tenant_id,
-  endpoint_id,
-  count() AS attempts,
-  countIf(http_status BETWEEN 200 AND 299) AS delivered,
-  quantileTDigest(0.95)(duration_ms) AS p95_ms,
-  argMax(http_status, attempted_at) AS last_status,
-  argMax(error, attempted_at) AS last_error,
-  max(attempted_at) AS last_attempt
-FROM webhook_attempts
-WHERE $__timeFilter(attempted_at)
-GROUP BY tenant_id, endpoint_id
-ORDER BY delivered / attempts, attempts DESC
-LIMIT 50"""
-
-RETENTION = """SELECT
-  run_at,
-  tenant_id,
-  kind,
-  retention_days,
-  cutoff,
-  rows_removed
-FROM retention_runs
-WHERE $__timeFilter(run_at)
-ORDER BY run_at DESC
-LIMIT 50"""
 
 
 def pipeline_health() -> models.Dashboard:
@@ -206,7 +92,7 @@ def pipeline_health() -> models.Dashboard:
     flow = [
         graph(
             "Events stored per second",
-            promql(_rate("tenantwatch_events_stored_total", "kind"), "{{kind}}"),
+            promql(rate("tenantwatch_events_stored_total", "kind"), "{{kind}}"),
             see="Events stored by all workers, by kind.",
             worry="it falls while the lag grows.",
             act="see the stages and the inserts below.",
@@ -224,7 +110,7 @@ def pipeline_health() -> models.Dashboard:
         ),
         graph(
             "Seconds of work per second, by stage",
-            promql(_rate("tenantwatch_stage_seconds_total", "stage"), "{{stage}}"),
+            promql(rate("tenantwatch_stage_seconds_total", "stage"), "{{stage}}"),
             see="How much of each second all workers together spend in each stage.",
             worry="one stage nears the number of workers: it is the bottleneck.",
             act="insert: see ClickHouse. Parse or detect: add a worker.",
@@ -236,9 +122,9 @@ def pipeline_health() -> models.Dashboard:
     store = [
         graph(
             "Time of an insert",
-            promql(_quantile(0.5, "tenantwatch_insert_seconds"), "p50", "A"),
-            promql(_quantile(0.95, "tenantwatch_insert_seconds"), "p95", "B"),
-            promql(_quantile(0.99, "tenantwatch_insert_seconds"), "p99", "C"),
+            promql(quantile(0.5, "tenantwatch_insert_seconds"), "p50", "A"),
+            promql(quantile(0.95, "tenantwatch_insert_seconds"), "p95", "B"),
+            promql(quantile(0.99, "tenantwatch_insert_seconds"), "p99", "C"),
             see="Time that ClickHouse takes for one block of events.",
             worry="the 99th percentile stays above 5 seconds (dashed).",
             act="look for merges, full disks or heavy queries in ClickHouse.",
@@ -272,7 +158,7 @@ def pipeline_health() -> models.Dashboard:
     lost = [
         graph(
             "Dead letters per second, by reason",
-            promql(_rate("tenantwatch_dead_letters_total", "reason"), "{{reason}}"),
+            promql(rate("tenantwatch_dead_letters_total", "reason"), "{{reason}}"),
             see="Messages that could not be stored as events.",
             worry="there is any: what is in them is missing from the trail.",
             act="open the overview, whose last table shows the details, and tell the producer's owner.",
@@ -318,9 +204,9 @@ def pipeline_health() -> models.Dashboard:
     alerts = [
         graph(
             "From event to alert",
-            promql(_quantile(0.5, "tenantwatch_alert_latency_seconds"), "p50", "A"),
-            promql(_quantile(0.95, "tenantwatch_alert_latency_seconds"), "p95", "B"),
-            promql(_quantile(0.99, "tenantwatch_alert_latency_seconds"), "p99", "C"),
+            promql(quantile(0.5, "tenantwatch_alert_latency_seconds"), "p50", "A"),
+            promql(quantile(0.95, "tenantwatch_alert_latency_seconds"), "p95", "B"),
+            promql(quantile(0.99, "tenantwatch_alert_latency_seconds"), "p99", "C"),
             see="From the event's arrival in Kafka to its alert being acknowledged by Kafka.",
             worry="the 99th percentile stays above 5 seconds (dashed) without a backlog.",
             act="see the lag first: after an outage it is high until the backlog is worked off.",
@@ -330,7 +216,7 @@ def pipeline_health() -> models.Dashboard:
         ),
         graph(
             "Alert revisions per second",
-            promql(_rate("tenantwatch_alerts_published_total", "detector"), "{{detector}}"),
+            promql(rate("tenantwatch_alerts_published_total", "detector"), "{{detector}}"),
             see="Alerts and their updates, by detector.",
             worry="one detector floods: its parameters do not fit a tenant.",
             act="find the tenant on the overview; override the detector's parameters for it.",
@@ -339,7 +225,7 @@ def pipeline_health() -> models.Dashboard:
         ),
         graph(
             "Webhook attempts per second",
-            promql(_rate("tenantwatch_webhook_attempts_total", "result"), "{{result}}", "A"),
+            promql(rate("tenantwatch_webhook_attempts_total", "result"), "{{result}}", "A"),
             promql("sum(tenantwatch_webhooks_pending)", "waiting", "B"),
             see="Attempts by result, and deliveries that wait for one.",
             worry="failed appears (given up), or retried outweighs delivered.",

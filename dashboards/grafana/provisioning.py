@@ -20,7 +20,8 @@ DATASOURCES: Final[dict[str, Any]] = {
             "jsonData": {
                 "host": "$CLICKHOUSE_HOST",
                 "port": "$CLICKHOUSE_PORT",
-                "protocol": "http",
+                # With HTTP its client sets more than a read-only user may.
+                "protocol": "native",
                 "username": "$CLICKHOUSE_USER",
                 "defaultDatabase": "$CLICKHOUSE_DATABASE",
                 "dialTimeout": "10",

@@ -285,8 +285,7 @@ class WebhookDelivery:
     def _heed(self, endpoint_id: str, result: AttemptResult) -> None:
         """Leave an endpoint alone that asked for it."""
         if result.http_status == GONE:
-            self._endpoints = [each for each in self._endpoints if each.endpoint_id != endpoint_id]
-            self._refresh_at = 0.0  # what waited for it is cancelled in the store, and leaves the queue
+            self._refresh_at = 0.0  # it is disabled in the store, and what waited for it is cancelled there
         if result.http_status in TOO_FAST:
             self._slowed[endpoint_id] = self._slowed.get(endpoint_id, 0) + 1
         elif result.delivered:

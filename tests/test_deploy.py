@@ -1,0 +1,365 @@
+"""The compose file, the image and what they mount: valid, complete, and without a secret in them."""
+
+import json
+import os
+import re
+import subprocess
+import sysconfig
+import threading
+import tomllib
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dashboards.grafana.provisioning import DASHBOARDS_PATH
+from store.migrations import migrations
+from tenantwatch.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+COMPOSE = ROOT / "docker-compose.yml"
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+SECRETS = (
+    "TENANTWATCH_CLICKHOUSE_PASSWORD",
+    "GRAFANA_CLICKHOUSE_PASSWORD",
+    "GRAFANA_ADMIN_PASSWORD",
+    "KAFKA_CLUSTER_ID",
+)
+
+
+def _compose(tmp_path: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the real Compose with an environment that holds none of our variables."""
+    return subprocess.run(
+        [
+            Path(sysconfig.get_path("scripts")) / "docker-compose",
+            "--project-directory",
+            ROOT,
+            "--file",
+            COMPOSE,
+            *arguments,
+        ],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _make_env(file: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([ROOT / "deploy/make-env", file], capture_output=True, text=True, check=False)
+
+
+def _values(file: Path) -> dict[str, str]:
+    lines = (line for line in file.read_text().splitlines() if not line.startswith("#"))
+    return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.fixture(scope="module")
+def env_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file as `deploy/make-env` writes it."""
+    file = tmp_path_factory.mktemp("env") / ".env"
+    assert _make_env(file).returncode == 0
+    return file
+
+
+@pytest.fixture(scope="module")
+def project(env_file: Path) -> dict[str, Any]:
+    """The project as Compose understands it, every variable filled in."""
+    done = _compose(env_file.parent, "--env-file", env_file, "config", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    loaded: dict[str, Any] = json.loads(done.stdout)
+    return loaded
+
+
+# The environment file.
+
+
+def test_make_env_writes_secrets_that_only_the_owner_reads(env_file: Path, tmp_path: Path) -> None:
+    """Each is long and random: no two are alike, and the next file has others."""
+    values = _values(env_file)
+    assert tuple(values) == SECRETS
+    assert env_file.stat().st_mode & 0o777 == 0o600
+    again = tmp_path / "again"
+    assert _make_env(again).returncode == 0
+    everything = [*values.values(), *_values(again).values()]
+    assert len(set(everything)) == 2 * len(SECRETS)
+    assert all(re.fullmatch(r"[0-9a-f]{48}", values[name]) for name in SECRETS[:3])
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", values["KAFKA_CLUSTER_ID"])
+
+
+def test_make_env_keeps_a_file_that_exists(env_file: Path) -> None:
+    """The volumes know its passwords, so replacing them would lock everybody out."""
+    before = env_file.read_text()
+    done = _make_env(env_file)
+    assert done.returncode == 1
+    assert "exists and is kept" in done.stderr
+    assert env_file.read_text() == before
+
+
+def test_the_env_file_stays_here() -> None:
+    """Git does not commit it and the image does not contain it."""
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+    allowed = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert "*" in (ROOT / ".dockerignore").read_text().splitlines()
+    assert not any(".env" in line or line in ("!.", "!deploy") for line in allowed)
+
+
+# The compose file.
+
+
+def test_compose_accepts_the_file(env_file: Path) -> None:
+    """The real Compose finds nothing to object to."""
+    done = _compose(env_file.parent, "--env-file", env_file, "config", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("missing", SECRETS)
+def test_compose_says_what_to_run_when_a_secret_is_missing(
+    env_file: Path, tmp_path: Path, missing: str
+) -> None:
+    """Without it nothing starts, and the error names the script that makes it."""
+    partial = tmp_path / "partial"
+    partial.write_text("".join(f"{k}={v}\n" for k, v in _values(env_file).items() if k != missing))
+    done = _compose(tmp_path, "--env-file", partial, "config", "--quiet")
+    assert done.returncode != 0
+    assert missing in done.stderr
+    assert "run deploy/make-env first" in done.stderr
+
+
+def test_every_part_is_there(project: dict[str, Any]) -> None:
+    """Kafka, ClickHouse, two workers and the three that watch them."""
+    assert set(project["services"]) == {
+        "kafka",
+        "clickhouse",
+        "worker-1",
+        "worker-2",
+        "prometheus",
+        "alertmanager",
+        "grafana",
+    }
+
+
+def test_a_part_comes_back_and_says_whether_it_is_well(project: dict[str, Any]) -> None:
+    """Each restarts by itself, runs a fixed version and has a health check of its own."""
+    for name, service in project["services"].items():
+        assert service["restart"] == "unless-stopped", name
+        if "build" in service:
+            assert "HEALTHCHECK" in DOCKERFILE
+        else:
+            assert re.search(r":v?\d+\.\d+\.\d+(\.\d+)?$", service["image"]), service["image"]
+            assert service["healthcheck"]["test"], name
+
+
+def test_a_part_waits_until_what_it_needs_is_healthy(project: dict[str, Any]) -> None:
+    """Workers start after Kafka and ClickHouse, Grafana after its two sources."""
+    services = project["services"]
+    waits = {name: set(service.get("depends_on", {})) for name, service in services.items()}
+    assert waits["worker-1"] == waits["worker-2"] == {"kafka", "clickhouse"}
+    assert waits["grafana"] == {"clickhouse", "prometheus"}
+    for service in services.values():
+        for needed in service.get("depends_on", {}).values():
+            assert needed["condition"] == "service_healthy"
+
+
+def test_nothing_is_open_to_other_hosts(project: dict[str, Any]) -> None:
+    """Every published port is bound to this host, and no two want the same."""
+    ports = [port for service in project["services"].values() for port in service.get("ports", [])]
+    assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
+    assert len({port["published"] for port in ports}) == len(ports)
+
+
+def test_what_is_mounted_exists_and_cannot_be_changed(project: dict[str, Any]) -> None:
+    """Each file or folder of the repository is there, read-only; each volume is declared and used once."""
+    mounts = [mount for service in project["services"].values() for mount in service.get("volumes", [])]
+    for mount in mounts:
+        if mount["type"] == "bind":
+            assert Path(mount["source"]).exists(), mount["source"]
+            assert mount["read_only"], mount["source"]
+    volumes = [mount["source"] for mount in mounts if mount["type"] == "volume"]
+    assert sorted(volumes) == sorted(project["volumes"])
+
+
+def test_no_secret_is_written_down() -> None:
+    """Every password in the compose file is a variable that must be given."""
+    for line in COMPOSE.read_text().splitlines():
+        if not line.lstrip().startswith("#") and re.search(r"(PASSWORD|SECRET|TOKEN)\w*:", line):
+            assert re.search(r": \$\{\w+:\?run deploy/make-env first\}$", line), line
+
+
+def test_workers_get_settings_that_exist(project: dict[str, Any]) -> None:
+    """A misspelt variable would be ignored in silence; two workers have two names."""
+    known = {f"TENANTWATCH_{name.upper()}" for name in Settings.model_fields}
+    names = []
+    for worker in ("worker-1", "worker-2"):
+        environment = project["services"][worker]["environment"]
+        assert set(environment) <= known
+        names.append(environment["TENANTWATCH_WORKER_ID"])
+    assert names == ["worker-1", "worker-2"]
+
+
+def test_workers_log_in_as_themselves(project: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings make of these variables the address and user that ClickHouse knows."""
+    for name, value in project["services"]["worker-1"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    password = project["services"]["clickhouse"]["environment"]["TENANTWATCH_CLICKHOUSE_PASSWORD"]
+    settings = Settings()
+    assert settings.clickhouse_url == f"http://tenantwatch:{password}@clickhouse:8123/tenantwatch"
+    assert settings.kafka == "kafka:9092"
+
+
+# What the parts are given.
+
+
+def test_prometheus_scrapes_the_workers_and_tells_alertmanager(project: dict[str, Any]) -> None:
+    """Its targets are services of the compose file, on the ports they listen on."""
+    config = yaml.safe_load((ROOT / "dashboards/prometheus/prometheus.yml").read_text())
+    (scraped,) = config["scrape_configs"]
+    workers = [name for name, service in project["services"].items() if "build" in service]
+    port = project["services"]["worker-1"]["environment"]["TENANTWATCH_HTTP_PORT"]
+    assert scraped["job_name"] == "tenantwatch"
+    assert scraped["static_configs"][0]["targets"] == [f"{worker}:{port}" for worker in workers]
+    (told,) = config["alerting"]["alertmanagers"]
+    assert told["static_configs"][0]["targets"] == ["alertmanager:9093"]
+
+
+def test_alertmanager_silences_only_alerts_that_exist() -> None:
+    """Receivers are defined, and each matcher of the inhibitions matches one of our rules."""
+    config = yaml.safe_load((ROOT / "deploy/alertmanager/alertmanager.yml").read_text())
+    groups = yaml.safe_load((ROOT / "dashboards/prometheus/alerts.yml").read_text())["groups"]
+    alerts = [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]
+    receivers = {receiver["name"] for receiver in config["receivers"]}
+    assert {route["receiver"] for route in [config["route"], *config["route"]["routes"]]} <= receivers
+    for rule in config["inhibit_rules"]:
+        for matcher in rule["source_matchers"] + rule["target_matchers"]:
+            for pattern in matcher.split('"')[1].split("|"):
+                assert any(re.fullmatch(pattern, alert) for alert in alerts), pattern
+
+
+def test_grafana_gets_all_that_its_provisioning_asks_for(project: dict[str, Any]) -> None:
+    """Each variable in the provisioning is set, and the dashboards are where it looks for them."""
+    grafana = project["services"]["grafana"]
+    provisioning = (ROOT / "dashboards/grafana/provisioning/datasources/datasources.yaml").read_text()
+    wanted = set(re.findall(r"\$(\w+)", provisioning))
+    assert wanted == {name for name in grafana["environment"] if not name.startswith("GF_")}
+    mounted = {mount["target"]: Path(mount["source"]) for mount in grafana["volumes"]}
+    assert mounted[DASHBOARDS_PATH] == ROOT / "dashboards/grafana/json"
+    home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (mounted[DASHBOARDS_PATH] / home.name).exists()
+
+
+def test_grafana_installs_the_plugin_that_the_dashboards_are_written_for(project: dict[str, Any]) -> None:
+    """The version in the compose file is the one in every panel."""
+    plugin, version = project["services"]["grafana"]["environment"]["GF_PLUGINS_PREINSTALL_SYNC"].split("@")
+    overview = json.loads((ROOT / "dashboards/grafana/json/overview.json").read_text())
+    targets = [target for panel in overview["panels"] for target in panel.get("targets", [])]
+    assert {(target["datasource"]["type"], target["pluginVersion"]) for target in targets} == {
+        (plugin, version)
+    }
+
+
+def _user(name: str) -> ET.Element:
+    user = ET.parse(ROOT / "deploy/clickhouse/users.xml").getroot().find(f"users/{name}")
+    assert user is not None
+    return user
+
+
+def _grants(name: str) -> list[str]:
+    return [str(query.text) for query in _user(name).iterfind("grants/query")]
+
+
+@pytest.mark.parametrize("name", ["tenantwatch", "grafana"])
+def test_a_clickhouse_user_has_its_password_from_the_environment(project: dict[str, Any], name: str) -> None:
+    """The password is not in the file, and the variable it names reaches the container."""
+    password = _user(name).find("password")
+    assert password is not None
+    assert password.text is None
+    assert password.attrib["from_env"] in project["services"]["clickhouse"]["environment"]
+
+
+def test_grafana_may_read_what_its_panels_query_and_nothing_else() -> None:
+    """The grants are the tables of the dashboards; secrets of webhooks are not among them."""
+    boards = (path.read_text() for path in (ROOT / "dashboards/grafana/json").glob("*.json"))
+    tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", "".join(sql for _, _, sql in migrations())))
+    queried = set(re.findall(r"FROM (\w+)", "".join(boards))) & tables
+    assert set(_grants("grafana")) == {f"GRANT SELECT ON tenantwatch.{table}" for table in queried}
+    assert "webhook_endpoints" not in queried
+    profile = ET.parse(ROOT / "deploy/clickhouse/users.xml").getroot().find("profiles/tenantwatch_viewer")
+    assert profile is not None
+    assert profile.findtext("readonly") == "1"
+
+
+def test_a_worker_may_create_the_tables_that_migrations_create() -> None:
+    """On a server, each table engine needs a grant of its own."""
+    engines = set(re.findall(r"ENGINE = (\w+)", "".join(sql for _, _, sql in migrations())))
+    assert {f"GRANT TABLE ENGINE ON {engine}" for engine in engines} <= set(_grants("tenantwatch"))
+
+
+# The image.
+
+
+def test_the_image_holds_what_the_package_holds() -> None:
+    """Each package of the wheel passes .dockerignore, and so do its metadata and the pinned requirements."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = set(pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+    needed = packages | {"pyproject.toml", pyproject["project"]["readme"], "requirements/runtime.txt"}
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {line[1:] for line in lines if line.startswith("!")} == needed
+
+
+def test_the_image_is_built_from_pinned_requirements() -> None:
+    """What is installed is what was hashed; the package itself brings nothing along."""
+    assert "COPY requirements/runtime.txt " in DOCKERFILE
+    installs = re.findall(r"pip install (.*)", DOCKERFILE)
+    assert len(installs) == 2
+    assert installs[0].startswith("--require-hashes -r ")
+    assert installs[1].startswith("--no-deps --no-build-isolation ")
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    pinned = (ROOT / "requirements/runtime.txt").read_text()
+    assert all(f"{backend} " in pinned for backend in pyproject["build-system"]["requires"])
+
+
+def test_the_image_runs_as_nobody_special() -> None:
+    """After the installation the user is not root, and the data folder is that user's."""
+    user = re.findall(r"^USER (\w+)", DOCKERFILE, re.MULTILINE)
+    assert user == ["tenantwatch"]
+    assert DOCKERFILE.index("USER tenantwatch") < DOCKERFILE.index("ENTRYPOINT")
+    assert "--create-home --home-dir /var/lib/tenantwatch tenantwatch" in DOCKERFILE
+
+
+class _Health(BaseHTTPRequestHandler):
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(type(self).status if self.path == "/healthz" else 404)
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        """Keep the test's output quiet."""
+
+
+@pytest.fixture
+def health_port() -> Iterator[int]:
+    server = HTTPServer(("127.0.0.1", 0), _Health)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
+def test_the_health_check_follows_healthz(
+    health_port: int, monkeypatch: pytest.MonkeyPatch, status: int, healthy: bool
+) -> None:
+    """The command in the image succeeds on 200 and fails on anything else."""
+    monkeypatch.setattr(_Health, "status", status)
+    found = re.search(r"HEALTHCHECK .*?CMD (\[.*?\])\n", DOCKERFILE, re.DOTALL)
+    assert found
+    command = [Path(sysconfig.get_path("scripts")) / "python", *json.loads(found[1])[1:]]
+    environment = {"TENANTWATCH_HTTP_PORT": str(health_port)}
+    assert (subprocess.run(command, env=environment, capture_output=True).returncode == 0) is healthy
