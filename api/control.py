@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from schemas.alert import Severity
 from store.database import Database, StoreUnavailable
+from store.health import health
 from store.queries import PlatformContext, Reader, Scope, TenantContext
 from store.webhooks import Endpoint, UnknownWebhook, WebhookStore
 from streams.webhooks.address import Network, UrlRefused
@@ -123,6 +124,24 @@ def _add_reads(app: FastAPI, database: Database, status: Status) -> None:
             limit=limit,
         )
 
+    @app.get("/revisions")
+    async def get_revisions(
+        published_after: datetime,
+        tenant_id: str | None = None,
+        status: str | None = None,
+        detector: str | None = None,
+        severity: Severity | None = None,
+        limit: Limit = 100,
+    ) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(
+            reader(tenant_id).revisions,
+            published_after,
+            status=status,
+            detector=detector,
+            severity=severity,
+            limit=limit,
+        )
+
     @app.get("/alerts/{alert_id}")
     async def get_alert(alert_id: str, tenant_id: str | None = None) -> list[dict[str, Any]]:
         revisions = await asyncio.to_thread(reader(tenant_id).alert, alert_id)
@@ -134,6 +153,10 @@ def _add_reads(app: FastAPI, database: Database, status: Status) -> None:
     async def get_tenants(tenant_id: str | None = None) -> list[dict[str, Any]]:
         return await asyncio.to_thread(reader(tenant_id).tenants)
 
+    @app.post("/tenants/lookup")
+    async def look_up_tenants(tenant_ids: list[str]) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(reader(None).tenants, tenant_ids)
+
     @app.get("/counts")
     async def get_counts(tenant_id: str | None = None) -> list[dict[str, Any]]:
         return await asyncio.to_thread(reader(tenant_id).counts)
@@ -141,6 +164,10 @@ def _add_reads(app: FastAPI, database: Database, status: Status) -> None:
     @app.get("/dead-letters")
     async def get_dead_letters(tenant_id: str | None = None, limit: Limit = 100) -> list[dict[str, Any]]:
         return await asyncio.to_thread(reader(tenant_id).dead_letters, limit)
+
+    @app.get("/doctor")
+    async def get_doctor() -> dict[str, Any]:
+        return await asyncio.to_thread(health, database)
 
 
 def _add_webhooks(

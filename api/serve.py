@@ -10,6 +10,8 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from api.address import unix_address
+
 
 class PortTaken(Exception):
     """The port is in use; the message names the setting that changes it."""
@@ -77,18 +79,6 @@ def tcp_listener(host: str, port: int) -> socket.socket:
         ) from error
     listener.listen(128)
     return listener
-
-
-def unix_address(path: Path) -> str:
-    """Return an address of a socket file that fits into the kernel's 108 bytes, however long its path.
-
-    The directory is opened and named through /proc, so the result is valid in this process only, and for
-    as long as it lives.
-    """
-    if len(os.fsencode(path)) < 100:
-        return str(path)
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    return f"/proc/self/fd/{directory}/{path.name}"
 
 
 def unix_listener(path: Path) -> socket.socket:

@@ -5,7 +5,6 @@ from itertools import islice
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detectors.clock import FUTURE_MS, LATE_MS, running_watermark, watermarks
 from schemas.batch import FLAGS, Bools, EventBatch, Int64s

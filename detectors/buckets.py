@@ -22,6 +22,7 @@ from detectors.tally import Tally
 from schemas.alert import Alert
 from schemas.batch import Bools, Int64s
 
+
 @dataclass(frozen=True, slots=True)
 class Buckets:
     """The buckets that hold for a tenant.
@@ -59,8 +60,6 @@ class Events:
         ``(n,)`` what the rule wants to know the share of, e.g. that the user is unknown.
     counts
         ``(n,)`` False where a row only asks how full the key's buckets are.
-    may_open
-        ``(n,)`` False where an alert of another key explains the row.
     forced
         ``(n,)`` True where a row opens an episode whatever the level.
     """
@@ -72,7 +71,6 @@ class Events:
     values: Sequence[str | None]
     marks: Bools
     counts: Bools
-    may_open: Bools
     forced: Bools
 
 
@@ -137,7 +135,7 @@ class BucketRule:
 
     def __init__(self, teller: Teller, width: int) -> None:
         self.teller = teller
-        self.keys = Keys()
+        self.keys: Keys[Key] = Keys()
         self.episodes = Episodes()
         self.empty_ms: Int64s = np.full((0, width), NEVER_MS, np.int64)
         self.last_ms: Int64s = np.full(0, NEVER_MS, np.int64)
@@ -164,8 +162,8 @@ class BucketRule:
     def settle(self, tenant_id: str, settled_ms: int) -> list[Alert]:
         """Return the last revision of the tenant's episodes that are over."""
         over = self.episodes.end_due(tenant_id, settled_ms)
-        for slot in self.keys.find((episode.key for episode in over), len(over)).tolist():
-            self.forget(slot)
+        for episode in over:
+            self.forget(self.keys.slot_of(episode.key))
         return [alert_of(self.teller, episode, "resolved") for episode in over]
 
     def forget(self, slot: int) -> None:
@@ -223,7 +221,7 @@ class Pass:
         shares = np.divide(self.level_ms, need_ms, out=np.zeros(need_ms.shape), where=need_ms > 0)
         self.fullest = shares.argmax(axis=1)
         self.fullness = shares.max(axis=1)
-        over = (self.fullness > 1.0) & events.may_open[order] | events.forced[order]
+        over = (self.fullness > 1.0) | events.forced[order]
         self.over = over[self.counted]
         self.forced = events.forced[order][self.counted]
         # A row that only looks asks for the buckets of all events, and finds them empty once an episode
@@ -285,15 +283,15 @@ class Pass:
         crossings = np.flatnonzero(self.over).tolist()
         urgent = np.flatnonzero(self.forced).tolist()
         slots = self.slot[group[starts]]
-        alarmed = rule.in_alarm[slots] | np.logical_or.reduceat(self.over, starts) if len(starts) else []
+        alarmed = rule.in_alarm[slots]
+        if crossings:
+            alarmed = alarmed | np.logical_or.reduceat(self.over, starts)
         left: list[Int64s] = []
         for i, (slot, busy) in enumerate(zip(slots.tolist(), alarmed, strict=True)):
             start, stop = bounds[i], bounds[i + 1]
             if busy:
-                key = rule.keys[slot]
-                told, end = rule.episodes.follow(
-                    rule.teller, self, key, start, stop, crossings, urgent
-                )
+                key = rule.keys.names[slot]
+                told, end = rule.episodes.follow(rule.teller, self, key, start, stop, crossings, urgent)
                 alerts.extend(told)
                 if end < stop:
                     rule.forget(slot)

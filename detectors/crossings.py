@@ -24,8 +24,8 @@ class Crossings:
     ----------
     slot
         ``(n,)`` number of each row's key.
-    key_of
-        Number to key.
+    names
+        Keys by number.
     time_ms, quiet_ms
         ``(n,)`` event times, and after which quiet an episode is over.
     event_ids
@@ -37,7 +37,7 @@ class Crossings:
     def __init__(
         self,
         slot: Int64s,
-        key_of: Callable[[int], Key],
+        names: Sequence[Key],
         time_ms: Int64s,
         quiet_ms: Int64s,
         event_ids: Sequence[str],
@@ -45,7 +45,7 @@ class Crossings:
     ) -> None:
         order = by_key(slot)
         self._slot = slot[order]
-        self._key_of = key_of
+        self._names = names
         self._time_ms = time_ms[order]
         self._quiet_ms = quiet_ms[order]
         self._rows = order.tolist()
@@ -57,7 +57,7 @@ class Crossings:
         """Return the revisions that the rows give rise to."""
         alerts: list[Alert] = []
         starts = starts_of(self._slot)
-        keys = [self._key_of(slot) for slot in self._slot[starts].tolist()]
+        keys = [self._names[slot] for slot in self._slot[starts].tolist()]
         latest_ms = [episode.last_ms if (episode := episodes.find(key)) else NEVER_MS for key in keys]
         self.times = running_max(self._time_ms, starts, np.array(latest_ms, np.int64)).tolist()
         crossings = range(len(self._slot))

@@ -90,8 +90,13 @@ class Episode:
 class Rows(Protocol):
     """Rows of one rule in a batch, sorted by key, and what the rule makes of them."""
 
-    times: Sequence[int]
-    event_ids: Sequence[str]
+    @property
+    def times(self) -> Sequence[int]:
+        """``(n,)`` event times, never running backwards within a key."""
+
+    @property
+    def event_ids(self) -> Sequence[str]:
+        """``(n,)`` ids."""
 
     def begin(self, key: Key, at: int) -> Episode:
         """Return the episode that the row at position `at` opens, the row and what led up to it counted."""

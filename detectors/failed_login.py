@@ -1,20 +1,19 @@
 """Failed logins: guessing at one user, spraying over many, and the success that follows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.buckets import BucketRule, Buckets, Events
-from detectors.clock import LATE_MS, NEVER_MS, Clock
+from detectors.clock import LATE_MS, Clock
+from detectors.columns import named, picked, taken
 from detectors.crossings import Crossings
 from detectors.episodes import Episodes, alert_of, in_order
 from detectors.failed_login_stories import AddressTeller, SuccessTeller, UserTeller
-from detectors.columns import taken
-from detectors.keys import Key, Keys, grown
+from detectors.keys import Key, Keys, Part, grown
 from detectors.parameters import DAY_S, FailedLoginParameters, Rules, resolve
 from detectors.segments import by_key, running_max, starts_of
 from schemas.alert import Alert
@@ -51,7 +50,7 @@ class FailedLoginState:
     clock: Clock = field(default_factory=Clock)
     addresses: BucketRule = field(default_factory=lambda: BucketRule(AddressTeller(), WIDTH))
     users: BucketRule = field(default_factory=lambda: BucketRule(UserTeller(), WIDTH))
-    pairs: Keys = field(default_factory=Keys)
+    pairs: Keys[tuple[str, str, str | None]] = field(default_factory=Keys)
     pair_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
     successes: Episodes = field(default_factory=Episodes)
 
@@ -75,9 +74,7 @@ class FailedLoginState:
         self.users.sweep(self.clock)
         if self.pairs.crowded:
             n = len(self.pairs)
-            settled_ms = np.fromiter(
-                (self.clock.settled_ms(key[0]) for key in self.pairs.names), np.int64, n
-            )
+            settled_ms = np.fromiter((self.clock.settled_ms(key[0]) for key in self.pairs.names), np.int64, n)
             kept = self.pair_ms[:n] >= settled_ms - known_ms
             self.pairs.keep(kept)
             self.pair_ms = self.pair_ms[:n][kept]
@@ -109,8 +106,9 @@ def _rule(parameters: FailedLoginParameters) -> _Rule:
 class FailedLogin:
     """Leaky buckets over failures, by user and by address (detection.md, part A).
 
-    An address's alert explains the failures it counted, so the user at whom they were aimed raises an
-    alert only through addresses that are not in alarm themselves: one attack, one page.
+    Failures from an address whose bucket runs over count for the address only. What is left for the user's
+    buckets is what no address explains: guessing from many addresses, or from unknown ones. So one attack
+    is one alert, and a user whom somebody hammers at is not suspected with every login of their own.
 
     Parameters
     ----------
@@ -118,20 +116,24 @@ class FailedLogin:
         Parameters where neither tier nor tenant has others.
 
     >>> from schemas.parse import parse
-    >>> event = '{"kind":"auth","event_id":"%d","tenant_id":"tenant-a","time":"2026-01-01T00:00:0%dZ",\
-    ... "service":"login","user_id":"ana","source_ip":"192.0.2.7","action":"login","outcome":"failure"}'
+    >>> event = (
+    ...     '{"kind":"auth","event_id":"%d","tenant_id":"tenant-a","time":"2026-01-01T00:00:0%dZ",'
+    ...     '"service":"login","user_id":"ana","source_ip":"192.0.2.7","action":"login","outcome":"failure"}'
+    ... )
     >>> batch = parse("auth", [(event % (i, i)).encode() for i in range(7)]).batch
     >>> detector = FailedLogin()
-    >>> [(a.classification, a.entity.value, a.event_count) for a in detector.fold(batch, detector.new_state())]
-    [('brute_force', '192.0.2.7', 6)]
+    >>> [alert.summary for alert in detector.fold(batch, detector.new_state())]
+    ['6 failed logins from 192.0.2.7 in 5 s, all of ana; last at 00:00:05 UTC']
     """
 
     name = "failed_login"
     kind: Kind = "auth"
 
-    def __init__(self, defaults: FailedLoginParameters = FailedLoginParameters()) -> None:
+    def __init__(self, defaults: FailedLoginParameters | None = None) -> None:
+        chosen = defaults or FailedLoginParameters()
+
         def derive(tenant: Tenant) -> _Rule:
-            return _rule(resolve("failed_login", defaults, tenant))
+            return _rule(resolve("failed_login", chosen, tenant))
 
         self._rules = Rules(derive)
 
@@ -143,10 +145,14 @@ class FailedLogin:
         """Return the revisions that a batch gives rise to, and remember what it taught."""
         rows = np.flatnonzero(batch.mask())
         time_ms = state.clock.read(batch, rows)
-        attempts = np.fromiter(map(ATTEMPTS.__contains__, batch.columns["action"]), np.bool_, len(batch))[rows]
+        attempts = np.fromiter(map(ATTEMPTS.__contains__, batch.columns["action"]), np.bool_, len(batch))[
+            rows
+        ]
         fold = _Fold(self._rules, batch, state, rows[attempts], time_ms[attempts])
         fold.run()
-        settled_ms = {t: state.clock.settled_ms(t) for t in state.open_tenants().intersection(batch.tenant.values)}
+        settled_ms = {
+            t: state.clock.settled_ms(t) for t in state.open_tenants().intersection(batch.tenant.values)
+        }
         alerts = fold.alerts + state.settle(settled_ms)
         state.sweep(max((rule.known_ms for rule in self._rules.distinct), default=0))
         return in_order(alerts)
@@ -177,17 +183,15 @@ class _Fold:
 
     def run(self) -> None:
         """Fold addresses, then users, then successes: each needs to know of the one before."""
-        anyone = np.ones(len(self.rule), np.bool_)
         by_address = [rule.by_address for rule in self.rules]
         by_user = [rule.by_user for rule in self.rules]
-        state = self.state
-        address_fullness = self._fill(
-            state.addresses, by_address, "source_ip", self.addresses, self.users, anyone
+        state, looked = self.state, ~self.failed
+        by_addresses = self._fill(
+            state.addresses, by_address, "source_ip", self.addresses, self.users, self.failed
         )
-        user_fullness = self._fill(
-            state.users, by_user, "user_id", self.users, self.addresses, address_fullness <= 1.0
-        )
-        self._succeed(np.maximum(address_fullness, user_fullness))
+        unexplained = self.failed & (by_addresses <= 1.0)
+        by_users = self._fill(state.users, by_user, "user_id", self.users, self.addresses, unexplained)
+        self._succeed(np.where(looked, np.maximum(by_addresses, by_users), 0.0))
 
     def _fill(
         self,
@@ -196,20 +200,32 @@ class _Fold:
         entity_type: str,
         who: Sequence[str | None],
         values: Sequence[str | None],
-        may_open: Bools,
+        counts: Bools,
     ) -> NDArray[np.float64]:
-        """Return ``(n,)`` how full the fullest bucket of each attempt's key was after it."""
+        """Return ``(n,)`` how full the fullest bucket of each attempt's key was after it.
+
+        Parameters
+        ----------
+        rule, buckets
+            The keys' state, and what holds for them.
+        entity_type, who
+            The keys.
+        values
+            What is counted as new: the users at an address, the addresses at a user.
+        counts
+            ``(n,)`` the attempts that fill buckets.
+        """
         n = len(self.rule)
-        named = np.fromiter((name is not None for name in who), np.bool_, n)
-        failures = np.flatnonzero(self.failed & named)
+        known = named(who)
+        failures = np.flatnonzero(counts & known)
         fullness = np.zeros(n)
         if not len(failures) and not len(rule.keys):
             return fullness
         slot = np.full(n, -1, np.int64)
-        slot[failures] = rule.keys.intern(self._keys(entity_type, who, failures), len(failures))
+        slot[failures] = rule.keys.intern(self._parts(entity_type, who, failures), len(failures))
         # Successes only look, and only at keys that failed before.
-        others = np.flatnonzero(~self.failed & named)
-        slot[others] = rule.keys.find(self._keys(entity_type, who, others), len(others))
+        others = np.flatnonzero(~self.failed & known)
+        slot[others] = rule.keys.find(self._parts(entity_type, who, others), len(others))
         rows = np.flatnonzero(slot >= 0)
         picks = rows.tolist()
         events = Events(
@@ -219,31 +235,24 @@ class _Fold:
             [self.event_ids[i] for i in picks],
             [values[i] for i in picks],
             marks=self.unknown[rows],
-            counts=self.failed[rows],
-            may_open=may_open[rows],
+            counts=counts[rows],
             forced=np.zeros(len(rows), np.bool_),
         )
         alerts, fullness[rows] = rule.fold(events, buckets)
         self.alerts.extend(alerts)
         return fullness
 
-    def _keys(self, entity_type: str, who: Sequence[str | None], rows: Int64s) -> Iterator[Key]:
-        picks = rows.tolist()
-        tenants = [self.tenants[i] for i in picks]
-        return zip(tenants, repeat(entity_type), [who[i] for i in picks], strict=False)
+    def _parts(self, entity_type: str, who: Sequence[str | None], rows: Int64s) -> Sequence[Part]:
+        return picked(self.tenants, rows), entity_type, picked(who, rows)
 
     def _succeed(self, fullness: NDArray[np.float64]) -> None:
         """Learn from successes where addresses come from, and find those in the middle of guessing."""
         state = self.state
-        rows = np.flatnonzero(~self.failed & np.fromiter((u is not None for u in self.users), np.bool_, len(self.rule)))
+        rows = np.flatnonzero(~self.failed & named(self.users))
         if not len(rows):
             return
-        picks = rows.tolist()
-        users = [self.users[i] for i in picks]
-        pairs = zip(
-            [self.tenants[i] for i in picks], users, [self.addresses[i] or "" for i in picks], strict=True
-        )
-        slot = state.pairs.intern(pairs, len(rows))
+        parts = (picked(self.tenants, rows), picked(self.users, rows), picked(self.addresses, rows))
+        slot = state.pairs.intern(parts, len(rows))
         state.pair_ms = grown(state.pair_ms, len(state.pairs), NEVER_SUCCEEDED_MS)
         time_ms, rule = self.time_ms[rows], self.rule[rows]
         share = np.array([r.success_share for r in self.rules])[rule]
@@ -257,8 +266,8 @@ class _Fold:
         np.maximum.at(state.pair_ms, slot[~hot], time_ms[~hot])
 
     def _raise_successes(self, rows: Int64s, fullness: NDArray[np.float64]) -> None:
-        keys = Keys()
-        slot = keys.intern(self._keys("user_id", self.users, rows), len(rows))
+        keys: Keys[Key] = Keys()
+        slot = keys.intern(self._parts("user_id", self.users, rows), len(rows))
         picks = rows.tolist()
         rules = [self.rules[i] for i in self.rule[rows].tolist()]
 
@@ -267,7 +276,7 @@ class _Fold:
 
         crossings = Crossings(
             slot,
-            keys.__getitem__,
+            keys.names,
             self.time_ms[rows],
             np.array([rule.quiet_ms for rule in rules], np.int64),
             [self.event_ids[i] for i in picks],

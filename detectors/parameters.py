@@ -27,7 +27,9 @@ def _leak(default: int) -> Any:
 
 
 def _quiet(default: int) -> Any:
-    return _parameter(default, 60, DAY_S, "an episode is over after so many seconds without an event of its own")
+    return _parameter(
+        default, 60, DAY_S, "an episode is over after so many seconds without an event of its own"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,10 @@ class FailedLoginParameters:
         0.5, 0.1, 1.0, "a success is suspicious while a bucket is at least so full (detection.md: half)"
     )
     known_days: int = _parameter(
-        90, 1, 3_650, "a user's address stays known so long after its last success; a quarter's absence is usual"
+        90,
+        1,
+        3_650,
+        "a user's address stays known so long after its last success; a quarter's absence is usual",
     )
     quiet_s: int = _quiet(1_800)
 
@@ -67,7 +72,9 @@ class AccessAnomalyParameters:
 
     cross_tenant_failures: int = _bucket(3, "denied accesses across tenants (detection.md: 3)")
     cross_tenant_leak_s: int = _leak(600)
-    denied: int = _bucket(20, "denied accesses of a user: one page of a console asks for about a dozen things")
+    denied: int = _bucket(
+        20, "denied accesses of a user: one page of a console asks for about a dozen things"
+    )
     denied_leak_s: int = _leak(30)
     new_permissions: int = _bucket(8, "different permissions denied to a user: more than one page needs")
     new_permissions_leak_s: int = _leak(300)
@@ -75,7 +82,10 @@ class AccessAnomalyParameters:
         1.0, 0.001, 1_000.0, "budget of first_seen for the whole tenant: the records allow one a tenant-week"
     )
     tenant_habit_min: int = _parameter(
-        200, 1, 1_000_000, "first_seen is silent until so many actions (one of a kind an hour) taught the tenant"
+        200,
+        1,
+        1_000_000,
+        "first_seen is silent until so many actions (one of a kind an hour) taught the tenant",
     )
     user_habit_min: int = _parameter(
         20, 1, 1_000_000, "and so many the user: nobody alarms on a history of their own that is new"
@@ -145,7 +155,8 @@ def resolve(detector: str, defaults: Parameters, tenant: Tenant) -> Parameters:
     """
     own = tenant.detectors.get(detector, {})
     good = {n: v for n, v in own.items() if not check_overrides({detector: {n: v}})}
-    return replace(defaults, **{**TIERS.get(tenant.tier, {}).get(detector, {}), **good})
+    values: dict[str, Any] = {**TIERS.get(tenant.tier, {}).get(detector, {}), **good}
+    return replace(defaults, **values)
 
 
 class Rules(Generic[Rule]):

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from detectors.access_anomaly import AccessAnomaly
 from detectors.failed_login import FailedLogin
+from detectors.rate_breach import RateBreach
 from schemas.alert import Alert
 from schemas.batch import EventBatch
 from schemas.event import KINDS, Kind
@@ -54,5 +56,5 @@ def new_detectors() -> dict[Kind, tuple[Detector, ...]]:
     >>> sorted(detector.name for detectors in new_detectors().values() for detector in detectors)
     ['access_anomaly', 'failed_login', 'rate_breach']
     """
-    detectors: tuple[Detector, ...] = (FailedLogin(),)
+    detectors: tuple[Detector, ...] = (FailedLogin(), AccessAnomaly(), RateBreach())
     return {kind: tuple(d for d in detectors if d.kind == kind) for kind in KINDS}

@@ -4,14 +4,17 @@ from typing import Final
 
 import numpy as np
 
-from detectors.clock import NEVER_MS
 from detectors.keys import grown
 from detectors.segments import group_of
 from schemas.batch import Bools, Int64s
 
-# A ring never needs more than the largest limit that a tenant may set (schemas.tenant: 100,000).
-MAX_RING: Final = 1 << 17
+# More than the largest limit that a tenant may set (schemas.tenant: 100,000), so that no limit is missed.
+MAX_COUNT: Final = 1 << 17
+# Room for that many and for the rows of one call after them.
+MAX_RING: Final = 2 * MAX_COUNT
 MIN_RING: Final = 4
+ABSENT_MS: Final = -(1 << 60)
+_COLUMNS: Final = ("seen", "last_ms", "window_ms", "floor_ms", "_begin", "_size")
 
 
 def ring_sizes(needed: Int64s) -> Int64s:
@@ -49,11 +52,13 @@ class SlidingLog:
 
     def reserve(self, keys: int) -> None:
         """Make room for so many keys."""
-        for name in ("seen", "last_ms", "window_ms", "floor_ms", "_begin", "_size"):
+        for name in _COLUMNS:
             setattr(self, name, grown(getattr(self, name), keys, 0))
 
-    def add(self, slot: Int64s, starts: Int64s, time_ms: Int64s, limit: Int64s, window_ms: Int64s) -> Bools:
-        """Add events; return ``(n,)`` which are more than `limit` in their window.
+    def add(
+        self, slot: Int64s, starts: Int64s, time_ms: Int64s, limit: Int64s, window_ms: Int64s
+    ) -> tuple[Bools, Int64s]:
+        """Add events; return ``(n,)`` which are more than `limit` in their window, and the events' places.
 
         Parameters
         ----------
@@ -62,7 +67,8 @@ class SlidingLog:
         starts
             ``(g,)`` first row of each key.
         time_ms
-            ``(n,)`` sorted by key, never running backwards within one, nor behind `last_ms`.
+            ``(n,)``, at most `MAX_COUNT`, sorted by key, never running backwards within one, nor behind
+            `last_ms`.
         """
         n = len(time_ms)
         group = group_of(starts, n)
@@ -76,14 +82,14 @@ class SlidingLog:
         earlier_ms = self._times_at(slot, group, starts, place - limit[group], time_ms)
         live_from_ms = np.maximum(time_ms - window_ms[group], self.floor_ms[slot][group])
         self._append(slot, starts, group, place, time_ms)
-        return earlier_ms > live_from_ms
+        return earlier_ms > live_from_ms, place
 
     def _times_at(
         self, slot: Int64s, group: Int64s, starts: Int64s, place: Int64s, time_ms: Int64s
     ) -> Int64s:
-        """Return the times at places, of the batch or before it; `NEVER_MS` where nothing is kept."""
+        """Return the times at places, of the batch or before it; `ABSENT_MS` where nothing is kept."""
         seen = self.seen[slot]
-        found = np.full(len(place), NEVER_MS, np.int64)
+        found = np.full(len(place), ABSENT_MS, np.int64)
         here = place >= seen[group]
         found[here] = time_ms[(starts[group] + place - seen[group])[here]]
         kept = ~here & (place >= 0) & (place >= (seen - self._size[slot])[group])
@@ -136,19 +142,31 @@ class SlidingLog:
     def count(self, slot: int, until_place: int, time_ms: int) -> int:
         """Return how many events of a key, up to a place, are in the window that ends at `time_ms`.
 
-        The largest number told is the ring's size.
+        Parameters
+        ----------
+        slot
+            The key.
+        until_place
+            Of an event added in the latest call.
+        time_ms
+            Its time.
+
+        Returns
+        -------
+        int
+            At most `MAX_COUNT`.
         """
         size = int(self._size[slot])
         first = max(0, int(self.seen[slot]) - size)
         places = np.arange(first, until_place + 1)
         times = self._arena[self._begin[slot] + (places & (size - 1))]
         live_from_ms = max(time_ms - int(self.window_ms[slot]), int(self.floor_ms[slot]))
-        return len(times) - int(np.searchsorted(times, live_from_ms, side="right"))
+        return min(MAX_COUNT, len(times) - int(np.searchsorted(times, live_from_ms, side="right")))
 
     def keep(self, kept: Bools) -> None:
         """Forget all keys but some, and close the gaps in the arena."""
         n = len(kept)
-        for name in ("seen", "last_ms", "window_ms", "floor_ms", "_begin", "_size"):
+        for name in _COLUMNS:
             setattr(self, name, getattr(self, name)[:n][kept])
         arena, begin = self._arena, self._begin
         self._begin = np.cumsum(self._size) - self._size

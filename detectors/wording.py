@@ -31,10 +31,10 @@ def clock_text(time_ms: int) -> str:
     return f"{from_ms(time_ms):%H:%M:%S} UTC"
 
 
-def plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str, ending: str = "s") -> str:
     """Return a count with its noun.
 
-    >>> plural(1, "failed login"), plural(2_000, "failed login")
-    ('1 failed login', '2,000 failed logins')
+    >>> plural(1, "failed login"), plural(2_000, "failed login"), plural(2, "access", "es")
+    ('1 failed login', '2,000 failed logins', '2 accesses')
     """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else ending}"

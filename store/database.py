@@ -168,15 +168,16 @@ class Database:
 
     @contextmanager
     def _client(self) -> Iterator[Client]:
+        client: Client | None = None
         try:
-            client = self._idle.get_nowait()
-        except Empty:
-            client = self._connect()
-        try:
+            with suppress(Empty):
+                client = self._idle.get_nowait()
+            client = client or self._connect()
             yield client
         except Exception as error:
-            with suppress(Exception):  # it may be broken; the error that matters is on its way
-                client.close()
+            if client is not None:
+                with suppress(Exception):  # it may be broken; the error that matters is on its way
+                    client.close()
             if isinstance(error, ClickHouseError | OSError | RuntimeError):
                 raise _translate(error) from error
             raise

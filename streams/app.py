@@ -112,8 +112,8 @@ class Pipeline:
         self._fail = fail
         self._last_chunk_at: dict[tuple[str, int], float] = {}
         self._following: asyncio.Task[None] | None = None
-        self._alerts = app.topic(ALERTS, key_type=bytes, value_type=bytes)
-        self._dead_letters = app.topic(DEAD_LETTERS, key_type=bytes, value_type=bytes)
+        self._alerts = self._raw_topic(ALERTS)
+        self._dead_letters = self._raw_topic(DEAD_LETTERS)
         for kind, topic in TOPIC_OF.items():
             self._add_agent(topic, self._agent_of(kind))
         self._add_agent(ALERTS, self._consume_alerts)
@@ -121,9 +121,12 @@ class Pipeline:
         app.on_partitions_revoked.connect(cast(Any, self._on_revoked))
 
     def _add_agent(self, topic: str, body: Callable[[Any], Awaitable[None]]) -> None:
-        channel = self.app.topic(topic, key_type=bytes, value_serializer="raw", key_serializer="raw")
         # Restarting an agent would go on after the failed chunk; the process ends instead, uncommitted.
-        self.app.agent(channel, name=topic, supervisor_strategy=CrashingSupervisor)(body)
+        self.app.agent(self._raw_topic(topic), name=topic, supervisor_strategy=CrashingSupervisor)(body)
+
+    def _raw_topic(self, topic: str) -> Any:
+        # Bytes as they are; with another serializer Faust writes a missing value as the text `null`.
+        return self.app.topic(topic, key_type=bytes, key_serializer="raw", value_serializer="raw")
 
     def _agent_of(self, kind: Kind) -> Callable[[Any], Awaitable[None]]:
         async def consume(stream: Any) -> None:

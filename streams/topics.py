@@ -20,7 +20,7 @@ DEFAULT_PARTITIONS: Final = 12
 
 _MIB: Final = 1024 * 1024
 _EVENT_CONFIG: Final = {"max.message.bytes": str(8 * _MIB)}
-_CONFIGS: Final[dict[str, dict[str, str]]] = {
+CONFIGS: Final[dict[str, dict[str, str]]] = {
     **dict.fromkeys(TOPIC_OF.values(), _EVENT_CONFIG),
     # A segment an hour: compaction leaves the open segment alone, and a directory changes slowly.
     TENANTS: {"cleanup.policy": "compact", "segment.ms": "3600000", "max.message.bytes": str(_MIB)},
@@ -78,18 +78,21 @@ def ensure_topics(
     Raises
     ------
     TopicError
-        If a topic has another partition count than the others.
-    KafkaError
-        If Kafka does not answer.
+        If a topic has another partition count than the others, or Kafka does not answer.
     """
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **client)
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **client)
+    except (KafkaError, ValueError) as error:
+        raise TopicError(
+            f"Kafka at {bootstrap} does not answer: {error}. Is it running, and is TENANTWATCH_KAFKA right?"
+        ) from error
     try:
         existing = set(admin.list_topics())
-        for name, config in _CONFIGS.items():
+        for name, config in CONFIGS.items():
             if name not in existing:
                 _create(admin, NewTopic(name, partitions, replication, topic_configs=config))
-        found = _describe(admin, list(_CONFIGS))
-        counts = {name: len(found[name]["partitions"]) for name in _CONFIGS}
+        found = _describe(admin, list(CONFIGS))
+        counts = {name: len(found[name]["partitions"]) for name in CONFIGS}
         events = {counts[name] for name in TOPIC_OF.values()}
         if len(events) > 1:
             listed = ", ".join(f"{name} has {counts[name]}" for name in TOPIC_OF.values())
@@ -100,7 +103,7 @@ def ensure_topics(
             )
         return Topics(
             cluster_id=str(admin.describe_cluster()["cluster_id"]),
-            topic_ids={name: str(found[name]["topic_id"]) for name in _CONFIGS},
+            topic_ids={name: str(found[name]["topic_id"]) for name in CONFIGS},
             partitions=events.pop(),
         )
     finally:

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, cast
 
 import structlog
@@ -104,6 +105,7 @@ class Worker:
         self._spawn(self._store_tenants())
         self._spawn(self._retain())
         self._spawn(self._watch_assignment())
+        self._spawn(self._webhooks.wait())
         await self.app.start()
         cast(Consumer, self.app.consumer).before_revoke = self._finish
         log.info("worker_started")
@@ -161,8 +163,10 @@ class Worker:
         log.info("worker_stopped", failed=failed)
 
     async def _on_alerts(self, alerts: list[tuple[Alert, int]]) -> None:
-        await self._until_stored(self._writer.insert_alerts, [alert for alert, _ in alerts])
-        await self._webhooks.on_alerts(alerts)
+        await self._until_stored(
+            lambda: asyncio.to_thread(self._writer.insert_alerts, [alert for alert, _ in alerts])
+        )
+        await self._until_stored(lambda: self._webhooks.on_alerts(alerts))
 
     async def _on_tenant(self, tenant_id: str, entry: Entry | None, version: int) -> None:
         self._tenant_changes.append((tenant_id, entry, version))
@@ -174,13 +178,15 @@ class Worker:
             if self._tenant_changes:
                 changes, self._tenant_changes = self._tenant_changes, []
                 rows = [tenant_row(*change) for change in changes]
-                await self._until_stored(self._database.insert_rows, "tenants", rows)
+                await self._until_stored(
+                    partial(asyncio.to_thread, self._database.insert_rows, "tenants", rows)
+                )
 
-    async def _until_stored(self, insert: Any, *args: Any) -> None:
+    async def _until_stored(self, insert: Callable[[], Awaitable[None]]) -> None:
         backoff_s = 0.1
         while True:
             try:
-                await asyncio.to_thread(insert, *args)
+                await insert()
                 return
             except StoreUnavailable as error:
                 log.warning("insert_retried", error=str(error)[:500], wait_s=backoff_s)
@@ -222,6 +228,3 @@ def tenant_row(tenant_id: str, entry: Entry | None, version: int) -> dict[str, A
         "body": tenant.model_dump_json() if tenant else "",
         "applied_at": datetime.now(UTC),
     }
-
-
-__all__: Sequence[str] = ["Worker", "tenant_row"]

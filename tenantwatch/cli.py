@@ -7,7 +7,7 @@ import sys
 import typer
 from pydantic import ValidationError
 
-from tenantwatch.commands import alerts, backtest, doctor, events, run, tenants, webhooks
+from tenantwatch.commands import alerts, backtest, doctor, events, replay, run, tenants, webhooks
 from tenantwatch.commands.output import complain
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 run.register(app)
 events.register(app)
+replay.register(app)
 backtest.register(app)
 app.add_typer(events.importers, name="import", help="Turn other programs' logs into events.")
 app.add_typer(alerts.app, name="alerts", help="Look at alerts.")
@@ -63,6 +64,8 @@ def main() -> None:
 
     Exit codes: 0 done, 1 failed, 2 misused, 130 interrupted.
     """
+    # What its client has to say about an absent Kafka, in many lines, our errors say in one.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     try:
         app(prog_name="tenantwatch")
     except ValidationError as error:
@@ -85,7 +88,6 @@ def _flush() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        logging.raiseExceptions = False
 
 
 if __name__ == "__main__":

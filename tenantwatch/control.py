@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import httpx
@@ -80,8 +81,10 @@ class Control:
         from store.lock import StoreLocked
         from store.webhooks import WebhookStore
         from streams.webhooks.delivery import WebhookDelivery
+        from tenantwatch.logs import configure_logging
         from tenantwatch.up import open_database
 
+        configure_logging("error", "console")
         settings = self._settings
         try:
             database = open_database(settings)
@@ -119,7 +122,11 @@ class Control:
         ControlError
             If the answer is an error.
         """
-        chosen = {name: value for name, value in (params or {}).items() if value is not None}
+        chosen = {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in (params or {}).items()
+            if value is not None
+        }
         try:
             answer = self._runner.run(self._client.request(method, path, params=chosen, json=json))
         except httpx.HTTPError as error:

@@ -1,11 +1,24 @@
-"""What the tests share: one ClickHouse engine, because chdb admits one path a process."""
+"""What the tests share: one ClickHouse engine, because chdb admits one path a process, and one `up`."""
 
-from collections.abc import Iterator
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from store.database import Database
 from store.migrations import migrate
+from streams.broker import BrokerConfig, EmbeddedKafka
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+UP_DEADLINE_S = 120  # the first start ever downloads Kafka
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +28,113 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     migrate(opened)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Kafka for the whole session; tests keep apart by topic, tenant and consumer group."""
+    broker = EmbeddedKafka(BrokerConfig(tmp_path_factory.mktemp("kafka"), port=0, controller_port=0))
+    yield broker.start()
+    broker.stop()
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """The program as a shell runs it, with settings of its own."""
+
+    env: Mapping[str, str]
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a command; `options` are those of `subprocess.Popen`."""
+        command = [sys.executable, "-m", "tenantwatch.cli", *arguments]
+        return subprocess.Popen(command, env=self.env, cwd=REPOSITORY, **options)
+
+    def run(
+        self, *arguments: str, stdin: str | bytes = b"", timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end and return what it printed and its exit code."""
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        with self.start(*arguments, **pipes) as process:
+            try:
+                out, err = process.communicate(given, timeout_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(arguments, process.returncode, out.decode(), err.decode())
+
+    def json(self, *arguments: str, stdin: str | bytes = b"") -> Any:
+        """Run a command with ``--json``, which must succeed, and return what it printed, parsed."""
+        done = self.run(*arguments, "--json", stdin=stdin)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+def settings_env(data_dir: Path, **settings: str) -> dict[str, str]:
+    """Return an environment in which the program keeps its data in `data_dir` and takes free ports."""
+    ours = {
+        "TENANTWATCH_DATA_DIR": str(data_dir),
+        "TENANTWATCH_KAFKA_PORT": "0",
+        "TENANTWATCH_KAFKA_CONTROLLER_PORT": "0",
+        "TENANTWATCH_HTTP_PORT": "0",
+    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TENANTWATCH_")}
+    return kept | ours | {f"TENANTWATCH_{name.upper()}": value for name, value in settings.items()}
+
+
+@dataclass(frozen=True)
+class Up(CommandLine):
+    """A running `tenantwatch up`.
+
+    Parameters
+    ----------
+    env
+        The environment for further commands beside it.
+    data_dir
+        Its data directory.
+    status
+        What `tenantwatch status --json` showed when it was ready.
+    log_path
+        What it prints.
+    pid
+        Its process.
+    """
+
+    data_dir: Path
+    status: Mapping[str, Any]
+    log_path: Path
+    pid: int
+
+
+@pytest.fixture(scope="session")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One `tenantwatch up` for the whole session: tests keep apart by tenant."""
+    data_dir = tmp_path_factory.mktemp("up") / "data"
+    log_path = data_dir.with_name("up.log")
+    env = settings_env(data_dir, webhook_allow="127.0.0.1/32")
+    line = CommandLine(env)
+    with log_path.open("wb") as log, line.start("up", stdout=log, stderr=log) as process:
+        try:
+            yield Up(env, data_dir, _await_ready(line, process, log_path), log_path, process.pid)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    assert process.returncode == 0, _end_of(log_path)
+
+
+def _await_ready(line: CommandLine, process: subprocess.Popen[bytes], log_path: Path) -> Mapping[str, Any]:
+    deadline = time.monotonic() + UP_DEADLINE_S
+    while time.monotonic() < deadline and process.poll() is None:
+        shown = line.run("status", "--json")
+        if shown.returncode == 0 and not (status := json.loads(shown.stdout))["problems"]:
+            return dict(status)
+        time.sleep(0.2)
+    raise AssertionError(f"`tenantwatch up` did not get ready:\n{_end_of(log_path)}")
+
+
+def _end_of(log_path: Path) -> str:
+    return log_path.read_text(errors="replace")[-4_000:]

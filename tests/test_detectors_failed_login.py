@@ -15,7 +15,8 @@ LATE_MS = 15 * MINUTE_MS
 P = FailedLoginParameters()
 SIZES = (P.burst_failures, P.minute_failures, P.hour_failures, P.strict_failures, P.new_users)
 LEAKS_MS = tuple(
-    1000 * leak_s for leak_s in (P.burst_leak_s, P.minute_leak_s, P.hour_leak_s, P.strict_leak_s, P.new_users_leak_s)
+    1000 * leak_s
+    for leak_s in (P.burst_leak_s, P.minute_leak_s, P.hour_leak_s, P.strict_leak_s, P.new_users_leak_s)
 )
 
 
@@ -34,7 +35,7 @@ class Simulated:
         self.recent: list[tuple[int, str]] = []
         self.known: set[str] = set()
 
-    def fail(self, time_ms: int, event_id: str, value: str, may_open: bool) -> bool:
+    def fail(self, time_ms: int, event_id: str, value: str) -> bool:
         """Count a failure; return whether a bucket runs over."""
         time_ms = max(time_ms, self.last_ms)
         if self.episode and time_ms - self.episode["last_ms"] >= 1000 * P.quiet_s:
@@ -60,7 +61,7 @@ class Simulated:
             self.episode["count"] += 1
             if self.episode["count"].bit_count() == 1:
                 self.episode["told"] = (time_ms, self.episode["count"])
-        elif max(shares) > 1.0 and may_open:
+        elif max(shares) > 1.0:
             fullest = shares.index(max(shares))
             span_ms = self.sizes[fullest] * LEAKS_MS[fullest]
             before = [e for e in self.recent[:-1] if e[0] > time_ms - span_ms]
@@ -87,8 +88,9 @@ def simulate(events: list[dict[str, object]]) -> set[tuple[object, ...]]:
         user, address = event["user_id"], event["source_ip"]
         full = False
         if address:
-            full = addresses.setdefault(address, Simulated(True)).fail(time_ms, event["event_id"], user, True)
-        users.setdefault(user, Simulated(False)).fail(time_ms, event["event_id"], address, not full)
+            full = addresses.setdefault(address, Simulated(True)).fail(time_ms, event["event_id"], user)
+        if not full:
+            users.setdefault(user, Simulated(False)).fail(time_ms, event["event_id"], address)
     result: set[tuple[object, ...]] = set()
     for keys in (addresses, users):
         for name, simulated in keys.items():
@@ -147,7 +149,9 @@ def test_episodes_equal_those_of_a_simulation(seed: int, pace_ms: float) -> None
     assert found(run(FailedLogin(), events)) == expected
 
 
-@given(st.integers(0, 1_000), st.sampled_from([500, 20_000, 300_000]), st.lists(st.integers(0, 200), max_size=8))
+@given(
+    st.integers(0, 1_000), st.sampled_from([500, 20_000, 300_000]), st.lists(st.integers(0, 200), max_size=8)
+)
 @settings(max_examples=60, deadline=None)
 def test_splits(seed: int, pace_ms: float, cuts: list[int]) -> None:
     events = failures(seed, 200, pace_ms)

@@ -1,9 +1,12 @@
 """From an alert to a receiver: the real store, a real HTTP server, a clock that the test turns."""
 
+import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -232,7 +235,8 @@ async def test_410_disables_the_endpoint(world: World) -> None:
         with capture_logs() as logs:
             await delivery.on_alert(world.alert("a-2"), world.partition)
             await until(world.reached("cancelled", "failed"))
-        await until(lambda: "webhook_endpoint_disabled" in [line["event"] for line in logs])
+            await until(lambda: "webhook_endpoint_disabled" in [line["event"] for line in logs])
+        await until(lambda: REGISTRY.get_sample_value("tenantwatch_webhooks_pending") == 0)
         await delivery.on_alert(world.alert("a-3"), world.partition)
         assert world.statuses() == ["cancelled", "failed"]
     disabled = world.store.get(endpoint.endpoint_id)
@@ -393,6 +397,90 @@ async def test_only_the_owner_of_the_partition_sends(world: World) -> None:
         async with world.running():
             await until(world.reached("delivered"))
     assert len(world.requests()) == 1
+
+
+async def test_a_rebalance_while_the_queue_is_read_counts(world: World, database: Database) -> None:
+    """Rows of a partition that was lost between the query and its answer are not sent."""
+
+    class Rebalancing(WebhookStore):
+        lose: Callable[[], object] | None = None
+
+        def pending(self, partitions: Collection[int] | None = None) -> Sequence[Delivery]:
+            rows = super().pending(partitions)
+            if self.lose is not None and rows:
+                lose, self.lose = self.lose, None
+                lose()
+            return rows
+
+    world.add()
+    store, elsewhere = Rebalancing(database, world.clock), world.partition + 100_000
+    async with world.running(store) as delivery:
+        await delivery.assign({elsewhere})
+        await delivery.on_alert(world.alert(), world.partition)
+        loop = asyncio.get_running_loop()
+        store.lose = lambda: asyncio.run_coroutine_threadsafe(delivery.assign({elsewhere}), loop).result()
+        await delivery.assign({world.partition})
+        await until(lambda: store.lose is None)
+        await world.barrier(delivery, elsewhere)
+    assert world.statuses() == ["pending"]
+    assert world.requests() == []
+
+
+async def test_what_fails_after_its_partition_was_lost_is_not_retried_here(world: World) -> None:
+    """The attempt in flight is finished and recorded; the next one is the new owner's."""
+    world.add()
+    other, elsewhere = f"{world.tenant_id}-other", world.partition + 100_000
+    world.add(other, path="/other")
+    answering = threading.Event()
+    world.receiver.answers.append(Answer(500, hold=answering))
+    async with world.running() as delivery:
+        await delivery.on_alert(world.alert(), world.partition)
+        await until(lambda: world.receiver.received)
+        await delivery.assign({elsewhere})
+        answering.set()
+        await until(world.attempted(1))
+        world.clock.advance(6)  # due, and too soon for the worker to have read the queue again
+        await delivery.on_alert(alert(other), elsewhere)
+        await until(lambda: len(world.receiver.received) == 2)
+    assert [request.path for request in world.receiver.received] == ["/hook", "/other"]
+    assert world.statuses() == ["pending"]
+
+
+async def test_what_was_delivered_elsewhere_is_not_sent_again(world: World) -> None:
+    """The store's row is read before each attempt: another worker has finished it meanwhile."""
+    world.add()
+    world.receiver.answers.append(Answer(500))
+    async with world.running() as delivery:
+        await delivery.on_alert(world.alert(), world.partition)
+        await until(world.attempted(1))
+        elsewhere = world.store.current(world.logged()[0])
+        attempt = world.store.attempts(elsewhere.delivery_id)[0]
+        world.store.record_attempt(replace(elsewhere, status="delivered", attempts=2), attempt)
+        world.clock.advance(6)  # due, and too soon for the worker to have read the queue again
+        await delivery.on_alert(world.alert("a-2"), world.partition)
+        await until(world.reached("delivered", "delivered"))
+    sent = [json.loads(request.body)["data"]["alert_id"] for request in world.receiver.received]
+    assert sent == ["a-1", "a-2"]
+
+
+async def test_what_was_postponed_elsewhere_waits(world: World) -> None:
+    """Another worker has tried meanwhile, and failed: its time for the next attempt counts."""
+    world.add()
+    world.receiver.answers.append(Answer(500))
+    async with world.running() as delivery:
+        await delivery.on_alert(world.alert(), world.partition)
+        await until(world.attempted(1))
+        elsewhere = world.store.current(world.logged()[0])
+        later = world.clock.now + timedelta(hours=1)
+        attempt = world.store.attempts(elsewhere.delivery_id)[0]
+        world.store.record_attempt(replace(elsewhere, attempts=2, next_attempt_at=later), attempt)
+        world.clock.advance(6)
+        await delivery.on_alert(world.alert("a-2"), world.partition)
+        await until(world.reached("pending", "delivered"))
+        world.clock.advance(3_600)
+        await delivery.reload()
+        await until(world.reached("delivered", "delivered"))
+    assert len(world.receiver.received) == 3
 
 
 async def test_an_alert_that_cannot_be_stored_is_not_taken(world: World, database: Database) -> None:

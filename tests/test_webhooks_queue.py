@@ -148,14 +148,6 @@ def test_what_is_put_back_while_in_flight_stays() -> None:
     assert waiting.take(NOW, 10) == [again]
 
 
-def test_dropping_an_endpoint_leaves_the_others() -> None:
-    """A disabled endpoint's deliveries go, all others stay."""
-    waiting = queue(delivery(), delivery(alert_id="a-2"), stays := delivery(endpoint_id="ep_2"))
-    waiting.drop("ep_1")
-    assert waiting.take(NOW, 10) == [stays]
-    assert len(waiting) == 1
-
-
 def test_only_the_partitions_of_this_worker_are_kept() -> None:
     """After a rebalance, what another worker owns is not sent from here."""
     waiting = queue(delivery(partition=1), stays := delivery(alert_id="a-2", partition=2))
@@ -163,11 +155,12 @@ def test_only_the_partitions_of_this_worker_are_kept() -> None:
     assert waiting.take(NOW, 10) == [stays]
 
 
-def test_what_is_in_flight_survives_a_drop_until_it_is_done() -> None:
+def test_what_is_in_flight_survives_a_rebalance_until_it_is_done() -> None:
     """An attempt cannot be called back; when it ends, nothing is left."""
-    waiting = queue(sent := delivery())
+    waiting = queue(sent := delivery(partition=1))
     waiting.take(NOW, 10)
-    waiting.drop("ep_1")
+    waiting.keep({2})
+    assert len(waiting) == 1
     waiting.done(sent, None)
     assert len(waiting) == 0
     assert waiting.next_due() is None

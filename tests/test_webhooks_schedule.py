@@ -1,5 +1,6 @@
 """When a failed attempt is made again."""
 
+import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -63,6 +64,17 @@ def test_retry_after_is_read_as_an_http_date() -> None:
     now = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
     later = format_datetime(datetime(2026, 1, 31, 9, 32, tzinfo=UTC), usegmt=True)
     assert parse_retry_after(later, now.timestamp()) == 120
+
+
+def test_a_date_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this machine stands does not matter."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert parse_retry_after("Thu, 01 Jan 1970 00:01:00 -0000", 0) == 60
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_retry_after_in_the_past_is_no_wait() -> None:

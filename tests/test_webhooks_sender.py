@@ -274,6 +274,22 @@ async def test_a_certificate_for_another_name_is_not_accepted(
     assert tls_receiver.received == []
 
 
+async def test_a_connection_is_not_used_for_another_name(
+    tls_receiver: Receiver, certificate: tuple[Path, Path]
+) -> None:
+    """Two names at one address: that the first was verified says nothing about the second."""
+    sender = Sender(
+        allow=LOCALHOST,
+        resolve=Names(["127.0.0.1"]),
+        tls=ssl.create_default_context(cafile=certificate[0]),
+    )
+    first = await sender.send(tls_receiver.url(host="hooks.example.com", scheme="https"), {}, b"{}")
+    second = await sender.send(tls_receiver.url(host="other.example.com", scheme="https"), {}, b"{}")
+    await sender.aclose()
+    assert first.delivered
+    assert second.error.startswith("TLS: Hostname mismatch")
+
+
 async def test_an_unknown_authority_is_not_trusted(tls_receiver: Receiver) -> None:
     """A certificate that nobody we trust has signed is refused."""
     result = await send_once(

@@ -125,13 +125,26 @@ def test_a_rotation_lasts_a_day(store: WebhookStore, clock: Clock, tenant_id: st
     assert new.secrets_at(clock.now + timedelta(hours=24)) == (new.secret,)
 
 
-def test_a_removed_endpoint_is_unknown(store: WebhookStore, tenant_id: str) -> None:
-    """It is in no list and cannot be read."""
+def test_a_removed_endpoint_is_unknown(store: WebhookStore, clock: Clock, tenant_id: str) -> None:
+    """It is in no list and cannot be read; what waited is cancelled, and the log stays."""
     endpoint = add(store, tenant_id)
+    store.enqueue([pending(endpoint, clock)])
     store.remove(endpoint.endpoint_id)
     assert store.list(tenant_id) == []
     with pytest.raises(UnknownWebhook):
         store.get(endpoint.endpoint_id)
+    [logged] = store.deliveries(tenant_id)
+    assert (logged.delivery.status, logged.delivery.status_reason) == ("cancelled", "endpoint removed")
+
+
+def test_an_enabled_endpoint_forgets_why_it_was_not(store: WebhookStore, tenant_id: str) -> None:
+    """Disabled with a reason, enabled without one."""
+    endpoint = add(store, tenant_id)
+    store.disable(endpoint.endpoint_id, "off")
+    assert store.get(endpoint.endpoint_id).status_reason == "off"
+    store.enable(endpoint.endpoint_id)
+    read = store.get(endpoint.endpoint_id)
+    assert (read.status, read.status_reason) == ("enabled", "")
 
 
 def test_what_is_queued_twice_is_there_once(store: WebhookStore, clock: Clock, tenant_id: str) -> None:

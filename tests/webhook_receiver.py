@@ -45,6 +45,8 @@ class Receiver:
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"  # keeps connections open, for whoever would use one again
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
@@ -53,6 +55,8 @@ class Receiver:
                 if answer.hold is not None:
                     answer.hold.wait(GIVE_UP_S)
                 self.send_response(answer.status)
+                if answer.status != 204:
+                    self.send_header("Content-Length", "0")
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
                 self.end_headers()

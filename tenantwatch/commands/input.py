@@ -15,7 +15,7 @@ from typing import IO, Annotated, Final, cast
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from tenantwatch.commands.output import err, fail, out
+from tenantwatch.commands.output import err, fail
 
 File = Annotated[
     str, typer.Argument(help="Newline-delimited JSON, plain or gzip; - is standard input.", metavar="FILE")
@@ -34,10 +34,13 @@ class Source:
         For messages.
     size
         Bytes of the file as it is stored; None for standard input.
+    progress
+        Whether to show how far reading is.
     """
 
     name: str
     size: int | None
+    progress: bool
     _stored: BufferedReader
     _content: IO[bytes]
 
@@ -49,13 +52,13 @@ class Source:
         rest = b""
         # Every reader that `opened` makes has read1, which IO does not promise.
         read1 = cast(gzip.GzipFile, self._content).read1
-        with self._progress() as progress:
+        with self._bar() as bar:
             while block := read1(BLOCK_BYTES):
                 lines = (rest + block).split(b"\n")
                 rest = lines.pop()
                 if lines:
                     yield lines
-                progress.update(progress.task_ids[0], completed=self._stored.tell() if self.size else 0)
+                bar.update(bar.task_ids[0], completed=self._stored.tell() if self.size else 0)
         if rest:
             yield [rest]
 
@@ -64,19 +67,23 @@ class Source:
         for block in self.blocks():
             yield from block
 
-    def _progress(self) -> Progress:
-        # Not where it would mix with the data on the screen, nor at the end of a pipe: the first program
-        # of a pipe knows how far it is.
-        shown = self.size is not None and err.is_terminal and not out.is_terminal
+    def _bar(self) -> Progress:
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        progress = Progress(*columns, console=err, transient=True, disable=not shown)
-        progress.add_task(self.name, total=self.size)
-        return progress
+        # Not at the end of a pipe: the program at its beginning knows how far it is.
+        shown = self.progress and self.size is not None and err.is_terminal
+        bar = Progress(*columns, console=err, transient=True, disable=not shown)
+        bar.add_task(self.name, total=self.size)
+        return bar
 
 
 @contextmanager
-def opened(file: str) -> Iterator[Source]:
+def opened(file: str, *, progress: bool = True) -> Iterator[Source]:
     """Open a file, plain or gzip, or standard input for ``-``.
+
+    Parameters
+    ----------
+    progress
+        Whether to show how far reading is; not where it would mix with data on the screen.
 
     Raises
     ------
@@ -90,7 +97,7 @@ def opened(file: str) -> Iterator[Source]:
     try:
         compressed = stored.peek(2)[:2] == GZIP_MAGIC
         content = cast(IO[bytes], gzip.GzipFile(fileobj=stored)) if compressed else stored
-        yield Source(name, size, stored, content)
+        yield Source(name, size, progress, stored, content)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise fail(f"{name} is not a whole gzip file: {error}") from None
     finally:

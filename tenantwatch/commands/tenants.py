@@ -1,15 +1,155 @@
-"""tenants."""
+"""The tenant directory: showing it, and changing it."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-app = typer.Typer()
+from tenantwatch.commands.input import opened
+from tenantwatch.commands.output import AsJson, complain, fail, note, print_json, print_table
+from tenantwatch.settings import Settings
+
+if TYPE_CHECKING:
+    from schemas.tenant import Tenant
+
+app = typer.Typer(no_args_is_help=True)
+TenantId = Annotated[str, typer.Argument(help="The tenant's id.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+TEMPLATE = {
+    "tenant_id": "tenant-a",
+    "organization_id": "org-a",
+    "name": "Tenant A",
+    "tier": "standard",
+    "status": "active",
+    "region": "eu-central",
+    "roles": {"admin": ["jobs:read", "jobs:write"], "viewer": ["jobs:read"]},
+    "rate_limit": {"requests": 100, "window_s": 900},
+    "retention_days": {"auth": 730, "access": 365, "request": 90},
+    "detectors": {"failed_login": {"burst_failures": 5}},
+    "contacts": [{"name": "Security", "email": "security@example.com", "role": "security"}],
+}
+
+
+def read_file(file: str) -> "list[Tenant]":
+    """Return a file's tenants.
+
+    Raises
+    ------
+    typer.Exit
+        If anything in it is wrong; all of that has been printed.
+    """
+    from tenantwatch.tenant_file import TenantFileError, read_tenants
+
+    with opened(file, progress=False) as source:
+        content = b"\n".join(source.lines())
+    try:
+        return read_tenants(content)
+    except TenantFileError as error:
+        for fault in error.faults:
+            complain(f"{source.name}: {fault}")
+        raise typer.Exit(1) from None
 
 
 @app.command()
-def list() -> None:
-    """List."""
+def apply(
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="Tenants as JSON: an array, one object, or one on each line; - is standard input."
+        ),
+    ],
+) -> None:
+    """Add tenants, or replace their settings. The whole file is checked first: a fault applies none."""
+    tenants = read_file(file)
+    if not tenants:
+        raise fail(f"there is no tenant in {file}")
+    from streams.producer import Sender
+    from tenantwatch.control import kafka_bootstrap
+
+    settings = Settings()
+    with Sender(kafka_bootstrap(settings)) as sender:
+        sender.tenants(tenants)
+    note(f"applied {len(tenants):,} {'tenant' if len(tenants) == 1 else 'tenants'}")
+    wanted = {tenant.tenant_id: tenant for tenant in tenants}
+    _wait(settings, [*wanted], lambda found: found == wanted)
 
 
 @app.command()
-def show() -> None:
-    """Show."""
+def remove(tenant_id: TenantId, yes: Yes = False) -> None:
+    """Take a tenant out of the directory. Its stored events stay; new ones become dead letters."""
+    if not yes:
+        typer.confirm(f"Remove {tenant_id}? Its new events will be dead letters.", abort=True, err=True)
+    from streams.producer import Sender
+    from streams.tenant_log import TenantLog
+    from tenantwatch.control import kafka_bootstrap
+
+    settings = Settings()
+    bootstrap = kafka_bootstrap(settings)
+    log = TenantLog(bootstrap)
+    log.refresh()
+    log.close()
+    if tenant_id not in log.tenant_ids:
+        raise fail(f"there is no tenant {tenant_id}; {_nearest(tenant_id, sorted(log.tenant_ids))}")
+    with Sender(bootstrap) as sender:
+        sender.remove_tenant(tenant_id)
+    note(f"removed {tenant_id}")
+    _wait(settings, [tenant_id], lambda found: not found)
+
+
+def _wait(settings: Settings, tenant_ids: Sequence[str], done: "Callable[[dict[str, Tenant]], bool]") -> None:
+    """Wait until the running worker goes by what was sent, so that events sent next are judged by it."""
+    from tenantwatch.directory import await_directory
+
+    if await_directory(settings, tenant_ids, done) is False:
+        complain(
+            "the worker does not go by it yet; `tenantwatch status` shows what it waits for", kind="warning"
+        )
+
+
+@app.command("list")
+def list_tenants(as_json: AsJson = False) -> None:
+    """List the tenants. What --json prints can be applied again."""
+    from tenantwatch.control import Control
+
+    with Control(Settings()) as control:
+        tenants = [_without_version(tenant) for tenant in control.get("/tenants")]
+    if as_json:
+        print_json(tenants)
+        return
+    columns: dict[str, Callable[[Any], str]] = {
+        name: lambda tenant, name=name: tenant[name]  # type: ignore[misc]
+        for name in ("tenant_id", "organization_id", "name", "tier", "status", "region")
+    }
+    print_table(columns, tenants, "no tenants; add them with `tenantwatch tenants apply FILE`")
+
+
+@app.command()
+def show(tenant_id: TenantId) -> None:
+    """Show a tenant's settings as JSON, which can be changed and applied again."""
+    from tenantwatch.control import Control
+
+    with Control(Settings()) as control:
+        tenants = control.get("/tenants")
+    found = [tenant for tenant in tenants if tenant["tenant_id"] == tenant_id]
+    if not found:
+        raise fail(
+            f"there is no tenant {tenant_id}; {_nearest(tenant_id, [t['tenant_id'] for t in tenants])}"
+        )
+    print_json(_without_version(found[0]))
+
+
+@app.command()
+def template() -> None:
+    """Print a tenant with every setting, to start a file for `apply` from."""
+    print_json(TEMPLATE)
+
+
+def _without_version(tenant: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in tenant.items() if name != "version"}
+
+
+def _nearest(tenant_id: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(tenant_id, known, 1)
+    return f"did you mean {near[0]}?" if near else "`tenantwatch tenants list` shows those there are"

@@ -1,6 +1,7 @@
 """Batches from short descriptions, and detectors run over a stream cut any way."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def run(
     state = detector.new_state() if state is None else state
     bounds = [0, *sorted(set(cuts)), len(events)]
     alerts: list[Alert] = []
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         alerts.extend(detector.fold(batch_of(detector.kind, events[start:stop], tenants), state))
     return alerts
 

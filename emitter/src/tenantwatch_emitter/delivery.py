@@ -50,8 +50,6 @@ _REFUSALS = (
     kafka_errors.InvalidRecordError,
 )
 
-_inherited: list[Any] = []
-
 # kafka-python prints whole messages at DEBUG: an audit trail must not end in a service's log by turning
 # that on for all.
 if logging.getLogger("kafka").level == logging.NOTSET:
@@ -150,40 +148,53 @@ class Delivery:
                 self._producer = self._connect()
         except Exception as error:  # noqa: BLE001  whatever it is, the events are kept and it is tried again
             return Undelivered(list(items), 0, error)
-        failed: dict[str, Exception] = {}
+        failed: dict[str, Exception] = {}  # topic -> its first error
+        sent, unsent = self._send(items, failed)
+        unanswered, refused = self._await_answers(sent, failed)
+        if failed:
+            self.close()  # its numbering of messages may have a hole now; a fresh producer starts a fresh one
+        again = set(map(id, unsent + unanswered))
+        in_order = [item for item in items if id(item) in again]
+        return Undelivered(in_order, refused, next(iter(failed.values()), None))
+
+    def _send(
+        self, items: Sequence[Item], failed: dict[str, Exception]
+    ) -> tuple[list[tuple[list[Item], Any]], list[Item]]:
         sent = []
         unsent: list[Item] = []
         for group in messages(items, self._array_bytes):
-            topic = group[0].topic
-            if topic not in failed:  # else each message would wait for the topic anew
-                try:
-                    sent.append((group, self._send(group)))
+            topic, key, value = group[0]
+            if len(group) > 1:
+                value = b"[" + b",".join(item.value for item in group) + b"]"
+            try:
+                if topic not in failed:  # else each of its messages would wait for the topic anew
+                    sent.append((group, self._producer.send(topic, key=key, value=value)))
                     continue
-                except Exception as error:  # noqa: BLE001  as above
-                    failed[topic] = error
+            except Exception as error:  # noqa: BLE001  as in deliver
+                failed[topic] = error
             unsent += group
+        return sent, unsent
+
+    def _await_answers(
+        self, sent: list[tuple[list[Item], Any]], failed: dict[str, Exception]
+    ) -> tuple[list[Item], int]:
+        unsent: list[Item] = []
         refused = 0
         deadline = time.monotonic() + self._config["delivery_timeout_ms"] / 1000 + GRACE_S
-        for group, future in sent:
+        for group, answer in sent:
             try:
-                future.get(timeout=max(0.0, deadline - time.monotonic()))
-            except Exception as error:  # noqa: BLE001  as above
+                answer.get(timeout=max(0.0, deadline - time.monotonic()))
+            except _REFUSALS as error:
                 failed.setdefault(group[0].topic, error)
-                if isinstance(error, _REFUSALS) and len(group) == 1:
+                if len(group) == 1:
                     refused += 1
                 else:
+                    self._array_bytes = 0  # this broker takes less than usual: send events one by one
                     unsent += group
-                    if isinstance(error, _REFUSALS):
-                        pass
-        if failed:
-            self.close()  # its numbering of messages may have a hole now; a fresh producer starts a fresh one
-        return Undelivered(_in_order(unsent, items), refused, next(iter(failed.values()), None))
-
-    def _send(self, group: list[Item]) -> Any:
-        topic, key, value = group[0]
-        if len(group) > 1:
-            value = b"[" + b",".join(item.value for item in group) + b"]"
-        return self._producer.send(topic, key=key, value=value)
+            except Exception as error:  # noqa: BLE001  as in deliver
+                failed.setdefault(group[0].topic, error)
+                unsent += group
+        return unsent, refused
 
     def _connect(self) -> Any:
         clients: list[Any] = []
@@ -209,19 +220,11 @@ class Delivery:
         if producer is not None:
             try:
                 producer.close(timeout=1)
-            except kafka_errors.KafkaTimeoutError:  # it gives up before it has closed its sockets
+            except Exception:  # noqa: BLE001  it gave up before it had closed its sockets
                 producer._sender.force_close()
 
     def renewed(self) -> Delivery:
         """Return a delivery for a forked child, which must not even close the connection of its parent."""
         if self._producer is not None:
-            self._producer._closed = True  # so that its finalizer leaves the shared sockets alone
-            _inherited.append(self._producer)
+            self._producer._closed = True  # its finalizer leaves it alone then
         return Delivery(*self._renewal)
-
-
-def _in_order(unsent: list[Item], items: Sequence[Item]) -> list[Item]:
-    if not unsent:
-        return []
-    wanted = set(map(id, unsent))
-    return [item for item in items if id(item) in wanted]

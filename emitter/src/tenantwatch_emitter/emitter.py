@@ -60,12 +60,10 @@ class Emitter:
     >>> audit = Emitter("kafka.example.com:9092", service="billing-api")
     >>> audit.stats().queued
     0
-    >>> audit.auth("tenant-a", action="login", outcome="nearly")
+    >>> audit.auth("tenant-a", action="login")
     Traceback (most recent call last):
     ...
-    tenantwatch_emitter.validation.InvalidEvent: outcome: not one of the known words, found 'nearly'; fix:
-    send one of: \
-success, failure
+    tenantwatch_emitter.validation.InvalidEvent: outcome: missing; fix: add the field
     """
 
     def __init__(

@@ -84,12 +84,14 @@ class Outbox:
 
     def empty_copy(self) -> Outbox:
         """Return an outbox for a forked child: the parent keeps the events, its thread and its connection."""
-        return Outbox(
+        copy = Outbox(
             self._delivery.renewed(),
             max_events=self._max_events,
             max_bytes=self._max_bytes,
             linger_s=self._linger_s,
         )
+        copy._closed = self._closed
+        return copy
 
     def put(self, item: Item, on_full: OnFull) -> None:
         """Queue an event; what happens when there is no room is the caller's choice."""
@@ -100,19 +102,20 @@ class Outbox:
             if not self._closed and self._has_room(size):
                 self._items.append(item)
                 self._bytes += size
-                if self._thread is None:
+                if self._thread is None or not self._thread.is_alive():
                     thread = threading.Thread(target=self._run, name="tenantwatch-emitter", daemon=True)
                     thread.start()
                     self._thread = thread
-                if len(self._items) == 1:
+                if len(self._items) == 1 or self._fills_a_round():
                     self._changed.notify_all()
                 return
             why = "emitter_closed" if self._closed else "queue_full"
-            queued = len(self._items)
             self._counts["dropped"] += 1
-        if on_full == "raise":
-            raise QueueFull(f"{why}: {queued} events wait for Kafka; retry later, or pass on_full='drop'")
-        self.warn("event_dropped", f"reason={why} queued={queued}")
+            if on_full == "raise":
+                raise QueueFull(
+                    f"{why}, {len(self._items)} events wait for Kafka; fix: retry, or drop the event"
+                )
+        self.warn("event_dropped", f"reason={why}")
 
     def count_invalid(self) -> None:
         """Count an event that was not queued because it breaks the contract."""
@@ -121,9 +124,10 @@ class Outbox:
 
     def flush(self, timeout_s: float | None) -> bool:
         """Wait until the queue is empty; return whether it became so in time."""
-        self._hurry.set()
         with self._changed:
-            self._changed.notify_all()
+            if self._items:
+                self._hurry.set()
+                self._changed.notify_all()
             return self._changed.wait_for(lambda: not self._items, timeout_s)
 
     def close(self, timeout_s: float) -> bool:
@@ -163,7 +167,13 @@ class Outbox:
         )
 
     def _has_room(self, size: int) -> bool:
-        return len(self._items) < self._max_events and self._bytes + size <= self._max_bytes
+        # A single event always fits, or one larger than all the room would block for ever.
+        return not self._items or (
+            len(self._items) < self._max_events and self._bytes + size <= self._max_bytes
+        )
+
+    def _fills_a_round(self) -> bool:
+        return len(self._items) >= min(MAX_ROUND_EVENTS, self._max_events) or self._bytes >= MAX_ROUND_BYTES
 
     def _run(self) -> None:
         pause_s = FIRST_PAUSE_S
@@ -176,7 +186,7 @@ class Outbox:
             if left.error is None:
                 pause_s = FIRST_PAUSE_S
                 continue
-            self.warn("delivery_failed", f"error={type(left.error).__name__}: {left.error}")
+            self.warn("delivery_failed", f"error={left.error!r}")
             if self._hurry.wait(pause_s):
                 self._hurry.clear()
                 pause_s = FIRST_PAUSE_S
@@ -188,8 +198,9 @@ class Outbox:
         """Wait for events; they stay in the queue, and count against its bounds, until they are delivered."""
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._closed)
-            if not self._closed and len(self._items) < MAX_ROUND_EVENTS:
-                self._changed.wait_for(lambda: self._closed or self._hurry.is_set(), self._linger_s)
+            self._changed.wait_for(
+                lambda: self._closed or self._hurry.is_set() or self._fills_a_round(), self._linger_s
+            )
             self._hurry.clear()
             sizes = itertools.accumulate(len(item.value) for item in self._items)
             return [

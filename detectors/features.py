@@ -1,0 +1,160 @@
+"""What a person's accesses have in common: networks, programs, actions; as dense numbers by tenant."""
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+
+from detectors.columns import taken
+from detectors.keys import Key, Keys, Part, fingerprints, grown
+from detectors.numbers import NumberTable
+from schemas.batch import EventBatch, Int64s
+
+FEATURES: Final = ("network", "user_agent", "resource_type", "action", "permission")
+ACTION: Final = FEATURES.index("action")
+# What a cache may hold before it is emptied: raw values are often chosen by whoever calls.
+MAX_CACHED: Final = 1 << 18
+
+# The first that occurs names the program; Chrome calls itself Safari too, Edge both.
+_BROWSERS: Final = (("Edg", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"))
+_SYSTEMS: Final = (
+    ("Android", "Android"),
+    ("iPhone", "iOS"),
+    ("iPad", "iOS"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "macOS"),
+    ("Linux", "Linux"),
+)
+
+
+@lru_cache(maxsize=1 << 16)
+def network_of(address: str) -> str:
+    """Return the network that an address is likely to move within: an IPv4 /24 or an IPv6 /48.
+
+    >>> network_of("192.0.2.77"), network_of("2001:db8:1:2::7")
+    ('192.0.2.0/24', '2001:db8:1::/48')
+    """
+    if "." in address and ":" not in address:
+        return address.rpartition(".")[0] + ".0/24"
+    return str(ipaddress.ip_network((address, 48), strict=False))
+
+
+@lru_cache(maxsize=1 << 16)
+def user_agent_family(user_agent: str) -> str:
+    """Return the program and the system, without the versions that change by themselves.
+
+    >>> user_agent_family("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/126.0 Safari/537.36")
+    'Chrome on Windows'
+    >>> user_agent_family("curl/8.5.0")
+    'curl'
+    """
+    if not user_agent.startswith("Mozilla/"):
+        return user_agent.split("/", 1)[0].split(" ", 1)[0][:64].lower()
+    browser = next((name for mark, name in _BROWSERS if mark in user_agent), "Safari or another browser")
+    system = next((name for mark, name in _SYSTEMS if mark in user_agent), "another system")
+    return f"{browser} on {system}"
+
+
+class _Cache:
+    """Numbers of what a raw key stands for, worked out once for each."""
+
+    def __init__(self, width: int, derive: Callable[[Any], tuple[int, ...]]) -> None:
+        self._derive = derive
+        self._keys: Keys[Any] = Keys()
+        self._numbers: Int64s = np.zeros((0, width), np.int64)
+
+    def numbers(self, parts: Sequence[Part], n: int) -> Int64s:
+        """Return ``(n, width)``."""
+        if len(self._keys) > MAX_CACHED:
+            self._keys = Keys()
+        known = len(self._keys)
+        slot = self._keys.intern(parts, n)
+        self._numbers = grown(self._numbers, len(self._keys), 0)
+        for at in range(known, len(self._keys)):
+            self._numbers[at] = self._derive(self._keys.names[at])
+        return self._numbers[slot]
+
+
+class Values:
+    """The values of every feature that each tenant has met, numbered.
+
+    They are never forgotten: what a tenant's people use is small beside who uses it. Networks grow most, by
+    about 200 bytes for each that a tenant was ever accessed from.
+
+    Attributes
+    ----------
+    keys
+        (tenant, feature, value).
+    """
+
+    def __init__(self) -> None:
+        self.keys: Keys[Key] = Keys()
+        self._networks = _Cache(1, self._network)
+        self._user_agents = _Cache(1, self._user_agent)
+        self._doings = _Cache(3, self._doing)
+
+    def number(self, batch: EventBatch, rows: Int64s) -> Int64s:
+        """Return ``(m, 5)`` the number of each row's value of each of `FEATURES`; -1: it has none."""
+        m = len(rows)
+        tenants = taken(batch, "tenant_id", rows)
+        doings = (taken(batch, name, rows) for name in FEATURES[2:])
+        return np.concatenate(
+            (
+                self._networks.numbers((tenants, taken(batch, "source_ip", rows)), m),
+                self._user_agents.numbers((tenants, taken(batch, "user_agent", rows)), m),
+                self._doings.numbers((tenants, *doings), m),
+            ),
+            axis=1,
+        )
+
+    def _one(self, tenant_id: str, feature: str, value: str | None) -> int:
+        return -1 if value is None else int(self.keys.intern((tenant_id, feature, value), 1)[0])
+
+    def _network(self, key: tuple[str, str | None]) -> tuple[int, ...]:
+        return (self._one(key[0], "network", key[1] and network_of(key[1])),)
+
+    def _user_agent(self, key: tuple[str, str | None]) -> tuple[int, ...]:
+        return (self._one(key[0], "user_agent", key[1] and user_agent_family(key[1])),)
+
+    def _doing(self, key: tuple[str, ...]) -> tuple[int, ...]:
+        return tuple(
+            self._one(key[0], name, value) for name, value in zip(FEATURES[2:], key[1:], strict=True)
+        )
+
+
+class Recent:
+    """The hour in which each combination of user and values was last met.
+
+    Within an hour a combination teaches nothing a second time, and none of its values is new: most rows of
+    ordinary traffic are done with after one look-up. It is a cache: it may be emptied at any time.
+    """
+
+    def __init__(self) -> None:
+        self._places = NumberTable()
+        self._hour: Int64s = np.zeros(0, np.int64)
+
+    def unseen(self, batch: EventBatch, rows: Int64s, hour: Int64s) -> Int64s:
+        """Return the positions in `rows` whose combination was not met in its hour; it is now.
+
+        Parameters
+        ----------
+        batch
+            Not changed.
+        rows, hour
+            ``(n,)`` positions in the batch, and the hour of each.
+        """
+        n = len(rows)
+        names = ("tenant_id", "user_id", "source_ip", "user_agent", *FEATURES[2:])
+        prints = fingerprints([taken(batch, name, rows) for name in names], n)
+        if len(self._places) > MAX_CACHED:
+            self._places, self._hour = NumberTable(), self._hour[:0]
+        place = self._places.find(prints)
+        unseen = np.flatnonzero((place < 0) | (self._hour[place] < hour)) if len(self._hour) else np.arange(n)
+        missing = np.unique(prints[place < 0])
+        self._places.add(missing)
+        self._hour = grown(self._hour, len(self._places), 0)
+        place = self._places.find(prints[unseen])
+        np.maximum.at(self._hour, place, hour[unseen])
+        return unseen

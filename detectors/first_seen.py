@@ -1,0 +1,228 @@
+"""First seen: an access that looks like anybody's rather than like this user's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.columns import taken
+from detectors.crossings import Crossings
+from detectors.episodes import Episode, Episodes, Story
+from detectors.features import ACTION, FEATURES, Recent, Values
+from detectors.habits import FORGET_HOURS, HOUR_MS, Habits, Seen
+from detectors.keys import Key, Keys
+from detectors.wording import clock_text
+from schemas.alert import Alert
+from schemas.batch import EventBatch, Int64s
+
+Floats = NDArray[np.float64]
+DAY_MS: Final = 24 * HOUR_MS
+WEEK_MS: Final = 7 * DAY_MS
+# A user's own habit outweighs the tenant's after five hours of it (detection.md, part C).
+TENANT_WEIGHT: Final = 5.0
+# The frozen prior, version 1: how often somebody else behind a user's name shows a value that the tenant has
+# never met. An intruder mostly calls from elsewhere, often with another program, and mostly does what the
+# service is there for. Assumed, not fitted: no tenant's live state tells another's.
+STRANGER: Final = np.array([0.9, 0.3, 0.05, 0.05, 0.1])
+# A thousand times rarer than the budget asks for.
+HIGH_MARGIN: Final = 3.0
+
+
+class FirstSeenRule(NamedTuple):
+    """What holds for a tenant."""
+
+    false_alarms_per_week: float
+    tenant_habit_min: int
+    user_habit_min: int
+    quiet_ms: int
+
+
+class _Surprise(NamedTuple):
+    new: tuple[str, ...]
+    surprises: tuple[float, ...]
+    user_hours: int
+
+
+class _Teller:
+    detector = "access_anomaly"
+    rule = "first_seen"
+
+    def tell(self, episode: Episode) -> Story:
+        surprise: _Surprise = episode.facts
+        numbers: dict[str, float | int | str] = {
+            f"surprise_{name}": value for name, value in zip(FEATURES, surprise.surprises, strict=True)
+        }
+        return Story(
+            "first_seen",
+            "high" if episode.score >= episode.threshold + HIGH_MARGIN else "medium",
+            f"{episode.key[2]} looks like somebody else: {', '.join(surprise.new)} for the first time; "
+            f"last at {clock_text(episode.last_ms)}",
+            {**numbers, "habit": surprise.user_hours},
+            ("T1078",),
+            "Ask the user whether it was them: a journey or a new machine explains it. If not, revoke the "
+            "sessions and reset the credentials.",
+        )
+
+
+TELLER: Final = _Teller()
+
+
+@dataclass
+class FirstSeenState:
+    """What is remembered of one partition's people.
+
+    Parameters
+    ----------
+    users
+        (tenant, user).
+    values
+        What there is to show.
+    habits
+        Who showed what.
+    tenants, tenant_first_ms
+        Number of each tenant, and when it was first seen.
+    recent
+        What was learned this hour and need not be looked at again.
+    episodes
+        Open episodes.
+    """
+
+    users: Keys[Key] = field(default_factory=Keys)
+    values: Values = field(default_factory=Values)
+    habits: Habits = field(default_factory=Habits)
+    tenants: dict[str, int] = field(default_factory=dict)
+    tenant_first_ms: list[int] = field(default_factory=list)
+    recent: Recent = field(default_factory=Recent)
+    episodes: Episodes = field(default_factory=Episodes)
+
+    def sweep(self, settled_ms: Int64s) -> None:
+        """Drop users whose habits are forgotten at the times given, by user."""
+        settled_hour = settled_ms // HOUR_MS
+        kept = self.habits.user_hour[: len(self.users)] + FORGET_HOURS >= settled_hour
+        self.users.keep(kept)
+        self.habits.keep(kept)
+
+
+def surprises(seen: Seen) -> Floats:
+    """Return ``(m, f)`` ``log10(q / p)``: how much likelier a stranger shows the value than the user.
+
+    ``p = (n_uv + 5 p_t) / (n_u + 5)`` is the user's habit backed by the tenant's, and the tenant's leaves
+    ``(1 + .5 K) / (1 + n)`` to values that it has never met, K being how many it has (detection.md, part C).
+    """
+    new_mass = np.minimum((1 + 0.5 * seen.tenant_distinct) / (1 + seen.tenant_total), 1.0)
+    share = seen.of_tenant / np.maximum(seen.tenant_total, 1)
+    unmet = seen.of_tenant == 0
+    by_tenant = np.where(unmet, new_mass, (1 - new_mass) * share)
+    by_stranger = np.where(unmet, STRANGER, (1 - STRANGER) * share)
+    by_user = (seen.of_user + TENANT_WEIGHT * by_tenant) / (seen.user_total + TENANT_WEIGHT)
+    return np.log10(np.maximum(by_stranger, 1e-12) / np.maximum(by_user, 1e-12))
+
+
+def fold_first_seen(
+    batch: EventBatch,
+    state: FirstSeenState,
+    rows: Int64s,
+    time_ms: Int64s,
+    rules: Sequence[FirstSeenRule],
+    rule: Int64s,
+) -> list[Alert]:
+    """Test and learn a batch's rows that name a user; return revisions.
+
+    A row is tested when it shows a value new to its user. `S` is the sum of `surprises`, and a likelihood
+    ratio reaches ``10^S`` by chance at most once in ``10^S`` tests (Markov's inequality), so the threshold
+    follows from the budget: ``log10(tests a week / false alarms a week)``.
+
+    Parameters
+    ----------
+    batch
+        Not changed.
+    state
+        Changed.
+    rows, time_ms
+        ``(n,)`` positions in the batch, ascending, and event times.
+    rules, rule
+        What holds, and ``(n,)`` for which row.
+    """
+    hour = time_ms // HOUR_MS
+    if len(rows) > 1 and int(hour.max() - hour.min()) > FORGET_HOURS:
+        # `Habits` forgets between batches only; a batch that long is an old log being read.
+        half = len(rows) // 2
+        return [
+            alert
+            for part in (slice(half), slice(half, None))
+            for alert in fold_first_seen(batch, state, rows[part], time_ms[part], rules, rule[part])
+        ]
+    news = state.recent.unseen(batch, rows, hour)
+    rows, time_ms, rule, hour = rows[news], time_ms[news], rule[news], hour[news]
+    if not len(rows):
+        return []
+    who = (taken(batch, "tenant_id", rows), "user_id", taken(batch, "user_id", rows))
+    user = state.users.intern(who, len(rows))
+    value = state.values.number(batch, rows)
+    tenant = _number_tenants(batch, state, rows, time_ms)
+    state.habits.reserve(len(state.users), len(state.values.keys), len(state.tenants))
+    least = np.array([(r.user_habit_min, r.tenant_habit_min) for r in rules], np.int64)[rule]
+    seen = state.habits.learn(user, value, tenant, hour, least[:, 0], least[:, 1])
+    at = seen.rows
+    if not len(at):
+        return []
+    surprise = np.where(value[at] >= 0, surprises(seen), 0.0)
+    score = sum_features(surprise)
+    first_ms = np.array(state.tenant_first_ms, np.int64)[tenant[at]]
+    weeks = np.maximum(time_ms[at] - first_ms, DAY_MS) / WEEK_MS
+    of_row = [rules[i] for i in rule[at].tolist()]
+    budget = np.array([r.false_alarms_per_week for r in of_row])
+    tests = np.maximum(seen.tenant_total[:, ACTION], 1)
+    threshold = np.maximum(np.log10(tests / weeks / budget), 0.0)
+    found = np.flatnonzero(score > threshold)
+    if not len(found):
+        return []
+    at = at[found]
+    names = state.values.keys.names
+    new = (seen.of_user[found] == 0) & (value[at] >= 0)
+
+    def look(i: int) -> tuple[float, float, Any]:
+        shown = zip(FEATURES, value[at[i]].tolist(), new[i].tolist(), strict=True)
+        said = tuple(
+            f"{name.replace('_', ' ')} {names[number][2]}" for name, number, is_new in shown if is_new
+        )
+        parts = tuple(np.round(surprise[found[i]], 2).tolist())
+        return (
+            float(score[found[i]]),
+            float(threshold[found[i]]),
+            _Surprise(said, parts, int(seen.user_total[found[i], ACTION])),
+        )
+
+    crossings = Crossings(
+        user[at],
+        state.users.names,
+        time_ms[at],
+        np.array([of_row[i].quiet_ms for i in found.tolist()], np.int64),
+        taken(batch, "event_id", rows[at]),
+        look,
+    )
+    return crossings.fold(state.episodes, TELLER)
+
+
+def sum_features(surprise: Floats) -> Floats:
+    """Return ``(m,)`` sums, added in one order: the last bit must not depend on the batch's shape."""
+    total = surprise[:, 0]
+    for feature in range(1, len(FEATURES)):
+        total = total + surprise[:, feature]
+    return total
+
+
+def _number_tenants(batch: EventBatch, state: FirstSeenState, rows: Int64s, time_ms: Int64s) -> Int64s:
+    """Return ``(n,)`` the number of each row's tenant; a new tenant's first time is kept."""
+    codes, first = np.unique(batch.tenant.codes[rows], return_index=True)
+    numbers = np.zeros(len(batch.tenant.values), np.int64)
+    for code, row in sorted(zip(codes.tolist(), first.tolist(), strict=True), key=itemgetter(1)):
+        tenant_id = batch.tenant.values[code]
+        if tenant_id not in state.tenants:
+            state.tenants[tenant_id] = len(state.tenants)
+            state.tenant_first_ms.append(int(time_ms[row]))
+        numbers[code] = state.tenants[tenant_id]
+    return numbers[batch.tenant.codes[rows]]

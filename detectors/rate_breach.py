@@ -1,0 +1,222 @@
+"""Rate breaches: more requests in a sliding window than the tenant's tier allows a user."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from detectors.clock import LATE_MS, Clock
+from detectors.columns import named, picked, taken
+from detectors.crossings import Crossings
+from detectors.episodes import Episode, Episodes, Story, alert_of, in_order
+from detectors.keys import Key, Keys, Part
+from detectors.parameters import RateBreachParameters, Rules, resolve
+from detectors.segments import by_key, running_max, starts_of
+from detectors.sliding_log import MAX_COUNT, SlidingLog
+from detectors.wording import clock_text, duration_text, plural
+from schemas.alert import Alert, Severity
+from schemas.batch import EventBatch, Int64s
+from schemas.event import Kind
+from schemas.tenant import Tenant
+
+
+@dataclass
+class RateBreachState:
+    """What is remembered of one partition's requests.
+
+    Parameters
+    ----------
+    clock
+        Watermark of each tenant.
+    keys
+        (tenant, user) and (tenant, api key).
+    log
+        Times of their latest requests.
+    episodes
+        Open episodes.
+    """
+
+    clock: Clock = field(default_factory=Clock)
+    keys: Keys[Key] = field(default_factory=Keys)
+    log: SlidingLog = field(default_factory=SlidingLog)
+    episodes: Episodes = field(default_factory=Episodes)
+
+    def settle(self, settled_ms: Mapping[str, int]) -> list[Alert]:
+        """Return the last revisions of episodes that are over, by tenant and time."""
+        return [
+            alert_of(TELLER, episode, "resolved")
+            for tenant_id, until_ms in settled_ms.items()
+            for episode in self.episodes.end_due(tenant_id, until_ms)
+        ]
+
+    def sweep(self) -> None:
+        """Drop keys with no request left in their window: they are as if never seen."""
+        if not self.keys.crowded:
+            return
+        n = len(self.keys)
+        settled_ms = np.fromiter((self.clock.settled_ms(key[0]) for key in self.keys.names), np.int64, n)
+        kept = self.log.last_ms[:n] + self.log.window_ms[:n] > settled_ms
+        self.keys.keep(kept)
+        self.log.keep(kept)
+
+
+class _Rule(NamedTuple):
+    limit: int
+    window_ms: int
+    tier: str
+    medium_ratio: float
+    high_ratio: float
+
+
+class _Breach(NamedTuple):
+    requests: int
+    rule: _Rule
+
+
+class _Teller:
+    detector = "rate_breach"
+    rule = "limit"
+
+    def tell(self, episode: Episode) -> Story:
+        breach: _Breach = episode.facts
+        requests, rule = breach
+        window = duration_text(rule.window_ms)
+        ratio = requests / rule.limit
+        severity: Severity = (
+            "high" if ratio >= rule.high_ratio else "medium" if ratio >= rule.medium_ratio else "low"
+        )
+        who = f"api key {episode.key[2]}" if episode.key[1] == "api_key_id" else episode.key[2]
+        return Story(
+            "rate_breach",
+            severity,
+            f"{who} made {plural(requests, 'request')} in {window}, where the {rule.tier} tier allows "
+            f"{rule.limit:,}; {episode.count:,} over the limit, last at {clock_text(episode.last_ms)}",
+            {
+                "requests": requests,
+                "limit": rule.limit,
+                "window_s": rule.window_ms // 1000,
+                "tier": rule.tier,
+                "over_limit": episode.count,
+            },
+            ("T1499",),
+            "Look at which routes are called and whether a job of the customer has run away; if so, tell its "
+            "contact. If not, revoke the token or key. A limit that is too low is raised in the tenant's "
+            "rate_limit.",
+        )
+
+
+TELLER: Final = _Teller()
+
+
+class RateBreach:
+    """An exact sliding window over each user's requests, and each api key's where there is no user.
+
+    A request breaches the limit when the request `limit` places before it is still in the window. The limit
+    that holds is the one at that request: a tier that changes in mid-window counts from the next.
+
+    Parameters
+    ----------
+    defaults
+        Parameters where neither tier nor tenant has others.
+
+    >>> from schemas.parse import parse
+    >>> event = (
+    ...     '{"kind":"request","event_id":"%d","tenant_id":"tenant-a","time":"2026-01-01T00:00:%02dZ",'
+    ...     '"service":"gateway","user_id":"ana","outcome":"success"}'
+    ... )
+    >>> batch = parse("request", [(event % (i, i // 2)).encode() for i in range(101)]).batch
+    >>> detector = RateBreach()
+    >>> [alert.summary for alert in detector.fold(batch, detector.new_state())]
+    ['ana made 101 requests in 15 min, where the free tier allows 100; 1 over the limit, last at 00:00:50 UTC']
+    """
+
+    name = "rate_breach"
+    kind: Kind = "request"
+
+    def __init__(self, defaults: RateBreachParameters | None = None) -> None:
+        chosen = defaults or RateBreachParameters()
+
+        def derive(tenant: Tenant) -> _Rule:
+            allowed = tenant.requests_allowed()
+            parameters = resolve("rate_breach", chosen, tenant)
+            return _Rule(
+                allowed.requests,
+                1000 * allowed.window_s,
+                tenant.tier,
+                parameters.medium_ratio,
+                parameters.high_ratio,
+            )
+
+        self._rules = Rules(derive)
+
+    def new_state(self) -> RateBreachState:
+        """Return the state of a partition of which nothing was seen."""
+        return RateBreachState()
+
+    def fold(self, batch: EventBatch, state: RateBreachState) -> list[Alert]:
+        """Return the revisions that a batch gives rise to, and remember its requests."""
+        rows = np.flatnonzero(batch.mask())
+        time_ms = state.clock.read(batch, rows)
+        rule = self._rules.of(batch)[batch.tenant.codes[rows]]
+        alerts: list[Alert] = []
+        for start in range(0, len(rows), MAX_COUNT):
+            part = slice(start, start + MAX_COUNT)
+            alerts.extend(self._fold(batch, state, rows[part], time_ms[part], rule[part]))
+        open_tenants = state.episodes.open.keys() & batch.tenant.values
+        alerts.extend(state.settle({t: state.clock.settled_ms(t) for t in open_tenants}))
+        state.sweep()
+        return in_order(alerts)
+
+    def _fold(
+        self, batch: EventBatch, state: RateBreachState, rows: Int64s, time_ms: Int64s, rule: Int64s
+    ) -> list[Alert]:
+        tenants, users = taken(batch, "tenant_id", rows), taken(batch, "user_id", rows)
+        entity_types: Part = "user_id"
+        if None in users:
+            # Requests without a user count for their api key; without either for nobody.
+            api_keys = taken(batch, "api_key_id", rows)
+            entity_types = ["user_id" if user is not None else "api_key_id" for user in users]
+            users = [key if user is None else user for user, key in zip(users, api_keys, strict=True)]
+        known = np.flatnonzero(named(users))
+        rows, time_ms, rule = rows[known], time_ms[known], rule[known]
+        if not len(rows):
+            return []
+        if not isinstance(entity_types, str):
+            entity_types = picked(entity_types, known)
+        slot = state.keys.intern((picked(tenants, known), entity_types, picked(users, known)), len(rows))
+        log = state.log
+        log.reserve(len(state.keys))
+        order = by_key(slot)
+        slot = slot[order]
+        starts = starts_of(slot)
+        distinct = slot[starts]
+        time_ms = running_max(time_ms[order], starts, log.last_ms[distinct])
+        of_key = rule[order][starts]
+        limits = np.array([[r.limit, r.window_ms] for r in self._rules.distinct], np.int64)[of_key]
+        over, place = log.add(distinct, starts, time_ms, limits[:, 0], limits[:, 1])
+        crossing = np.flatnonzero(over)
+        if not len(crossing):
+            return []
+        # Back into the order of arrival, which is what `Crossings` takes.
+        crossing = crossing[np.argsort(order[crossing])]
+        picks, slots = crossing.tolist(), slot[crossing]
+        rules = [self._rules.distinct[i] for i in rule[order[crossing]].tolist()]
+
+        def look(at: int) -> tuple[float, float, Any]:
+            requests = log.count(int(slots[at]), int(place[picks[at]]), int(time_ms[picks[at]]))
+            return float(requests), float(rules[at].limit), _Breach(requests, rules[at])
+
+        crossings = Crossings(
+            slots,
+            state.keys.names,
+            time_ms[crossing],
+            np.array([r.window_ms for r in rules], np.int64),
+            taken(batch, "event_id", rows[order[crossing]]),
+            look,
+        )
+        return crossings.fold(state.episodes, TELLER)
+
+    def advance(self, state: RateBreachState, until_ms: Mapping[str, int]) -> list[Alert]:
+        """Return the last revisions of episodes that are over at the given times by tenant."""
+        return in_order(state.settle({t: reached_ms - LATE_MS for t, reached_ms in until_ms.items()}))

@@ -1,0 +1,107 @@
+"""Looking at a Kafka cluster from outside, for `tenantwatch doctor`: changes nothing."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+from kafka.errors import KafkaError
+
+from streams.jars import COORDINATES
+from streams.producer import BOOTSTRAP_TIMEOUT_MS
+from streams.topics import ALERTS, CONFIGS, TOPIC_OF, TopicError
+
+# That of streams.app, which would load all of Faust.
+GROUP: Final = "tenantwatch"
+_MAX_BYTES: Final = "max.message.bytes"
+
+
+@dataclass(frozen=True)
+class ClusterView:
+    """What a cluster holds of ours.
+
+    Parameters
+    ----------
+    partitions
+        Topic to its partition count; topics that do not exist are missing here.
+    max_message_bytes
+        Topic to the largest message it takes.
+    lag
+        Topic to the messages that the workers have not committed.
+    """
+
+    partitions: Mapping[str, int]
+    max_message_bytes: Mapping[str, int]
+    lag: Mapping[str, int]
+
+    @property
+    def missing(self) -> list[str]:
+        """Topics of the contract that do not exist."""
+        return sorted(CONFIGS.keys() - self.partitions.keys())
+
+    @property
+    def too_small(self) -> dict[str, int]:
+        """Topics that refuse messages which the contract allows, with the size they should take."""
+        return {
+            topic: int(CONFIGS[topic][_MAX_BYTES])
+            for topic, found in self.max_message_bytes.items()
+            if found < int(CONFIGS[topic][_MAX_BYTES])
+        }
+
+
+def view_cluster(bootstrap: str) -> ClusterView:
+    """Return what a Kafka cluster holds of ours.
+
+    Raises
+    ------
+    TopicError
+        If it does not answer.
+    """
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=bootstrap.split(","), bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS
+        )
+        try:
+            names = sorted(set(admin.list_topics()) & CONFIGS.keys())
+            described = admin.describe_topics(names) if names else []
+            partitions = {topic["name"]: len(topic["partitions"]) for topic in described}
+            return ClusterView(partitions, _max_bytes(admin, names), _lag(admin, partitions))
+        finally:
+            admin.close()
+    except (KafkaError, ValueError) as error:
+        raise TopicError(f"Kafka at {bootstrap} does not answer: {error}") from error
+
+
+def _max_bytes(admin: Any, topics: list[str]) -> dict[str, int]:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic, {_MAX_BYTES: None}) for topic in topics]
+    found = admin.describe_configs(resources, config_filter="all") if resources else {}
+    configs: dict[str, Any] = next(iter(found.values()), {})
+    return {topic: int(config[_MAX_BYTES]["value"]) for topic, config in configs.items()}
+
+
+def _lag(admin: Any, partitions: Mapping[str, int]) -> dict[str, int]:
+    consumed = [topic for topic in (*TOPIC_OF.values(), ALERTS) if topic in partitions]
+    tps = [TopicPartition(topic, i) for topic in consumed for i in range(partitions[topic])]
+    if not tps:
+        return {}
+    starts = admin.list_partition_offsets(dict.fromkeys(tps, OffsetSpec.EARLIEST))
+    ends = admin.list_partition_offsets(dict.fromkeys(tps, OffsetSpec.LATEST))
+    committed = admin.list_group_offsets(GROUP).get(GROUP, {})
+    lag = dict.fromkeys(consumed, 0)
+    for tp in tps:
+        # What retention deleted before it was consumed waits no more.
+        at = max(committed[tp].offset if tp in committed else 0, starts[tp].offset)
+        lag[tp.topic] += max(ends[tp].offset - at, 0)
+    return lag
+
+
+def jars_known(data_dir: Path) -> bool:
+    """Return whether the embedded Kafka's jars are on this machine, as its last start noted them."""
+    try:
+        record = json.loads((data_dir / "kafka" / "jars.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return record["coordinates"] == COORDINATES and all(Path(jar).is_file() for jar in record["jars"])

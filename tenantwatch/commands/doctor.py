@@ -1,0 +1,161 @@
+"""Looking at everything that can be wrong, one line each, with its fix."""
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from pydantic import ValidationError
+from rich.text import Text
+
+from tenantwatch.commands.output import STYLES, AsJson, note, out, plain, print_json
+from tenantwatch.settings import Settings
+
+if TYPE_CHECKING:
+    from tenantwatch.checks import Check
+
+NAME_WIDTH = 15
+PORTS = {
+    "TENANTWATCH_KAFKA_PORT": "kafka_port",
+    "TENANTWATCH_KAFKA_CONTROLLER_PORT": "kafka_controller_port",
+    "TENANTWATCH_HTTP_PORT": "http_port",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(doctor)
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Look at everything that can be wrong: one line per check, each with its fix.
+
+    Changes nothing. Exit code 1 if a check fails.
+    """
+    checks = []
+    for check in _checks():
+        checks.append(check)
+        if not as_json:
+            _print(check)
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    counts = {status: sum(check.status == status for check in checks) for status in ("ok", "warn", "fail")}
+    note(", ".join(f"{count} {status}" for status, count in counts.items()))
+    raise typer.Exit(1 if counts["fail"] else 0)
+
+
+def _print(check: "Check") -> None:
+    line = Text(f"{check.status:4}", STYLES[check.status])
+    line.append(f"  {check.name:{NAME_WIDTH}} {plain(check.found)}", "default")
+    if check.fix:
+        line.append(f"; fix: {plain(check.fix)}", "default")
+    out.print(line, soft_wrap=True)
+
+
+def _checks() -> "Iterator[Check]":
+    from tenantwatch.checks import Check, check_python, check_variables, check_worker
+    from tenantwatch.control import ControlError
+
+    yield check_python(sys.version_info[:3])
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            name = f"TENANTWATCH_{'_'.join(map(str, detail['loc'][:1])).upper()}"
+            yield Check("settings", "fail", f"{name} is {detail['input']!r}", detail["msg"])
+        return
+    yield check_variables(os.environ)
+    yield _data_dir(settings.data_dir)
+    try:
+        status = _status(settings)
+    except ControlError as error:
+        yield Check("worker", "fail", str(error), "look at its log; if it hangs, stop it and start it again")
+        return
+    yield check_worker(status)
+    if status is None:
+        yield from _before_start(settings)
+    yield from _kafka(settings, status)
+    yield from _store(settings)
+
+
+def _data_dir(path: Path) -> "Check":
+    from tenantwatch.checks import check_data_dir, writable
+
+    there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    return check_data_dir(str(path), writable(str(path.absolute())), shutil.disk_usage(there).free)
+
+
+def _status(settings: Settings) -> dict[str, Any] | None:
+    from tenantwatch.control import Control, running
+
+    if not running(settings):
+        return None
+    with Control(settings) as control:
+        return dict(control.get("/status"))
+
+
+def _before_start(settings: Settings) -> "Iterator[Check]":
+    from streams.inspection import jars_known
+    from tenantwatch.checks import check_jars, check_ports
+
+    names = [name for name in PORTS if settings.kafka is None or "KAFKA" not in name]
+    ports = {name: int(getattr(settings, PORTS[name])) for name in names}
+    yield check_ports({name: port for name, port in ports.items() if port and _taken(port)})
+    if settings.kafka is None:
+        yield check_jars(jars_known(settings.data_dir))
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def _kafka(settings: Settings, status: dict[str, Any] | None) -> "Iterator[Check]":
+    from streams.inspection import view_cluster
+    from streams.topics import TopicError
+    from tenantwatch.checks import Check, check_cluster
+
+    bootstrap = settings.kafka or (status and status["kafka"])
+    if not bootstrap:
+        yield Check("kafka", "warn", "does not run: it is started by `tenantwatch up`", "`tenantwatch up`")
+        return
+    try:
+        view = view_cluster(bootstrap)
+    except TopicError as error:
+        fix = "start it, or correct TENANTWATCH_KAFKA" if settings.kafka else "restart `tenantwatch up`"
+        yield Check("kafka", "fail", str(error), fix)
+        return
+    yield Check("kafka", "ok", f"answers at {bootstrap}")
+    yield from check_cluster(view)
+
+
+def _store(settings: Settings) -> "Iterator[Check]":
+    from store.database import StoreError, StoreUnavailable
+    from tenantwatch.checks import Check, check_store
+    from tenantwatch.control import Control, ControlError
+
+    if settings.clickhouse is None and not (settings.data_dir / "clickhouse").exists():
+        yield Check("store", "warn", "there is none yet", "`tenantwatch up` makes it")
+        return
+    try:
+        with Control(settings) as control:
+            health = control.get("/doctor")
+    except (ControlError, StoreError, StoreUnavailable) as error:
+        fix = (
+            "start it, or correct TENANTWATCH_CLICKHOUSE"
+            if settings.clickhouse
+            else "look at the worker's log"
+        )
+        yield Check("store", "fail", str(error), fix)
+        return
+    yield from check_store(health, server=settings.clickhouse is not None)

@@ -1,0 +1,46 @@
+"""Waiting for the workers' directory: what is sent to ``audit.tenants`` holds a moment later."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from schemas.tenant import Tenant
+from tenantwatch.control import Control, running
+from tenantwatch.settings import Settings
+
+WAIT_S: Final = 15.0
+POLL_S: Final = 0.05
+
+
+def await_directory(
+    settings: Settings,
+    tenant_ids: Sequence[str],
+    done: Callable[[dict[str, Tenant]], bool],
+) -> bool | None:
+    """Wait until the directory holds what was sent, going by the table that follows it.
+
+    Parameters
+    ----------
+    tenant_ids
+        Whom to look up.
+    done
+        Told which of them are there, with their settings.
+
+    Returns
+    -------
+    bool or None
+        Whether it does; None if no worker can be seen from here. One that starts reads the directory to
+        its end before the first event, so there is nothing to wait for then.
+    """
+    if settings.clickhouse is None and not running(settings):
+        return None
+    deadline = time.monotonic() + WAIT_S
+    with Control(settings) as control:
+        while True:
+            rows = control.request("POST", "/tenants/lookup", json=[*tenant_ids])
+            found = [Tenant.model_validate({k: v for k, v in row.items() if k != "version"}) for row in rows]
+            if done({tenant.tenant_id: tenant for tenant in found}):
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S)

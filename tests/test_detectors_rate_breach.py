@@ -1,0 +1,131 @@
+"""The sliding window against a log that keeps every request."""
+
+from collections import deque
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenarios.streams import START_MS, TENANT, batch_of, numbered, run
+
+from detectors.rate_breach import RateBreach
+from detectors.sliding_log import SlidingLog
+from schemas.tenant import RateLimit, Tenant, unknown_tenant
+
+
+def tenant(requests: int, window_s: int = 60, tier: str = "standard") -> Tenant:
+    """Return a tenant with a limit of its own."""
+    limit = RateLimit(requests=requests, window_s=window_s)
+    return unknown_tenant(TENANT).model_copy(update={"rate_limit": limit, "tier": tier})
+
+
+def log_of(events: list[tuple[int, int]], limit: int, window_ms: int) -> list[bool]:
+    """Return which of (key, time) events are over the limit, by a log that keeps every one."""
+    logs: dict[int, deque[int]] = {}
+    over: list[bool] = []
+    for key, time_ms in events:
+        log = logs.setdefault(key, deque())
+        time_ms = max(time_ms, log[-1]) if log else time_ms
+        log.append(time_ms)
+        while log[0] <= time_ms - window_ms:
+            log.popleft()
+        over.append(len(log) > limit)
+    return over
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    keys=st.integers(1, 30),
+    limit=st.integers(1, 60),
+    pace_ms=st.sampled_from([1, 40, 400, 5_000]),
+    cuts=st.lists(st.integers(0, 10_000), max_size=20),
+)
+@settings(max_examples=40, deadline=None)
+def test_agrees_with_a_log_of_every_request(
+    seed: int, keys: int, limit: int, pace_ms: int, cuts: list[int]
+) -> None:
+    """Every request of ten thousand gets the verdict of a naive sliding log, however the stream is cut."""
+    rng = np.random.default_rng(seed)
+    n = 10_000
+    slot = rng.integers(0, keys, n)
+    time_ms = START_MS + np.cumsum(rng.integers(0, 2 * pace_ms, n)) - rng.integers(0, 5 * pace_ms, n)
+    log, found = SlidingLog(), np.zeros(n, np.bool_)
+    log.reserve(keys)
+    bounds = [0, *sorted(set(cuts)), n]
+    window_ms = 10_000
+    for start, stop in pairwise(bounds):
+        if start == stop:
+            continue
+        order = start + np.argsort(slot[start:stop], kind="stable")
+        sorted_slot = slot[order]
+        starts = np.flatnonzero(np.diff(sorted_slot, prepend=-1))
+        times = time_ms[order].copy()
+        for begin, end in zip(starts, [*starts[1:], len(order)], strict=True):
+            times[begin] = max(times[begin], log.last_ms[sorted_slot[begin]])
+            times[begin:end] = np.maximum.accumulate(times[begin:end])
+        distinct = sorted_slot[starts]
+        limits = np.full(len(distinct), limit)
+        found[order], _ = log.add(distinct, starts, times, limits, np.full(len(distinct), window_ms))
+    expected = log_of(list(zip(slot.tolist(), time_ms.tolist(), strict=True)), limit, window_ms)
+    assert found.tolist() == expected
+
+
+def requests(n: int, every_ms: int, start_ms: int = START_MS, **fields: Any) -> list[dict[str, Any]]:
+    """Return n requests of one user."""
+    return [{"time_ms": start_ms + i * every_ms, "user_id": "ana", **fields} for i in range(n)]
+
+
+def test_memory_follows_requests_not_limits() -> None:
+    """A thousand users with two requests each take far less room than their limits of a thousand would."""
+    detector = RateBreach()
+    state = detector.new_state()
+    events = numbered({"time_ms": START_MS + i, "user_id": f"user-{i % 1000}"} for i in range(2_000))
+    detector.fold(batch_of("request", events, {TENANT: tenant(1_000)}), state)
+    assert len(state.log._arena) <= 8 * 1024
+
+
+def test_a_new_limit_holds_from_the_next_request() -> None:
+    """A user at the old limit may go on up to the new one as soon as the tier has changed."""
+    events = numbered(requests(100, 10) + requests(10, 10, START_MS + 2_000))
+    assert run(RateBreach(), events, tenants={TENANT: tenant(100)})
+    state = RateBreach().new_state()
+    detector = RateBreach()
+    run(detector, events[:100], tenants={TENANT: tenant(100)}, state=state)
+    assert run(detector, events[100:], tenants={TENANT: tenant(105, tier="enterprise")}, state=state)
+    state = detector.new_state()
+    run(detector, events[:100], tenants={TENANT: tenant(100)}, state=state)
+    assert not run(detector, events[100:], tenants={TENANT: tenant(110)}, state=state)
+
+
+def test_the_alert_tells_requests_limit_window_and_tier() -> None:
+    """The numbers behind a breach are those of the revision's own request."""
+    alerts = run(RateBreach(), numbered(requests(14, 1_000)), tenants={TENANT: tenant(10)})
+    assert [alert.evidence.numbers for alert in alerts] == [
+        {"requests": 10 + n, "limit": 10, "window_s": 60, "tier": "standard", "over_limit": n}
+        for n in (1, 2, 4)
+    ]
+
+
+def test_an_episode_is_resolved_after_a_quiet_window() -> None:
+    """An hour after the last breach the alert is resolved, and the next breach is another alert."""
+    later_ms = START_MS + 3_600_000
+    events = numbered(requests(12, 1_000) + requests(12, 1_000, later_ms))
+    alerts = run(RateBreach(), events, tenants={TENANT: tenant(10)})
+    assert [alert.status for alert in alerts] == ["open", "updated", "resolved", "open", "updated"]
+    assert len({alert.alert_id for alert in alerts}) == 2
+
+
+@pytest.mark.parametrize(("n", "told", "severity"), [(12, 12, "low"), (26, 26, "medium"), (80, 74, "high")])
+def test_severity_follows_how_far_over(n: int, told: int, severity: str) -> None:
+    """Just over the limit is low, twice the limit medium, five times high; told at 1, 2, 4, … over it."""
+    last = run(RateBreach(), numbered(requests(n, 10)), tenants={TENANT: tenant(10)})[-1]
+    assert (last.evidence.numbers["requests"], last.severity) == (told, severity)
+
+
+def test_api_keys_have_a_window_where_no_user_is_named() -> None:
+    """Requests without a user count for their api key; without either they count for nobody."""
+    events = numbered(requests(11, 10, user_id=None, api_key_id="key-1") + requests(11, 10, user_id=None))
+    alerts = run(RateBreach(), events, tenants={TENANT: tenant(10)})
+    assert [(alert.entity.type, alert.entity.value) for alert in alerts] == [("api_key_id", "key-1")]
