@@ -8,10 +8,10 @@ import numpy as np
 from detectors.access_anomaly_stories import CrossTenantTeller, DeniedTeller
 from detectors.buckets import BucketRule, Buckets, Events
 from detectors.clock import LATE_MS, Clock
-from detectors.columns import named, picked, taken
+from detectors.columns import Hashed, named, picked, taken
 from detectors.episodes import alert_of, in_order
 from detectors.first_seen import TELLER as FIRST_SEEN
-from detectors.first_seen import FirstSeenRule, FirstSeenState, fold_first_seen
+from detectors.first_seen import FirstSeenFold, FirstSeenRule, FirstSeenState
 from detectors.parameters import AccessAnomalyParameters, Rules, resolve
 from schemas.alert import Alert
 from schemas.batch import Bools, Column, EventBatch, Int64s
@@ -137,7 +137,8 @@ class AccessAnomaly:
             alerts.extend(denied.fold(state.denied, [r.denied for r in rules]))
         at = np.flatnonzero(with_user)
         habits = [r.first_seen for r in rules]
-        alerts.extend(fold_first_seen(batch, state.first_seen, rows[at], time_ms[at], habits, rule[at]))
+        first_seen = FirstSeenFold(batch, state.first_seen, habits)
+        alerts.extend(first_seen.fold(rows[at], time_ms[at], rule[at]))
         tenants = state.open_tenants().intersection(batch.tenant.values)
         alerts.extend(state.settle({t: state.clock.settled_ms(t) for t in tenants}))
         state.sweep()
@@ -186,7 +187,7 @@ class _Accesses:
     def fold(self, buckets: BucketRule, rules: Sequence[Buckets]) -> list[Alert]:
         """Return the revisions that the accesses give rise to."""
         events = Events(
-            buckets.keys.intern(self._who(), len(self.rows)),
+            buckets.keys.intern(self._who(), np.arange(len(self.rows))),
             self.time_ms,
             self.rule,
             taken(self.batch, "event_id", self.rows),
@@ -198,7 +199,7 @@ class _Accesses:
         alerts, _ = buckets.fold(events, rules)
         return alerts
 
-    def _who(self) -> tuple[Column, Column, Column]:
+    def _who(self) -> tuple[Hashed, Hashed, Hashed]:
         """Return who made each access: the user, else the address, else somebody of the tenant."""
         tenants, users, addresses = (
             taken(self.batch, name, self.rows) for name in ("tenant_id", "user_id", "source_ip")
@@ -210,4 +211,4 @@ class _Accesses:
             entity_type, value = next(pair for pair in candidates if pair[1] is not None)
             entity_types.append(entity_type)
             values.append(value)
-        return tenants, entity_types, values
+        return Hashed(tenants), Hashed(entity_types), Hashed(values)

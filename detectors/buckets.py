@@ -7,7 +7,7 @@ needs no loop, and integers make every split of a stream give the same level to 
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,8 @@ from detectors.tally import Tally
 from schemas.alert import Alert
 from schemas.batch import Bools, Int64s
 
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
@@ -35,11 +37,14 @@ class Buckets:
         Milliseconds in which each leaks one event.
     quiet_ms
         When an episode is over.
+    watch_share
+        How full a bucket must be to matter to rows that only look.
     """
 
     sizes: tuple[int, ...]
     leaks_ms: tuple[int, ...]
     quiet_ms: int
+    watch_share: float = 1.0
 
 
 @dataclass(slots=True)
@@ -127,6 +132,9 @@ class BucketRule:
         ``(k, width)`` when each bucket will be empty.
     last_ms
         ``(k,)`` time of the key's latest event: it never runs backwards.
+    watched_ms, watched_until_ms
+        ``(k,)`` until when rows that only look must be folded: a bucket is as full as
+        `Buckets.watch_share`; and the latest of these times there has been.
     in_alarm
         ``(k,)`` whether an episode is open.
     spells
@@ -139,16 +147,14 @@ class BucketRule:
         self.episodes = Episodes()
         self.empty_ms: Int64s = np.full((0, width), NEVER_MS, np.int64)
         self.last_ms: Int64s = np.full(0, NEVER_MS, np.int64)
+        self.watched_ms: Int64s = np.full(0, NEVER_MS, np.int64)
+        self.watched_until_ms = NEVER_MS
         self.in_alarm: Bools = np.zeros(0, np.bool_)
         self.spells: list[Spell | None] = []
 
-    def fold(self, events: Events, rules: Sequence[Buckets]) -> tuple[list[Alert], NDArray[np.float64]]:
+    def fold(self, events: Events, rules: Sequence[Buckets]) -> tuple[list[Alert], Floats]:
         """Return revisions, and ``(n,)`` how full the fullest bucket was after each row; over 1: alarm."""
-        n = len(self.keys)
-        self.empty_ms = grown(self.empty_ms, n, NEVER_MS)
-        self.last_ms = grown(self.last_ms, n, NEVER_MS)
-        self.in_alarm = grown(self.in_alarm, n, False)
-        self.spells.extend([None] * (n - len(self.spells)))
+        self._reserve()
         alerts: list[Alert] = []
         fullness = np.zeros(len(events.slot))
         left: Int64s = np.arange(len(events.slot))
@@ -158,6 +164,36 @@ class BucketRule:
             fullness[one_pass.order] = one_pass.fullness
             left = one_pass.follow(alerts)
         return alerts, fullness
+
+    def suspects(self, slot: Int64s, time_ms: Int64s, rules: Sequence[Buckets], rule: Int64s) -> Int64s:
+        """Return the keys that may become as full as `Buckets.watch_share` in a batch.
+
+        Few do, and rows that only look need not be folded for the others.
+
+        Parameters
+        ----------
+        slot, time_ms, rule
+            ``(m,)`` of the batch's rows that fill buckets.
+        """
+        self._reserve()
+        keys, first, counts = np.unique(slot, return_index=True, return_counts=True)
+        if not len(keys):
+            return keys
+        least_ms = time_ms.min()
+        sizes, leaks_ms, share = _columns(rules, rule[first])
+        level = np.maximum(self.empty_ms[keys] - least_ms, 0) / leaks_ms + counts[:, None]
+        # A hair less, so that rounding cannot leave out what the fold itself finds just full enough.
+        may = (sizes > 0) & (level >= share[:, None] * sizes - 1e-6)
+        suspects: Int64s = keys[may[:, :-1].any(axis=1)]
+        return suspects
+
+    def _reserve(self) -> None:
+        n = len(self.keys)
+        self.empty_ms = grown(self.empty_ms, n, NEVER_MS)
+        self.last_ms = grown(self.last_ms, n, NEVER_MS)
+        self.watched_ms = grown(self.watched_ms, n, NEVER_MS)
+        self.in_alarm = grown(self.in_alarm, n, False)
+        self.spells.extend([None] * (n - len(self.spells)))
 
     def settle(self, tenant_id: str, settled_ms: int) -> list[Alert]:
         """Return the last revision of the tenant's episodes that are over."""
@@ -170,6 +206,7 @@ class BucketRule:
         """Let a key start afresh."""
         self.empty_ms[slot] = NEVER_MS
         self.last_ms[slot] = NEVER_MS
+        self.watched_ms[slot] = NEVER_MS
         self.in_alarm[slot] = False
         self.spells[slot] = None
 
@@ -183,8 +220,18 @@ class BucketRule:
         self.keys.keep(kept)
         self.empty_ms = self.empty_ms[:n][kept]
         self.last_ms = self.last_ms[:n][kept]
+        self.watched_ms = self.watched_ms[:n][kept]
         self.in_alarm = self.in_alarm[:n][kept]
         self.spells = [self.spells[slot] for slot in np.flatnonzero(kept).tolist()]
+
+
+def _columns(rules: Sequence[Buckets], number: Int64s) -> tuple[Int64s, Int64s, Floats]:
+    """Return ``(g, b)`` sizes and leaks, and ``(g,)`` shares, of the rules given by number."""
+    return (
+        np.array([b.sizes for b in rules], np.int64)[number],
+        np.array([b.leaks_ms for b in rules], np.int64)[number],
+        np.array([b.watch_share for b in rules])[number],
+    )
 
 
 class Pass:
@@ -209,8 +256,7 @@ class Pass:
         self.group = group = group_of(self.starts, len(order))
         number = events.rule[order][self.starts]
         self.buckets = [rules[i] for i in number.tolist()]
-        self.sizes = np.array([b.sizes for b in rules], np.int64)[number]
-        self.leaks_ms = np.array([b.leaks_ms for b in rules], np.int64)[number]
+        self.sizes, self.leaks_ms, self.watch_share = _columns(rules, number)
         counts = events.counts[order]
         own_ms = events.time_ms[order]
         self.latest_ms = running_max(np.where(counts, own_ms, NEVER_MS), self.starts, rule.last_ms[self.slot])
@@ -244,31 +290,42 @@ class Pass:
         level_ms, empty_ms = fill(time_ms, counts, self.starts, before_ms[:, :-1], self.leaks_ms[:, :-1])
         # Every bucket was empty before this row: a spell begins.
         fresh = counts & (level_ms == self.leaks_ms[self.group, :-1]).all(axis=1)
-        starts = np.union1d(self.starts, np.flatnonzero(fresh))
-        group = self.group[starts]
-        new = np.zeros(len(counts), np.bool_)
-        new[self.counted] = self._meet_values(fresh, starts)
-        before_new_ms = np.where(fresh[starts], NEVER_MS, before_ms[group, -1])
-        level_new_ms, empty_new_ms = fill(
-            time_ms, new, starts, before_new_ms[:, None], self.leaks_ms[group, -1:]
-        )
+        begins = fresh.copy()
+        begins[self.starts] = True
+        starts = np.flatnonzero(begins)
+        self._find_runs(fresh, starts)
+        level_new_ms = np.zeros((len(counts), 1), np.int64)
+        empty_new_ms = np.full((len(counts), 1), NEVER_MS, np.int64)
+        if np.any(self.sizes[:, -1]):
+            new = np.zeros(len(counts), np.bool_)
+            new[self.counted] = self._news()
+            group = self.group[starts]
+            before_new_ms = np.where(fresh[starts], NEVER_MS, before_ms[group, -1])
+            level_new_ms, empty_new_ms = fill(
+                time_ms, new, starts, before_new_ms[:, None], self.leaks_ms[group, -1:]
+            )
         self.level_ms = np.concatenate((level_ms, level_new_ms), axis=1)
         self.empty_ms = np.concatenate((empty_ms, empty_new_ms), axis=1)
 
-    def _meet_values(self, fresh: Bools, starts: Int64s) -> list[bool]:
-        """Give each run of counted rows its spell; return which rows bring it a new value."""
+    def _find_runs(self, fresh: Bools, starts: Int64s) -> None:
+        """Find the runs of counted rows that belong to one spell, and the spells."""
         run_starts = starts_of(group_of(starts, len(fresh))[self.counted])
         firsts = self.counted[run_starts]
-        slots = self.slot[self.group[firsts]].tolist()
-        bounds = [*run_starts.tolist(), len(self.counted)]
-        self.run_starts = bounds[:-1]
-        self.spells: list[Spell] = []
+        self.run_starts = run_starts.tolist()
+        known = self.rule.spells
+        self.spells = [
+            (None if begins else known[slot]) or Spell()
+            for slot, begins in zip(
+                self.slot[self.group[firsts]].tolist(), fresh[firsts].tolist(), strict=True
+            )
+        ]
+
+    def _news(self) -> list[bool]:
+        """Return which counted rows bring their spell a new value."""
         new: list[bool] = []
-        for i, begins in enumerate(fresh[firsts].tolist()):
-            known = None if begins else self.rule.spells[slots[i]]
-            spell = Spell() if known is None else known
-            self.spells.append(spell)
-            new.extend(spell.news(self.values[bounds[i] : bounds[i + 1]]))
+        bounds = [*self.run_starts, len(self.counted)]
+        for spell, start, stop in zip(self.spells, bounds, bounds[1:], strict=False):
+            new.extend(spell.news(self.values[start:stop]))
         return new
 
     def follow(self, alerts: list[Alert]) -> Int64s:
@@ -277,6 +334,10 @@ class Pass:
         last = np.append(self.starts[1:], len(self.order)) - 1
         rule.empty_ms[self.slot] = self.empty_ms[last]
         rule.last_ms[self.slot] = self.latest_ms[last]
+        needed_ms = np.floor(self.watch_share[:, None] * self.sizes * self.leaks_ms).astype(np.int64)
+        watched_ms = np.where(self.sizes > 0, self.empty_ms[last] - needed_ms, NEVER_MS)[:, :-1].max(axis=1)
+        rule.watched_ms[self.slot] = watched_ms
+        rule.watched_until_ms = max(rule.watched_until_ms, int(watched_ms.max()))
         group = self.group[self.counted]
         starts = starts_of(group)
         bounds = [*starts.tolist(), len(group)]
@@ -307,13 +368,12 @@ class Pass:
         if self.rule.in_alarm[slot]:
             spell.recent = []
         else:
-            begin = max(start, self.run_starts[run], stop - MAX_RECENT)
-            spell.remember(self._recent(begin, stop))
+            spell.remember(self._recent(max(start, self.run_starts[run], stop - MAX_RECENT), stop))
         self.rule.spells[slot] = spell
 
-    def _recent(self, start: int, stop: int) -> list[Recent]:
-        columns = (self.times, self.event_ids, self.values, self.marks)
-        return list(map(Recent._make, zip(*(column[start:stop] for column in columns), strict=True)))
+    def _recent(self, start: int, stop: int) -> Iterable[Recent]:
+        rows = slice(start, stop)
+        return zip(self.times[rows], self.event_ids[rows], self.values[rows], self.marks[rows], strict=True)
 
     def begin(self, key: Key, at: int) -> Episode:
         """Return the episode that a row opens, with the events of its bucket's length before it."""
@@ -323,18 +383,14 @@ class Pass:
         run = bisect_right(self.run_starts, at) - 1
         start = max(self.run_starts[run], at + 1 - MAX_RECENT)
         events = [*self.spells[run].recent, *self._recent(start, at + 1)][-MAX_RECENT:]
-        events = [event for event in events[:-1] if event.time_ms > self.times[at] - span_ms] + events[-1:]
+        since_ms = self.times[at] - span_ms
+        events = [event for event in events[:-1] if event[0] > since_ms] + events[-1:]
+        times, event_ids, values, marks = zip(*events, strict=True)
         tally = Tally()
-        tally.add([event.value for event in events], [event.mark for event in events])
-        episode = Episode(
-            key,
-            first_ms=events[0].time_ms,
-            last_ms=events[-1].time_ms,
-            detected_ms=self.times[at],
-            quiet_ms=self.buckets[group].quiet_ms,
-            facts=tally,
-        )
-        episode.extend([event.event_id for event in events], events[-1].time_ms)
+        tally.add(values, marks)
+        quiet_ms = self.buckets[group].quiet_ms
+        episode = Episode(key, times[0], times[-1], self.times[at], quiet_ms, facts=tally)
+        episode.extend(event_ids, times[-1])
         return episode
 
     def gather(self, episode: Episode, start: int, stop: int) -> None:

@@ -1,5 +1,7 @@
 """Columns of a batch, cut to the rows that a detector looks at."""
 
+from functools import cached_property
+
 import numpy as np
 
 from schemas.batch import Bools, Column, EventBatch, Int64s
@@ -39,3 +41,40 @@ def named(column: Column) -> Bools:
     if None not in column:
         return np.ones(len(column), np.bool_)
     return np.fromiter((value is not None for value in column), np.bool_, len(column))
+
+
+class Hashed:
+    """A column with Python's hash of each value, worked out once however many keys it is part of.
+
+    Parameters
+    ----------
+    values
+        ``(n,)``.
+    """
+
+    def __init__(self, values: Column) -> None:
+        self.values = values
+
+    @cached_property
+    def hashes(self) -> Int64s:
+        """``(n,)`` hashes; the same value has the same one in the whole process."""
+        return np.fromiter(map(hash, self.values), np.int64, len(self.values))
+
+
+class Tenants(Hashed):
+    """The column of tenants, hashed by code.
+
+    Parameters
+    ----------
+    batch, rows
+        The batch, and ``(n,)`` positions.
+    """
+
+    def __init__(self, batch: EventBatch, rows: Int64s) -> None:
+        super().__init__(taken(batch, "tenant_id", rows))
+        self._names, self._codes = batch.tenant.values, batch.tenant.codes[rows]
+
+    @cached_property
+    def hashes(self) -> Int64s:
+        """``(n,)`` hashes."""
+        return np.fromiter(map(hash, self._names), np.int64, len(self._names))[self._codes]

@@ -5,15 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detectors.buckets import BucketRule, Buckets, Events
+from detectors.buckets import BucketRule, Buckets, Events, Floats
 from detectors.clock import LATE_MS, Clock
-from detectors.columns import named, picked, taken
+from detectors.columns import Hashed, Tenants, named, taken
 from detectors.crossings import Crossings
 from detectors.episodes import Episodes, alert_of, in_order
 from detectors.failed_login_stories import AddressTeller, SuccessTeller, UserTeller
-from detectors.keys import Key, Keys, Part, grown
+from detectors.keys import Key, Keys, grown
 from detectors.parameters import DAY_S, FailedLoginParameters, Rules, resolve
 from detectors.segments import by_key, running_max, starts_of
 from schemas.alert import Alert
@@ -84,7 +83,6 @@ class FailedLoginState:
 class _Rule:
     by_address: Buckets
     by_user: Buckets
-    success_share: float
     known_ms: int
     quiet_ms: int
 
@@ -95,9 +93,8 @@ def _rule(parameters: FailedLoginParameters) -> _Rule:
     leaks = (p.burst_leak_s, p.minute_leak_s, p.hour_leak_s, p.strict_leak_s, p.new_users_leak_s)
     leaks_ms, quiet_ms = tuple(1000 * leak_s for leak_s in leaks), 1000 * p.quiet_s
     return _Rule(
-        Buckets((*sizes, p.new_users), leaks_ms, quiet_ms),
-        Buckets((*sizes, 0), leaks_ms, quiet_ms),
-        p.success_share,
+        Buckets((*sizes, p.new_users), leaks_ms, quiet_ms, p.success_share),
+        Buckets((*sizes, 0), leaks_ms, quiet_ms, p.success_share),
         1000 * DAY_S * p.known_days,
         quiet_ms,
     )
@@ -172,13 +169,13 @@ class _Fold:
         self.rules = rules.distinct
         self.rule = rules.of(batch)[batch.tenant.codes[rows]]
         self.time_ms = time_ms
+        self.share = np.array([rule.by_user.watch_share for rule in self.rules])[self.rule]
         self.failed = batch.failed[rows]
-        self.tenants = taken(batch, "tenant_id", rows)
-        self.users = taken(batch, "user_id", rows)
-        self.addresses = taken(batch, "source_ip", rows)
+        self.tenants = Tenants(batch, rows)
+        self.users = Hashed(taken(batch, "user_id", rows))
+        self.addresses = Hashed(taken(batch, "source_ip", rows))
         self.event_ids = taken(batch, "event_id", rows)
-        reasons = taken(batch, "reason", rows)
-        self.unknown = np.fromiter(map(UNKNOWN_USER.__contains__, reasons), np.bool_, len(rows))
+        self.reasons = taken(batch, "reason", rows)
         self.alerts: list[Alert] = []
 
     def run(self) -> None:
@@ -198,10 +195,10 @@ class _Fold:
         rule: BucketRule,
         buckets: Sequence[Buckets],
         entity_type: str,
-        who: Sequence[str | None],
-        values: Sequence[str | None],
+        who: Hashed,
+        values: Hashed,
         counts: Bools,
-    ) -> NDArray[np.float64]:
+    ) -> Floats:
         """Return ``(n,)`` how full the fullest bucket of each attempt's key was after it.
 
         Parameters
@@ -216,16 +213,23 @@ class _Fold:
             ``(n,)`` the attempts that fill buckets.
         """
         n = len(self.rule)
-        known = named(who)
+        known = named(who.values)
         failures = np.flatnonzero(counts & known)
         fullness = np.zeros(n)
         if not len(failures) and not len(rule.keys):
             return fullness
         slot = np.full(n, -1, np.int64)
-        slot[failures] = rule.keys.intern(self._parts(entity_type, who, failures), len(failures))
-        # Successes only look, and only at keys that failed before.
-        others = np.flatnonzero(~self.failed & known)
-        slot[others] = rule.keys.find(self._parts(entity_type, who, others), len(others))
+        parts = (self.tenants, entity_type, who)
+        slot[failures] = rule.keys.intern(parts, failures)
+        # Successes only look, and only at keys whose buckets could be full enough to matter.
+        suspects = rule.suspects(slot[failures], self.time_ms[failures], buckets, self.rule[failures])
+        if len(suspects) or (n and int(self.time_ms.min()) <= rule.watched_until_ms):
+            looks = np.flatnonzero(~self.failed & known)
+            found = rule.keys.find(parts, looks)
+            watched = (found >= 0) & (
+                (self.time_ms[looks] <= rule.watched_ms[found]) | np.isin(found, suspects)
+            )
+            slot[looks[watched]] = found[watched]
         rows = np.flatnonzero(slot >= 0)
         picks = rows.tolist()
         events = Events(
@@ -233,8 +237,8 @@ class _Fold:
             self.time_ms[rows],
             self.rule[rows],
             [self.event_ids[i] for i in picks],
-            [values[i] for i in picks],
-            marks=self.unknown[rows],
+            [values.values[i] for i in picks],
+            marks=np.array([self.reasons[i] in UNKNOWN_USER for i in picks], np.bool_),
             counts=counts[rows],
             forced=np.zeros(len(rows), np.bool_),
         )
@@ -242,22 +246,17 @@ class _Fold:
         self.alerts.extend(alerts)
         return fullness
 
-    def _parts(self, entity_type: str, who: Sequence[str | None], rows: Int64s) -> Sequence[Part]:
-        return picked(self.tenants, rows), entity_type, picked(who, rows)
-
-    def _succeed(self, fullness: NDArray[np.float64]) -> None:
+    def _succeed(self, fullness: Floats) -> None:
         """Learn from successes where addresses come from, and find those in the middle of guessing."""
         state = self.state
-        rows = np.flatnonzero(~self.failed & named(self.users))
+        rows = np.flatnonzero(~self.failed & named(self.users.values))
         if not len(rows):
             return
-        parts = (picked(self.tenants, rows), picked(self.users, rows), picked(self.addresses, rows))
-        slot = state.pairs.intern(parts, len(rows))
+        slot = state.pairs.intern((self.tenants, self.users, self.addresses), rows)
         state.pair_ms = grown(state.pair_ms, len(state.pairs), NEVER_SUCCEEDED_MS)
         time_ms, rule = self.time_ms[rows], self.rule[rows]
-        share = np.array([r.success_share for r in self.rules])[rule]
         # A success in the middle of guessing teaches nothing: it may be the guesser's.
-        hot = fullness[rows] >= share
+        hot = fullness[rows] >= self.share[rows]
         if hot.any():
             known_ms = np.array([r.known_ms for r in self.rules])[rule]
             latest_ms = _latest(slot, np.where(hot, NEVER_SUCCEEDED_MS, time_ms), state.pair_ms)
@@ -265,14 +264,14 @@ class _Fold:
             self._raise_successes(rows[found], fullness)
         np.maximum.at(state.pair_ms, slot[~hot], time_ms[~hot])
 
-    def _raise_successes(self, rows: Int64s, fullness: NDArray[np.float64]) -> None:
+    def _raise_successes(self, rows: Int64s, fullness: Floats) -> None:
         keys: Keys[Key] = Keys()
-        slot = keys.intern(self._parts("user_id", self.users, rows), len(rows))
+        slot = keys.intern((self.tenants, "user_id", self.users), rows)
         picks = rows.tolist()
         rules = [self.rules[i] for i in self.rule[rows].tolist()]
 
         def look(at: int) -> tuple[float, float, Any]:
-            return float(fullness[picks[at]]), rules[at].success_share, self.addresses[picks[at]]
+            return float(fullness[picks[at]]), rules[at].by_user.watch_share, self.addresses.values[picks[at]]
 
         crossings = Crossings(
             slot,

@@ -1,19 +1,20 @@
 """What a person's accesses have in common: networks, programs, actions; as dense numbers by tenant."""
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 
-from detectors.columns import taken
+from detectors.columns import Hashed, named
 from detectors.keys import Key, Keys, Part, fingerprints, grown
 from detectors.numbers import NumberTable
-from schemas.batch import EventBatch, Int64s
+from schemas.batch import Int64s
 
 FEATURES: Final = ("network", "user_agent", "resource_type", "action", "permission")
 ACTION: Final = FEATURES.index("action")
+COMBINATION: Final = ("tenant_id", "user_id", "source_ip", "user_agent", *FEATURES[2:])
 # What a cache may hold before it is emptied: raw values are often chosen by whoever calls.
 MAX_CACHED: Final = 1 << 18
 
@@ -60,20 +61,20 @@ def user_agent_family(user_agent: str) -> str:
 class _Cache:
     """Numbers of what a raw key stands for, worked out once for each."""
 
-    def __init__(self, width: int, derive: Callable[[Any], tuple[int, ...]]) -> None:
+    def __init__(self, width: int, derive: Callable[[list[Any]], Int64s]) -> None:
         self._derive = derive
         self._keys: Keys[Any] = Keys()
         self._numbers: Int64s = np.zeros((0, width), np.int64)
 
-    def numbers(self, parts: Sequence[Part], n: int) -> Int64s:
-        """Return ``(n, width)``."""
+    def numbers(self, parts: Sequence[Part], rows: Int64s) -> Int64s:
+        """Return ``(m, width)``."""
         if len(self._keys) > MAX_CACHED:
             self._keys = Keys()
         known = len(self._keys)
-        slot = self._keys.intern(parts, n)
-        self._numbers = grown(self._numbers, len(self._keys), 0)
-        for at in range(known, len(self._keys)):
-            self._numbers[at] = self._derive(self._keys.names[at])
+        slot = self._keys.intern(parts, rows)
+        if len(self._keys) > known:
+            self._numbers = grown(self._numbers, len(self._keys), 0)
+            self._numbers[known : len(self._keys)] = self._derive(self._keys.names[known:])
         return self._numbers[slot]
 
 
@@ -91,37 +92,41 @@ class Values:
 
     def __init__(self) -> None:
         self.keys: Keys[Key] = Keys()
-        self._networks = _Cache(1, self._network)
-        self._user_agents = _Cache(1, self._user_agent)
-        self._doings = _Cache(3, self._doing)
+        self._networks = _Cache(1, self._of_addresses)
+        self._user_agents = _Cache(1, self._of_user_agents)
+        self._doings = _Cache(3, self._of_doings)
 
-    def number(self, batch: EventBatch, rows: Int64s) -> Int64s:
+    def number(self, columns: Mapping[str, Hashed], rows: Int64s) -> Int64s:
         """Return ``(m, 5)`` the number of each row's value of each of `FEATURES`; -1: it has none."""
-        m = len(rows)
-        tenants = taken(batch, "tenant_id", rows)
-        doings = (taken(batch, name, rows) for name in FEATURES[2:])
+        tenants = columns["tenant_id"]
         return np.concatenate(
             (
-                self._networks.numbers((tenants, taken(batch, "source_ip", rows)), m),
-                self._user_agents.numbers((tenants, taken(batch, "user_agent", rows)), m),
-                self._doings.numbers((tenants, *doings), m),
+                self._networks.numbers((tenants, columns["source_ip"]), rows),
+                self._user_agents.numbers((tenants, columns["user_agent"]), rows),
+                self._doings.numbers((tenants, *(columns[name] for name in FEATURES[2:])), rows),
             ),
             axis=1,
         )
 
-    def _one(self, tenant_id: str, feature: str, value: str | None) -> int:
-        return -1 if value is None else int(self.keys.intern((tenant_id, feature, value), 1)[0])
+    def _of_addresses(self, keys: list[tuple[str, str | None]]) -> Int64s:
+        return self._intern("network", [(tenant, ip and network_of(ip)) for tenant, ip in keys])[:, None]
 
-    def _network(self, key: tuple[str, str | None]) -> tuple[int, ...]:
-        return (self._one(key[0], "network", key[1] and network_of(key[1])),)
+    def _of_user_agents(self, keys: list[tuple[str, str | None]]) -> Int64s:
+        families = [(tenant, user_agent and user_agent_family(user_agent)) for tenant, user_agent in keys]
+        return self._intern("user_agent", families)[:, None]
 
-    def _user_agent(self, key: tuple[str, str | None]) -> tuple[int, ...]:
-        return (self._one(key[0], "user_agent", key[1] and user_agent_family(key[1])),)
-
-    def _doing(self, key: tuple[str, ...]) -> tuple[int, ...]:
-        return tuple(
-            self._one(key[0], name, value) for name, value in zip(FEATURES[2:], key[1:], strict=True)
+    def _of_doings(self, keys: list[tuple[str, ...]]) -> Int64s:
+        columns = (
+            self._intern(name, [(key[0], key[i]) for key in keys]) for i, name in enumerate(FEATURES[2:], 1)
         )
+        return np.stack(list(columns), axis=1)
+
+    def _intern(self, feature: str, pairs: Sequence[tuple[str, str | None]]) -> Int64s:
+        tenants, values = zip(*pairs, strict=True)
+        numbers = np.full(len(pairs), -1, np.int64)
+        known = np.flatnonzero(named(values))
+        numbers[known] = self.keys.intern((Hashed(tenants), feature, Hashed(values)), known)
+        return numbers
 
 
 class Recent:
@@ -135,19 +140,18 @@ class Recent:
         self._places = NumberTable()
         self._hour: Int64s = np.zeros(0, np.int64)
 
-    def unseen(self, batch: EventBatch, rows: Int64s, hour: Int64s) -> Int64s:
+    def unseen(self, columns: Mapping[str, Hashed], rows: Int64s, hour: Int64s) -> Int64s:
         """Return the positions in `rows` whose combination was not met in its hour; it is now.
 
         Parameters
         ----------
-        batch
-            Not changed.
+        columns
+            By field name.
         rows, hour
-            ``(n,)`` positions in the batch, and the hour of each.
+            ``(n,)`` positions in the columns, and the hour of each.
         """
         n = len(rows)
-        names = ("tenant_id", "user_id", "source_ip", "user_agent", *FEATURES[2:])
-        prints = fingerprints([taken(batch, name, rows) for name in names], n)
+        prints = fingerprints([columns[name] for name in COMBINATION], rows)
         if len(self._places) > MAX_CACHED:
             self._places, self._hour = NumberTable(), self._hour[:0]
         place = self._places.find(prints)

@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.columns import taken
+from detectors.columns import Hashed, Tenants, picked
 from detectors.crossings import Crossings
 from detectors.episodes import Episode, Episodes, Story
-from detectors.features import ACTION, FEATURES, Recent, Values
+from detectors.features import ACTION, COMBINATION, FEATURES, Recent, Values
 from detectors.habits import FORGET_HOURS, HOUR_MS, Habits, Seen
 from detectors.keys import Key, Keys
 from detectors.wording import clock_text
@@ -41,9 +40,9 @@ class FirstSeenRule(NamedTuple):
 
 
 class _Surprise(NamedTuple):
-    new: tuple[str, ...]
-    surprises: tuple[float, ...]
-    user_hours: int
+    new: list[str]
+    surprises: list[float]
+    habit: int
 
 
 class _Teller:
@@ -60,7 +59,7 @@ class _Teller:
             "high" if episode.score >= episode.threshold + HIGH_MARGIN else "medium",
             f"{episode.key[2]} looks like somebody else: {', '.join(surprise.new)} for the first time; "
             f"last at {clock_text(episode.last_ms)}",
-            {**numbers, "habit": surprise.user_hours},
+            {**numbers, "habit": surprise.habit},
             ("T1078",),
             "Ask the user whether it was them: a journey or a new machine explains it. If not, revoke the "
             "sessions and reset the credentials.",
@@ -121,15 +120,16 @@ def surprises(seen: Seen) -> Floats:
     return np.log10(np.maximum(by_stranger, 1e-12) / np.maximum(by_user, 1e-12))
 
 
-def fold_first_seen(
-    batch: EventBatch,
-    state: FirstSeenState,
-    rows: Int64s,
-    time_ms: Int64s,
-    rules: Sequence[FirstSeenRule],
-    rule: Int64s,
-) -> list[Alert]:
-    """Test and learn a batch's rows that name a user; return revisions.
+def sum_features(surprise: Floats) -> Floats:
+    """Return ``(m,)`` sums, added in one order: the last bit must not depend on the batch's shape."""
+    total = surprise[:, 0]
+    for feature in range(1, len(FEATURES)):
+        total = total + surprise[:, feature]
+    return total
+
+
+class FirstSeenFold:
+    """Tests and learns the rows of one batch that name a user.
 
     A row is tested when it shows a value new to its user. `S` is the sum of `surprises`, and a likelihood
     ratio reaches ``10^S`` by chance at most once in ``10^S`` tests (Markov's inequality), so the threshold
@@ -141,88 +141,90 @@ def fold_first_seen(
         Not changed.
     state
         Changed.
-    rows, time_ms
-        ``(n,)`` positions in the batch, ascending, and event times.
-    rules, rule
-        What holds, and ``(n,)`` for which row.
+    rules
+        What holds for tenants, by number.
     """
-    hour = time_ms // HOUR_MS
-    if len(rows) > 1 and int(hour.max() - hour.min()) > FORGET_HOURS:
-        # `Habits` forgets between batches only; a batch that long is an old log being read.
-        half = len(rows) // 2
-        return [
-            alert
-            for part in (slice(half), slice(half, None))
-            for alert in fold_first_seen(batch, state, rows[part], time_ms[part], rules, rule[part])
-        ]
-    news = state.recent.unseen(batch, rows, hour)
-    rows, time_ms, rule, hour = rows[news], time_ms[news], rule[news], hour[news]
-    if not len(rows):
-        return []
-    who = (taken(batch, "tenant_id", rows), "user_id", taken(batch, "user_id", rows))
-    user = state.users.intern(who, len(rows))
-    value = state.values.number(batch, rows)
-    tenant = _number_tenants(batch, state, rows, time_ms)
-    state.habits.reserve(len(state.users), len(state.values.keys), len(state.tenants))
-    least = np.array([(r.user_habit_min, r.tenant_habit_min) for r in rules], np.int64)[rule]
-    seen = state.habits.learn(user, value, tenant, hour, least[:, 0], least[:, 1])
-    at = seen.rows
-    if not len(at):
-        return []
-    surprise = np.where(value[at] >= 0, surprises(seen), 0.0)
-    score = sum_features(surprise)
-    first_ms = np.array(state.tenant_first_ms, np.int64)[tenant[at]]
-    weeks = np.maximum(time_ms[at] - first_ms, DAY_MS) / WEEK_MS
-    of_row = [rules[i] for i in rule[at].tolist()]
-    budget = np.array([r.false_alarms_per_week for r in of_row])
-    tests = np.maximum(seen.tenant_total[:, ACTION], 1)
-    threshold = np.maximum(np.log10(tests / weeks / budget), 0.0)
-    found = np.flatnonzero(score > threshold)
-    if not len(found):
-        return []
-    at = at[found]
-    names = state.values.keys.names
-    new = (seen.of_user[found] == 0) & (value[at] >= 0)
 
-    def look(i: int) -> tuple[float, float, Any]:
-        shown = zip(FEATURES, value[at[i]].tolist(), new[i].tolist(), strict=True)
-        said = tuple(
-            f"{name.replace('_', ' ')} {names[number][2]}" for name, number, is_new in shown if is_new
+    def __init__(self, batch: EventBatch, state: FirstSeenState, rules: Sequence[FirstSeenRule]) -> None:
+        self.batch = batch
+        self.state = state
+        self.rules = rules
+        self.columns: dict[str, Hashed] = {name: Hashed(batch.columns[name]) for name in COMBINATION}
+        self.columns["tenant_id"] = Tenants(batch, np.arange(len(batch)))
+
+    def fold(self, rows: Int64s, time_ms: Int64s, rule: Int64s) -> list[Alert]:
+        """Return revisions.
+
+        Parameters
+        ----------
+        rows, time_ms
+            ``(n,)`` positions in the batch, ascending, and event times.
+        rule
+            ``(n,)`` number of the rule that holds.
+        """
+        hour = time_ms // HOUR_MS
+        if len(rows) > 1 and int(hour.max() - hour.min()) > FORGET_HOURS:
+            # `Habits` forgets between calls only; a batch that long is an old log being read.
+            half = len(rows) // 2
+            first = self.fold(rows[:half], time_ms[:half], rule[:half])
+            return first + self.fold(rows[half:], time_ms[half:], rule[half:])
+        at = self.state.recent.unseen(self.columns, rows, hour)
+        if not len(at):
+            return []
+        return self._learn(rows[at], time_ms[at], rule[at], hour[at])
+
+    def _learn(self, rows: Int64s, time_ms: Int64s, rule: Int64s, hour: Int64s) -> list[Alert]:
+        state, columns = self.state, self.columns
+        user = state.users.intern((columns["tenant_id"], "user_id", columns["user_id"]), rows)
+        value = state.values.number(columns, rows)
+        tenant = self._number_tenants(rows, time_ms)
+        state.habits.reserve(len(state.users), len(state.values.keys), len(state.tenants))
+        least = np.array([(r.user_habit_min, r.tenant_habit_min) for r in self.rules], np.int64)[rule]
+        seen = state.habits.learn(user, value, tenant, hour, least[:, 0], least[:, 1])
+        at = seen.rows
+        if not len(at):
+            return []
+        surprise = np.where(value[at] >= 0, surprises(seen), 0.0)
+        score = sum_features(surprise)
+        budget = np.array([r.false_alarms_per_week for r in self.rules])[rule[at]]
+        first_ms = np.array(state.tenant_first_ms, np.int64)[tenant[at]]
+        weeks = np.maximum(time_ms[at] - first_ms, DAY_MS) / WEEK_MS
+        threshold = np.maximum(np.log10(seen.tenant_total[:, ACTION] / weeks / budget), 0.0)
+        found = np.flatnonzero(score > threshold)
+        if not len(found):
+            return []
+        at = at[found]
+        new = (seen.of_user[found] == 0) & (value[at] >= 0)
+
+        def look(i: int) -> tuple[float, float, Any]:
+            shown = [
+                f"{name.replace('_', ' ')} {state.values.keys.names[number][2]}"
+                for name, number, is_new in zip(FEATURES, value[at[i]].tolist(), new[i].tolist(), strict=True)
+                if is_new
+            ]
+            parts = np.round(surprise[found[i]], 2).tolist()
+            habit = int(seen.user_total[found[i], ACTION])
+            return float(score[found[i]]), float(threshold[found[i]]), _Surprise(shown, parts, habit)
+
+        crossings = Crossings(
+            user[at],
+            state.users.names,
+            time_ms[at],
+            np.array([r.quiet_ms for r in self.rules], np.int64)[rule[at]],
+            picked(self.batch.columns["event_id"], rows[at]),
+            look,
         )
-        parts = tuple(np.round(surprise[found[i]], 2).tolist())
-        return (
-            float(score[found[i]]),
-            float(threshold[found[i]]),
-            _Surprise(said, parts, int(seen.user_total[found[i], ACTION])),
-        )
+        return crossings.fold(state.episodes, TELLER)
 
-    crossings = Crossings(
-        user[at],
-        state.users.names,
-        time_ms[at],
-        np.array([of_row[i].quiet_ms for i in found.tolist()], np.int64),
-        taken(batch, "event_id", rows[at]),
-        look,
-    )
-    return crossings.fold(state.episodes, TELLER)
-
-
-def sum_features(surprise: Floats) -> Floats:
-    """Return ``(m,)`` sums, added in one order: the last bit must not depend on the batch's shape."""
-    total = surprise[:, 0]
-    for feature in range(1, len(FEATURES)):
-        total = total + surprise[:, feature]
-    return total
-
-
-def _number_tenants(batch: EventBatch, state: FirstSeenState, rows: Int64s, time_ms: Int64s) -> Int64s:
-    """Return ``(n,)`` the number of each row's tenant; a new tenant's first time is kept."""
-    codes, first = np.unique(batch.tenant.codes[rows], return_index=True)
-    numbers = np.zeros(len(batch.tenant.values), np.int64)
-    for code, row in sorted(zip(codes.tolist(), first.tolist(), strict=True), key=itemgetter(1)):
-        tenant_id = batch.tenant.values[code]
-        if tenant_id not in state.tenants:
-            state.tenants[tenant_id] = len(state.tenants)
-            state.tenant_first_ms.append(int(time_ms[row]))
-        numbers[code] = state.tenants[tenant_id]
-    return numbers[batch.tenant.codes[rows]]
+    def _number_tenants(self, rows: Int64s, time_ms: Int64s) -> Int64s:
+        """Return ``(n,)`` the number of each row's tenant; a new tenant's first time is kept."""
+        state, coded = self.state, self.batch.tenant
+        codes, first = np.unique(coded.codes[rows], return_index=True)
+        numbers = np.zeros(len(coded.values), np.int64)
+        for code, row in zip(codes.tolist(), first.tolist(), strict=True):
+            tenant_id = coded.values[code]
+            if tenant_id not in state.tenants:
+                state.tenants[tenant_id] = len(state.tenants)
+                state.tenant_first_ms.append(int(time_ms[row]))
+            numbers[code] = state.tenants[tenant_id]
+        return numbers[coded.codes[rows]]

@@ -1,12 +1,12 @@
 """Keys such as (tenant, user) as dense numbers, so that their state can be columns."""
 
-from collections.abc import Iterable, Sequence
-from itertools import repeat
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.columns import Hashed
 from detectors.numbers import NumberTable
 from schemas.batch import Bools, Int64s
 
@@ -14,33 +14,52 @@ from schemas.batch import Bools, Int64s
 Key = tuple[str, str, str]
 AnyKey = TypeVar("AnyKey", bound=tuple[str | None, ...])
 # A column of a key; a string stands for itself in every row.
-Part = str | Sequence[str | None]
+Part = str | Hashed
 Array = TypeVar("Array", bound=NDArray[Any])
 
 # Below this many keys a sweep frees too little to be worth its time.
 SWEEP_MIN_KEYS: Final = 4_096
-_63_BITS: Final = 0x7FFF_FFFF_FFFF_FFFF
+# Odd multipliers that tell a key's parts apart by their place (the first from the golden ratio, the others
+# prime); the parts' hashes are spread already.
+_WEIGHTS: Final = (
+    0x9E3779B97F4A7C15,
+    0xC2B2AE3D27D4EB4F,
+    0x165667B19E3779F9,
+    0x85EBCA77C2B2AE63,
+    0x27D4EB2F165667C5,
+    0x94D049BB133111EB,
+    0xBF58476D1CE4E5B9,
+)
+_64_BITS: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
-def _prints_of(keys: Iterable[Any], n: int) -> Int64s:
-    """Return ``(n,)`` Python's hashes, without the sign.
+def fingerprints(parts: Sequence[Part], rows: Int64s) -> Int64s:
+    """Return ``(m,)`` a number that stands for each row's parts, in this process.
 
-    They are keyed anew in every process, so nobody can choose values that collide, and by chance two of
-    ten million keys do with a probability of 5 in a million. A dict of tuples would be exact to that last
-    bit, and four times slower: its look-ups wait for memory one after the other.
-    """
-    return np.fromiter(map(hash, keys), np.int64, n) & _63_BITS
+    It is made of Python's hashes of the parts. These are keyed anew in every process, so nobody can choose
+    values that collide, and by chance two of ten million keys do with a probability of 5 in a million. A
+    dict of tuples would be exact to that last bit, and several times slower: its look-ups wait for memory
+    one after the other.
 
+    Parameters
+    ----------
+    parts
+        At most seven columns ``(n,)``, or a string where all rows have the same.
+    rows
+        ``(m,)`` positions.
 
-def fingerprints(parts: Sequence[Part], n: int) -> Int64s:
-    """Return ``(n,)`` a number that stands for each row's parts, in this process.
-
-    >>> one, two, three = fingerprints(["tenant-a", ["ana", "ben", "ana"]], 3).tolist()
+    >>> names = Hashed(["ana", "ben", "ana"])
+    >>> one, two, three = fingerprints(["tenant-a", names], np.arange(3)).tolist()
     >>> one == three, one == two
     (True, False)
     """
-    columns = (repeat(part) if isinstance(part, str) else part for part in parts)
-    return _prints_of(zip(*columns, strict=False), n)
+    prints = np.zeros(len(rows), np.uint64)
+    for part, weight in zip(parts, _WEIGHTS, strict=False):
+        if isinstance(part, str):
+            prints += np.uint64(hash(part) * weight & _64_BITS)
+        else:
+            prints += part.hashes[rows].view(np.uint64) * np.uint64(weight)
+    return (prints >> np.uint64(1)).view(np.int64)
 
 
 class Keys(Generic[AnyKey]):
@@ -51,7 +70,7 @@ class Keys(Generic[AnyKey]):
     names
         The keys by number.
 
-    >>> Keys().intern(["tenant-a", "user_id", ["ana", "ben", "ana"]], 3).tolist()
+    >>> Keys().intern(["tenant-a", "user_id", Hashed(["ana", "ben", "ana"])], np.arange(3)).tolist()
     [0, 1, 0]
     """
 
@@ -63,37 +82,42 @@ class Keys(Generic[AnyKey]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def intern(self, parts: Sequence[Part], n: int) -> Int64s:
-        """Return ``(n,)`` the numbers of the keys; new keys get the next ones.
+    def intern(self, parts: Sequence[Part], rows: Int64s) -> Int64s:
+        """Return ``(m,)`` the numbers of the rows' keys; new keys get the next ones.
 
         Parameters
         ----------
         parts
-            The key's parts, each a column ``(n,)``, or a string where all rows have the same.
-        n
-            How many rows.
+            The key's parts: columns ``(n,)``, at least one, or a string where all rows have the same.
+        rows
+            ``(m,)`` positions in the columns.
         """
-        prints = fingerprints(parts, n)
+        prints = fingerprints(parts, rows)
         slots = self._table.find(prints)
         missing = np.flatnonzero(slots < 0)
         if len(missing):
             _, first = np.unique(prints[missing], return_index=True)
-            rows = missing[np.sort(first)]
-            self._table.add(prints[rows])
-            columns = [
-                [p] * len(rows) if isinstance(p, str) else [p[i] for i in rows.tolist()] for p in parts
-            ]
-            self.names.extend(zip(*columns, strict=True))  # type: ignore[arg-type]  # AnyKey's own parts
+            new = missing[np.sort(first)]
+            self._table.add(prints[new])
+            self.names.extend(map(self._name_of(parts), rows[new].tolist()))
             slots[missing] = self._table.find(prints[missing])
         return slots
 
-    def find(self, parts: Sequence[Part], n: int) -> Int64s:
-        """Return ``(n,)`` the numbers of the keys, -1 for those without one; as `intern`."""
-        return self._table.find(fingerprints(parts, n))
+    @staticmethod
+    def _name_of(parts: Sequence[Part]) -> Callable[[int], AnyKey]:
+        def name(row: int) -> AnyKey:
+            values = (part if isinstance(part, str) else part.values[row] for part in parts)
+            return cast(AnyKey, tuple(values))
+
+        return name
+
+    def find(self, parts: Sequence[Part], rows: Int64s) -> Int64s:
+        """Return ``(m,)`` the numbers of the rows' keys, -1 for those without one; as `intern`."""
+        return self._table.find(fingerprints(parts, rows))
 
     def slot_of(self, key: AnyKey) -> int:
         """Return the number of one key that has one."""
-        return int(self._table.find(_prints_of((key,), 1))[0])
+        return int(self._table.find(_prints_of([key]))[0])
 
     @property
     def crowded(self) -> bool:
@@ -111,8 +135,13 @@ class Keys(Generic[AnyKey]):
         names = self.names
         self.names = [names[slot] for slot in np.flatnonzero(kept).tolist()]
         self._table = NumberTable()
-        self._table.add(_prints_of(self.names, len(self.names)))
+        self._table.add(_prints_of(self.names))
         self._sweep_at = max(SWEEP_MIN_KEYS, 2 * len(self.names))
+
+
+def _prints_of(keys: Sequence[tuple[str | None, ...]]) -> Int64s:
+    columns = [Hashed(column) for column in zip(*keys, strict=True)]
+    return fingerprints(columns, np.arange(len(keys)))
 
 
 def grown(column: Array, rows: int, fill: Any) -> Array:

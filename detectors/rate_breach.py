@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from detectors.clock import LATE_MS, Clock
-from detectors.columns import named, picked, taken
+from detectors.columns import Hashed, Tenants, named, taken
 from detectors.crossings import Crossings
 from detectors.episodes import Episode, Episodes, Story, alert_of, in_order
 from detectors.keys import Key, Keys, Part
@@ -171,20 +171,18 @@ class RateBreach:
     def _fold(
         self, batch: EventBatch, state: RateBreachState, rows: Int64s, time_ms: Int64s, rule: Int64s
     ) -> list[Alert]:
-        tenants, users = taken(batch, "tenant_id", rows), taken(batch, "user_id", rows)
+        users = taken(batch, "user_id", rows)
         entity_types: Part = "user_id"
         if None in users:
             # Requests without a user count for their api key; without either for nobody.
             api_keys = taken(batch, "api_key_id", rows)
-            entity_types = ["user_id" if user is not None else "api_key_id" for user in users]
+            entity_types = Hashed(["user_id" if user is not None else "api_key_id" for user in users])
             users = [key if user is None else user for user, key in zip(users, api_keys, strict=True)]
         known = np.flatnonzero(named(users))
-        rows, time_ms, rule = rows[known], time_ms[known], rule[known]
-        if not len(rows):
+        if not len(known):
             return []
-        if not isinstance(entity_types, str):
-            entity_types = picked(entity_types, known)
-        slot = state.keys.intern((picked(tenants, known), entity_types, picked(users, known)), len(rows))
+        slot = state.keys.intern((Tenants(batch, rows), entity_types, Hashed(users)), known)
+        rows, time_ms, rule = rows[known], time_ms[known], rule[known]
         log = state.log
         log.reserve(len(state.keys))
         order = by_key(slot)

@@ -1,8 +1,8 @@
 """Spells: a key's events since its buckets were last empty. Between spells a key is as if never seen."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 # An episode starts with what led up to it; more of it than this adds nothing that a person would read.
 MAX_RECENT: Final = 32
@@ -12,13 +12,8 @@ MAX_RECENT: Final = 32
 MAX_KNOWN: Final = 64
 
 
-class Recent(NamedTuple):
-    """One event of a spell."""
-
-    time_ms: int
-    event_id: str
-    value: str | None
-    mark: bool
+# Time, event id, value and mark of one event.
+Recent = tuple[int, str, str | None, bool]
 
 
 @dataclass(slots=True)
@@ -30,11 +25,11 @@ class Spell:
     recent
         The latest events, at most `MAX_RECENT`; none while an episode is open, which keeps its own.
     known
-        The values met, at most `MAX_KNOWN`.
+        The values met, at most `MAX_KNOWN`; None where nobody asks for new ones.
     """
 
     recent: list[Recent] = field(default_factory=list)
-    known: set[str] = field(default_factory=set)
+    known: set[str] | None = None
 
     def news(self, values: Sequence[str | None]) -> list[bool]:
         """Return which values the spell had not met before; afterwards it has.
@@ -42,18 +37,22 @@ class Spell:
         >>> Spell().news(["ana", None, "ben", "ana"])
         [True, False, True, False]
         """
-        if not set(values) - self.known - {None}:
+        if self.known is None:
+            self.known = set()
+        known = self.known
+        if not set(values) - known - {None}:
             return [False] * len(values)
         flags: list[bool] = []
         for value in values:
-            if value is None or value in self.known:
+            if value is None or value in known:
                 flags.append(False)
                 continue
             flags.append(True)
-            if len(self.known) < MAX_KNOWN:
-                self.known.add(value)
+            if len(known) < MAX_KNOWN:
+                known.add(value)
         return flags
 
-    def remember(self, events: Sequence[Recent]) -> None:
+    def remember(self, events: Iterable[Recent]) -> None:
         """Add events, and forget the oldest beyond the bound."""
-        self.recent = [*self.recent, *events][-MAX_RECENT:]
+        self.recent.extend(events)
+        del self.recent[:-MAX_RECENT]

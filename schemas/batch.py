@@ -23,6 +23,14 @@ FIELDS: Final[dict[Kind, tuple[str, ...]]] = {
 }
 
 
+class _Positions(dict[str, int]):
+    """Numbers its keys as it meets them; looking one up that is known takes no Python code."""
+
+    def __missing__(self, value: str) -> int:
+        position = self[value] = len(self)
+        return position
+
+
 @dataclass(frozen=True, slots=True)
 class Coded:
     """A dictionary-encoded column.
@@ -45,8 +53,8 @@ class Coded:
         >>> Coded.encode(["b", "a", "b"])
         Coded(codes=array([0, 1, 0], dtype=int32), values=['b', 'a'])
         """
-        positions: dict[str, int] = {}
-        codes = [positions.setdefault(value, len(positions)) for value in column]
+        positions = _Positions()
+        codes = list(map(positions.__getitem__, column))
         return cls(np.array(codes, np.int32), list(positions))
 
 
@@ -105,7 +113,7 @@ class EventBatch:
     @cached_property
     def failed(self) -> Bools:
         """``(n,)`` whether ``outcome`` is ``failure``."""
-        return np.fromiter((o == "failure" for o in self.columns["outcome"]), np.bool_, len(self))
+        return np.fromiter(map("failure".__eq__, self.columns["outcome"]), np.bool_, len(self))
 
     def mask(self) -> Bools:
         """Return ``(n,)``: the events that detectors may look at."""

@@ -33,7 +33,7 @@ Scalar = Annotated[StrictStr | StrictInt | StrictFloat | StrictBool | None, Fiel
 
 
 @lru_cache(maxsize=1 << 16)
-def _ip_address(value: str) -> str:
+def ip_address(value: str) -> str:
     # Cached because addresses repeat and ipaddress costs more than the rest of an event's validation.
     try:
         # A zone (fe80::1%eth0) means something on the reporting host only; no column of addresses takes it.
@@ -44,7 +44,7 @@ def _ip_address(value: str) -> str:
     raise ValueError("not an IPv4 or IPv6 address")
 
 
-def _attributes(value: dict[str, Scalar]) -> dict[str, Scalar]:
+def check_attributes(value: dict[str, Scalar]) -> dict[str, Scalar]:
     if len(value) > MAX_ATTRIBUTES:
         raise ValueError(f"has {len(value)} keys, at most {MAX_ATTRIBUTES} are kept")
     # A character takes at most 6 bytes (\u0000): only objects that could pass the limit are measured.
@@ -69,13 +69,13 @@ TenantId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Code = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9_.:-]+$")]
 IpAddress = Annotated[
     str,
-    AfterValidator(_ip_address),
+    AfterValidator(ip_address),
     Field(json_schema_extra={"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}),
 ]
 Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Attributes = Annotated[
     dict[str, Scalar],
-    AfterValidator(_attributes),
+    AfterValidator(check_attributes),
     Field(json_schema_extra={"maxProperties": MAX_ATTRIBUTES, "x-max-bytes": MAX_ATTRIBUTES_BYTES}),
 ]
 Time = Annotated[str, Field(pattern=RFC3339, json_schema_extra={"format": "date-time"})]

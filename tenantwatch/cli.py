@@ -3,12 +3,14 @@
 import logging
 import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
-from tenantwatch.commands import alerts, backtest, doctor, events, replay, run, tenants, webhooks
-from tenantwatch.commands.output import complain
+from tenantwatch.commands import alerts, backtest, demo, doctor, events, replay, run, tenants, webhooks
+from tenantwatch.commands.output import complain, print_line
 
 app = typer.Typer(
     name="tenantwatch",
@@ -18,7 +20,27 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_line(f"tenantwatch {version('tenantwatch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def tenantwatch(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Run a command."""
+
+
 run.register(app)
+demo.register(app)
+doctor.register(app)
 events.register(app)
 replay.register(app)
 backtest.register(app)
@@ -26,7 +48,6 @@ app.add_typer(events.importers, name="import", help="Turn other programs' logs i
 app.add_typer(alerts.app, name="alerts", help="Look at alerts.")
 app.add_typer(tenants.app, name="tenants", help="The tenant directory.")
 app.add_typer(webhooks.app, name="webhooks", help="Where alerts are delivered.")
-doctor.register(app)
 
 
 def _known_errors() -> tuple[type[Exception], ...]:

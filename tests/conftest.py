@@ -6,19 +6,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from store.database import Database
 from store.migrations import migrate
 from streams.broker import BrokerConfig, EmbeddedKafka
+from tenantwatch.control import Control, running
+from tenantwatch.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 UP_DEADLINE_S = 120  # the first start ever downloads Kafka
+GIVE_UP_S = 30.0  # only reached by a test that fails
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +40,15 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     broker = EmbeddedKafka(BrokerConfig(tmp_path_factory.mktemp("kafka"), port=0, controller_port=0))
     yield broker.start()
     broker.stop()
+
+
+def eventually(condition: Callable[[], T]) -> T:
+    """Wait until a condition holds, and return what it found; fail if it never does."""
+    deadline = time.monotonic() + GIVE_UP_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"still {found!r}"
+        time.sleep(0.05)
+    return found
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,11 @@ class Up(CommandLine):
     log_path: Path
     pid: int
 
+    def control(self, path: str, **params: Any) -> Any:
+        """GET from its control socket."""
+        with Control(Settings(data_dir=self.data_dir)) as control:
+            return control.get(path, **params)
+
 
 @pytest.fixture(scope="session")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
@@ -115,7 +133,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     line = CommandLine(env)
     with log_path.open("wb") as log, line.start("up", stdout=log, stderr=log) as process:
         try:
-            yield Up(env, data_dir, _await_ready(line, process, log_path), log_path, process.pid)
+            yield Up(env, data_dir, _await_ready(data_dir, process, log_path), log_path, process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -126,13 +144,16 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     assert process.returncode == 0, _end_of(log_path)
 
 
-def _await_ready(line: CommandLine, process: subprocess.Popen[bytes], log_path: Path) -> Mapping[str, Any]:
+def _await_ready(data_dir: Path, process: subprocess.Popen[bytes], log_path: Path) -> dict[str, Any]:
+    settings = Settings(data_dir=data_dir)
     deadline = time.monotonic() + UP_DEADLINE_S
     while time.monotonic() < deadline and process.poll() is None:
-        shown = line.run("status", "--json")
-        if shown.returncode == 0 and not (status := json.loads(shown.stdout))["problems"]:
-            return dict(status)
-        time.sleep(0.2)
+        if running(settings):
+            with Control(settings) as control:
+                status: dict[str, Any] = control.get("/status")
+            if not status["problems"]:
+                return status
+        time.sleep(0.1)
     raise AssertionError(f"`tenantwatch up` did not get ready:\n{_end_of(log_path)}")
 
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 
 import typer
 
 from tenantwatch.commands.output import (
-    STYLES,
+    SEVERITY_STYLE,
     AsJson,
+    Cell,
     fail,
     moment,
     note,
@@ -28,7 +28,7 @@ POLL_S: Final = 1.0
 REVISIONS_A_POLL: Final = 10_000
 # A revision can become visible after one that was published later: workers store in their own time.
 OVERLAP: Final = timedelta(seconds=60)
-ID_CHARACTERS: Final = 12
+ID_CHARACTERS: Final = 8  # what `show` takes, and short enough to leave room for the summary
 
 
 class Severity(StrEnum):
@@ -45,17 +45,23 @@ OfDetector = Annotated[str | None, typer.Option("--detector", help="Of this dete
 OfSeverity = Annotated[Severity | None, typer.Option("--severity", help="This severity and above.")]
 
 
-def print_alerts(alerts: Sequence[dict[str, Any]], empty: str) -> None:
+def print_alerts(alerts: Sequence[dict[str, Any]], empty: str, *, with_status: bool = True) -> None:
     """Print alerts as a table, in their order."""
-    columns = {
+    columns: dict[str, Cell] = {
         "alert": lambda alert: alert["alert_id"][:ID_CHARACTERS],
         "detected": lambda alert: moment(alert["detected_at"]),
         "severity": lambda alert: alert["severity"],
-        "status": lambda alert: alert["status"],
+        **({"status": lambda alert: alert["status"]} if with_status else {}),
         "tenant": lambda alert: alert["tenant_id"],
         "summary": lambda alert: alert["summary"],
     }
     print_table(columns, alerts, empty)
+
+
+def _alert_id(value: str) -> str:
+    if not value.isalnum():
+        raise typer.BadParameter("use the id, or its first characters, as `tenantwatch alerts list` shows it")
+    return value
 
 
 @app.command("list")
@@ -84,21 +90,27 @@ def list_alerts(
     if as_json:
         print_json(alerts)
         return
-    print_alerts(alerts, "no alerts" if everything else "no open alerts; --all shows resolved ones too")
+    empty = "no alerts" if everything else "no open alerts; --all shows resolved ones too"
+    print_alerts(alerts, empty, with_status=everything)
     if len(alerts) == limit:
         note(f"the latest {limit:,}; --limit shows more")
 
 
 @app.command()
 def show(
-    alert_id: Annotated[str, typer.Argument(help="The id, or a beginning that no other alert has.")],
+    alert_id: Annotated[
+        str,
+        typer.Argument(
+            help="The id, or a beginning that no other alert has.", metavar="ALERT", callback=_alert_id
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Show one alert in full: evidence, what to do, and how it developed."""
     from tenantwatch.control import Control
 
     with Control(Settings()) as control:
-        revisions = control.get(f"/alerts/{quote(alert_id, safe='')}")
+        revisions = control.get(f"/alerts/{alert_id}")
     if as_json:
         print_json({**revisions[-1], "revisions": revisions})
     else:
@@ -107,7 +119,7 @@ def show(
 
 def _print_alert(revisions: Sequence[dict[str, Any]]) -> None:
     alert = revisions[-1]
-    print_line(alert["summary"], STYLES[alert["severity"]])
+    print_line(alert["summary"], SEVERITY_STYLE[alert["severity"]])
     entity, evidence = alert["entity"], alert["evidence"]
     facts = {
         "alert": alert["alert_id"],
@@ -163,7 +175,7 @@ def tail(
             else:
                 head = f"{moment(revision['detected_at'])} {revision['alert_id'][:ID_CHARACTERS]}"
                 what = f"{revision['severity']:8} {revision['status']:8} {revision['tenant_id']}"
-                print_line(f"{head} {what}: {revision['summary']}", STYLES[revision["severity"]])
+                print_line(f"{head} {what}: {revision['summary']}", SEVERITY_STYLE[revision["severity"]])
     except KeyboardInterrupt:
         pass  # the way to end it
 

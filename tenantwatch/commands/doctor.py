@@ -13,13 +13,14 @@ import typer
 from pydantic import ValidationError
 from rich.text import Text
 
-from tenantwatch.commands.output import STYLES, AsJson, note, out, plain, print_json
+from tenantwatch.commands.output import AsJson, note, out, plain, print_json
 from tenantwatch.settings import Settings
 
 if TYPE_CHECKING:
     from tenantwatch.checks import Check
 
 NAME_WIDTH = 15
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 PORTS = {
     "TENANTWATCH_KAFKA_PORT": "kafka_port",
     "TENANTWATCH_KAFKA_CONTROLLER_PORT": "kafka_controller_port",
@@ -35,7 +36,7 @@ def register(app: typer.Typer) -> None:
 def doctor(as_json: AsJson = False) -> None:
     """Look at everything that can be wrong: one line per check, each with its fix.
 
-    Changes nothing. Exit code 1 if a check fails.
+    Exit code 1 if a check fails.
     """
     checks = []
     for check in _checks():

@@ -69,7 +69,9 @@ def _zone(name: str) -> str:
 
 @importers.command()
 def sshd(
-    file: Annotated[str, typer.Argument(help="sshd's log, plain or gzip; - is standard input.")],
+    file: Annotated[
+        str, typer.Argument(help="sshd's log, plain or gzip; - is standard input.", metavar="FILE")
+    ],
     tenant: Annotated[str, typer.Option(help="Whose events they are.", callback=_tenant_id)],
     year: Annotated[
         int | None, typer.Option(help="Year of the first line; without it, the last one that fits.")

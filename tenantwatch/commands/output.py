@@ -15,15 +15,7 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-STYLES: Final = {
-    "low": "dim",
-    "medium": "yellow",
-    "high": "red",
-    "critical": "bold red",
-    "ok": "green",
-    "warn": "yellow",
-    "fail": "bold red",
-}
+SEVERITY_STYLE: Final = {"low": "dim", "medium": "yellow", "high": "red", "critical": "bold red"}
 # Nothing is folded where there is no screen to fold it for: a row stays one line for grep.
 UNFOLDED: Final = 100_000
 
@@ -76,7 +68,7 @@ def print_table(columns: Mapping[str, Cell], rows: Sequence[Any], empty: str) ->
     Parameters
     ----------
     columns
-        Heading to what a row has there.
+        Heading to what a row has there; the last one gets the room that is left.
     empty
         What to say, on standard error, when there are no rows.
     """
@@ -84,12 +76,15 @@ def print_table(columns: Mapping[str, Cell], rows: Sequence[Any], empty: str) ->
         note(empty)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
+    last = [*columns][-1]
     for heading in columns:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading != last)
     for row in rows:
         cells = [plain(cell(row)) for cell in columns.values()]
-        table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in cells))
-    out.print(table, width=None if out.is_terminal else UNFOLDED)
+        table.add_row(*(Text(cell, SEVERITY_STYLE.get(cell, "")) for cell in cells))
+    if not out.is_terminal:
+        out.width = UNFOLDED
+    out.print(table)
 
 
 def note(message: str, style: str = "") -> None:

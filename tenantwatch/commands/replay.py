@@ -104,6 +104,9 @@ class _Sending:
         started = time.monotonic()
         try:
             yield
+        except KeyboardInterrupt:
+            self._sender.flush()  # it was due
+            raise
         finally:
             seconds = time.monotonic() - started
             sent, messages = self._sender.acknowledged, self._sender.messages

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from schemas.tenant import Tenant
 
 app = typer.Typer(no_args_is_help=True)
-TenantId = Annotated[str, typer.Argument(help="The tenant's id.")]
+TenantId = Annotated[str, typer.Argument(help="The tenant's id.", metavar="TENANT")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 TEMPLATE = {
     "tenant_id": "tenant-a",
@@ -55,7 +55,8 @@ def apply(
     file: Annotated[
         str,
         typer.Argument(
-            help="Tenants as JSON: an array, one object, or one on each line; - is standard input."
+            help="Tenants as JSON: an array, one object, or one on each line; - is standard input.",
+            metavar="FILE",
         ),
     ],
 ) -> None:

@@ -11,7 +11,9 @@ from tenantwatch.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 
-EndpointId = Annotated[str, typer.Argument(help="As `tenantwatch webhooks list` shows it.")]
+EndpointId = Annotated[
+    str, typer.Argument(help="As `tenantwatch webhooks list` shows it.", metavar="ENDPOINT")
+]
 Description = Annotated[str | None, typer.Option(help="What it is for.")]
 OfTenant = Annotated[str | None, typer.Option("--tenant", help="Of this tenant only.")]
 
@@ -41,7 +43,9 @@ def _print_secret(endpoint: dict[str, Any], as_json: bool) -> None:
 
 @app.command()
 def add(
-    url: Annotated[str, typer.Argument(help="https://… that takes a POST for each alert revision.")],
+    url: Annotated[
+        str, typer.Argument(help="https://… that takes a POST for each alert revision.", metavar="URL")
+    ],
     tenant: Annotated[str | None, typer.Option(help="Whose alerts it receives.")] = None,
     platform: Annotated[bool, typer.Option("--platform", help="It receives every tenant's alerts.")] = False,
     description: Annotated[str, typer.Option(help="What it is for.")] = "",
@@ -172,7 +176,9 @@ def _last_answer(attempt: dict[str, Any] | None) -> str:
 
 @app.command()
 def redeliver(
-    delivery_id: Annotated[str, typer.Argument(help="As `tenantwatch webhooks deliveries` shows it.")],
+    delivery_id: Annotated[
+        str, typer.Argument(help="As `tenantwatch webhooks deliveries` shows it.", metavar="DELIVERY")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Put a delivery back into the queue, whatever became of it."""

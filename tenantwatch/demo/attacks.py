@@ -86,11 +86,11 @@ def plant(organizations: tuple[Organization, ...], day: Day) -> tuple[tuple[Atta
 
 
 class _Planter:
-    """Lets attacks happen in a `Day` of its own, which takes its chance from elsewhere than the ordinary one."""
+    """Lets attacks happen, in a `Day` of its own with chance of its own."""
 
     def __init__(self, ordinary: Day) -> None:
         self._attempts_ms = ordinary.attempts_ms
-        self._day = Day(Random(ordinary.draw.getrandbits(64)), ordinary.intensity)
+        self._day = Day(Random(ordinary.draw.getrandbits(64)), ordinary.intensity)  # noqa: S311 - no secret
         self._taken: set[str] = set()
 
     @property
@@ -123,7 +123,9 @@ class _Planter:
         times_ms = tuple(sorted(timed.time_ms for timed in self.events[before:]))
         return Attack(name, organization.tenant_id, *found_as, frozenset(entities), times_ms)
 
-    def _try(self, organization: Organization, at_ms: int, user_id: str, source_ip: str, reason: str = "") -> None:
+    def _try(
+        self, organization: Organization, at_ms: int, user_id: str, source_ip: str, reason: str = ""
+    ) -> None:
         outcome = {"outcome": "failure", "reason": reason} if reason else {"outcome": "success"}
         who = {"user_id": user_id, "source_ip": source_ip, "user_agent": SCRIPT}
         fields: dict[str, Any] = {"service": "login", "action": "login", "auth_method": "password"}
@@ -166,7 +168,12 @@ class _Planter:
     def take_over(self, organization: Organization, begin_ms: int, source_ip: str) -> Attack:
         """A dozen wrong passwords, then the right one, then the reports are read."""
         victim = self._victim(organization, begin_ms, begin_ms + 10 * MINUTE_MS).user_id
-        session = {"user_id": victim, "source_ip": source_ip, "user_agent": DESKTOPS[2], "session_id": "s-stolen"}
+        session = {
+            "user_id": victim,
+            "source_ip": source_ip,
+            "user_agent": DESKTOPS[2],
+            "session_id": "s-stolen",
+        }
 
         def act() -> None:
             time_ms = begin_ms
@@ -183,7 +190,7 @@ class _Planter:
         return self._attack("account takeover", organization, found_as, entities, act)
 
     def overrun(self, organization: Organization, begin_ms: int) -> Attack:
-        """A script of somebody in the free tier: 160 requests in four minutes, where 100 in 15 are allowed."""
+        """Somebody's script in the free tier: 160 requests in four minutes, where 100 in 15 are allowed."""
         person = self._victim(organization, begin_ms, begin_ms)
         who = {"user_id": person.user_id, "source_ip": person.desk.source_ip, "user_agent": SCRIPT}
 

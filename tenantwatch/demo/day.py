@@ -176,7 +176,14 @@ class Day:
         )
 
     def request(
-        self, tenant_id: str, who: dict[str, Any], at_ms: int, doing: Doing, number: int, *, denied: bool = False
+        self,
+        tenant_id: str,
+        who: dict[str, Any],
+        at_ms: int,
+        doing: Doing,
+        number: int,
+        *,
+        denied: bool = False,
     ) -> None:
         """Let the gateway report the request of a click."""
         path = doing.http_route.replace("{id}", str(number))

@@ -14,18 +14,20 @@ STANDARD: Final = "demo-standard"
 FREE: Final = "demo-free"
 
 _NAMES: Final = (
-    "ada ali amy ana ben bob cem dan eli eva gil hal ian ida ina ivo jan joe kai kim "
-    "lea leo lia max mia nia noa ola oli pia ray rex sam sue tim tom una uri vic zoe"
-).split()
+    *("ada", "ali", "amy", "ana", "ben", "bob", "cem", "dan", "eli", "eva", "gil", "hal", "ian", "ida"),
+    *("ina", "ivo", "jan", "joe", "kai", "kim", "lea", "leo", "lia", "max", "mia", "nia", "noa", "ola"),
+    *("oli", "pia", "ray", "rex", "sam", "sue", "tim", "tom", "una", "uri", "vic", "zoe"),
+)
 _INITIALS: Final = "kmrst"
+_WEBKIT: Final = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
 DESKTOPS: Final = (
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0 Safari/537.36",
-    "Mozilla/5.0 (Macintosh; Intel Mac OS X 14_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari/605.1.15",
+    f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {_WEBKIT} Chrome/143.0 Safari/537.36",
+    f"Mozilla/5.0 (Macintosh; Intel Mac OS X 14_7) {_WEBKIT} Version/18.5 Safari/605.1.15",
     "Mozilla/5.0 (X11; Linux x86_64; rv:146.0) Gecko/20100101 Firefox/146.0",
 )
 PHONES: Final = (
-    "Mozilla/5.0 (Linux; Android 16) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0 Mobile Safari/537.36",
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari/604.1",
+    f"Mozilla/5.0 (Linux; Android 16) {_WEBKIT} Chrome/143.0 Mobile Safari/537.36",
+    f"Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) {_WEBKIT} Version/18.5 Safari/604.1",
 )
 
 
@@ -95,6 +97,7 @@ def organizations(draw: Random) -> tuple[Organization, ...]:
 
 
 def _organization(sketch: _Sketch, draw: Random) -> Organization:
+    desk = Contact(name="Security desk", email=f"security@{sketch.tier}.example.com", role="security")
     tenant = Tenant(
         tenant_id=sketch.tenant_id,
         organization_id=f"org-{sketch.tier}",
@@ -102,7 +105,7 @@ def _organization(sketch: _Sketch, draw: Random) -> Organization:
         tier=sketch.tier,
         region="eu",
         roles=_ROLES,
-        contacts=[Contact(name="Security desk", email=f"security@{sketch.tier}.example.com", role="security")],
+        contacts=[desk],
     )
     names = [f"{name}.{initial}" for name, initial in product(_NAMES, _INITIALS)]
     chosen = draw.sample(names, sketch.people)
@@ -111,9 +114,11 @@ def _organization(sketch: _Sketch, draw: Random) -> Organization:
 
 def _person(user_id: str, number: int, sketch: _Sketch, draw: Random) -> Person:
     roles: tuple[Role, ...] = ("viewer", "editor", "admin")
-    # Seven in ten sit in an office, behind one address; the others at home, each with a network of their own.
+    # Seven in ten sit in an office, behind one address; the others at home, each in a network of their own.
     in_office = draw.random() < 0.7
-    address = draw.choice(sketch.offices) if in_office else f"2001:db8:{sketch.homes + number:x}::{number + 16:x}"
+    address = (
+        draw.choice(sketch.offices) if in_office else f"2001:db8:{sketch.homes + number:x}::{number + 16:x}"
+    )
     return Person(
         user_id,
         draw.choices(roles, (45, 45, 10))[0],

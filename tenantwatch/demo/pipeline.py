@@ -9,11 +9,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 import httpx
 
-from streams.broker import VERSION
+from streams.jars import VERSION
 from tenantwatch.control import Control, running
 from tenantwatch.settings import Settings
 
@@ -66,7 +67,10 @@ class ChildPipeline:
 
     def __init__(self, *, keep: bool = False) -> None:
         self._keep = keep
-        self._root = Path(tempfile.mkdtemp(prefix="tenantwatch-demo-"))
+        try:
+            self._root = Path(tempfile.mkdtemp(prefix="tenantwatch-demo-"))
+        except OSError as error:
+            raise DemoError(f"no directory for the demo's data: {error}; TMPDIR says where") from error
         self.data_dir = self._root / "data"
         self._log_path = self._root / "up.log"
         self._settings = Settings(data_dir=self.data_dir)
@@ -92,8 +96,12 @@ class ChildPipeline:
             raise
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
+            if isinstance(error, Exception):
+                self.check()  # that it ended says more than whatever failed after it
             if self._http is not None:
                 self._http.close()
             if self._control is not None:

@@ -14,7 +14,11 @@ from schemas.tenant import Tenant
 from tenantwatch.demo.events import DAY_MS, DAY_START_MS, SECOND_MS, Timed, event
 
 PROBE_TENANT: Final = Tenant(
-    tenant_id="demo-latency", organization_id="org-demo", name="Demo, latency only", tier="standard", region="eu"
+    tenant_id="demo-latency",
+    organization_id="org-demo",
+    name="Latency",
+    tier="standard",
+    region="eu",
 )
 PROBES: Final = 100
 # With the sixth failure within 5 s the bucket (5, 10 s) runs over.
@@ -35,7 +39,7 @@ class Probe:
 
 def probes(seed: int) -> list[Probe]:
     """Return the bursts, each of another address and another user."""
-    draw = Random(seed)
+    draw = Random(seed)  # noqa: S311 - no secret
     return [_probe(number, draw) for number in range(PROBES)]
 
 

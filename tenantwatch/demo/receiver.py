@@ -1,4 +1,4 @@
-"""A webhook receiver as a customer would write one: it verifies every signature and knows repeats by their id."""
+"""A webhook receiver as a customer would write one: it verifies signatures and knows repeats by their id."""
 
 import hmac
 import json

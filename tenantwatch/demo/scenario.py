@@ -46,7 +46,7 @@ def scenario(seed: int, count: int) -> Scenario:
     count
         About how many events.
     """
-    draw = Random(seed)
+    draw = Random(seed)  # noqa: S311 - no secret
     known = organizations(draw)
     day = Day(draw, intensity=min(1.0, 0.7 * count / PEOPLE_EVENTS))
     for organization in known:
@@ -60,7 +60,9 @@ def scenario(seed: int, count: int) -> Scenario:
 def _run_machines(day: Day, known: tuple[Organization, ...], count: int) -> None:
     """Fill the day up to `count` events with what machines do."""
     share = day.intensity
-    day.run_machine(STANDARD, {**MACHINE, "user_id": "svc-export", "source_ip": "10.0.2.9"}, int(3_800 * share))
+    day.run_machine(
+        STANDARD, {**MACHINE, "user_id": "svc-export", "source_ip": "10.0.2.9"}, int(3_800 * share)
+    )
     # No user: an api key by itself.
     day.run_machine(FREE, {**MACHINE, "api_key_id": "key-7", "source_ip": "10.0.3.9"}, int(1_100 * share))
     nightly = {**MACHINE, "user_id": "svc-nightly", "source_ip": "10.0.1.8"}

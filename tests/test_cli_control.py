@@ -1,0 +1,81 @@
+"""How commands reach the store: beside a worker, without one, and when it is held by somebody else."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, CommandLine, settings_env
+
+from tenantwatch import control
+from tenantwatch.control import Control, ControlError, kafka_bootstrap, running
+from tenantwatch.settings import Settings
+
+# A process that holds the store until its standard input ends, as a worker does that is not up yet.
+HOLDER = """
+import sys
+from pathlib import Path
+from store.lock import lock
+held = lock(Path(sys.argv[1]) / "clickhouse.lock")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings with an empty data directory."""
+    return Settings(data_dir=tmp_path)
+
+
+def test_without_a_worker_a_command_opens_the_store_itself(tmp_path: Path) -> None:
+    """A webhook can be added before the first start, and another command finds it."""
+    line = CommandLine(settings_env(tmp_path))
+    added = line.json("webhooks", "add", "https://192.0.2.1/hook", "--platform")
+    listed = line.json("webhooks", "list")
+    assert [endpoint["endpoint_id"] for endpoint in listed] == [added["endpoint_id"]]
+
+
+def test_two_commands_at_once_take_turns(tmp_path: Path) -> None:
+    """The engine admits one process: the second waits for the first."""
+    line = CommandLine(settings_env(tmp_path))
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    commands = [line.start("webhooks", "list", "--json", **pipes) for _ in range(2)]
+    for command in commands:
+        out, err = command.communicate(timeout=60)
+        assert (command.returncode, json.loads(out)) == (0, []), err
+
+
+def test_a_store_that_is_held_is_told_with_its_holder(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while without a socket the error names the process, and what it may be doing."""
+    monkeypatch.setattr(control, "LOCK_WAIT_S", 0.2)
+    command = [sys.executable, "-c", HOLDER, str(settings.data_dir)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=REPOSITORY, **pipes) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(ControlError, match=f"process {holder.pid}.*try again"):
+            Control(settings)
+        holder.stdin.close()
+
+
+def test_a_socket_that_a_killed_worker_left_is_no_worker(settings: Settings) -> None:
+    """Its file is there, but nobody answers."""
+    settings.socket_path.touch()
+    assert not running(settings)
+
+
+def test_kafka_is_where_the_settings_say(settings: Settings) -> None:
+    """They come before anything else; the embedded one's port is known when it is not chosen freely."""
+    assert kafka_bootstrap(settings.model_copy(update={"kafka": "kafka-1:9092"})) == "kafka-1:9092"
+    assert kafka_bootstrap(settings.model_copy(update={"kafka_port": 19_092})) == "127.0.0.1:19092"
+
+
+def test_an_embedded_kafka_on_a_free_port_needs_its_worker(settings: Settings) -> None:
+    """Nobody can know the port, and without its worker Kafka does not run."""
+    with pytest.raises(ControlError, match="tenantwatch up"):
+        kafka_bootstrap(settings.model_copy(update={"kafka_port": 0}))

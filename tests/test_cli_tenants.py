@@ -1,0 +1,134 @@
+"""`tenants`: a file is checked whole before one tenant is applied; what is applied holds at once."""
+
+import json
+from typing import Any
+
+import pytest
+from conftest import Up
+from typer.testing import CliRunner
+
+from tenantwatch.cli import app
+from tenantwatch.tenant_file import TenantFileError, read_tenants
+
+
+def tenant(tenant_id: str = "tenant-a", **fields: Any) -> dict[str, Any]:
+    return {"tenant_id": tenant_id, "organization_id": "org-a", "name": "A"} | fields
+
+
+def faults(content: str | Any) -> list[str]:
+    with pytest.raises(TenantFileError) as raised:
+        read_tenants((content if isinstance(content, str) else json.dumps(content)).encode())
+    return raised.value.faults
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps([tenant("tenant-a"), tenant("tenant-b")]),
+        json.dumps([tenant("tenant-a"), tenant("tenant-b")], indent=2),
+        json.dumps(tenant("tenant-a")) + "\n\n" + json.dumps(tenant("tenant-b")) + "\n",
+    ],
+)
+def test_tenants_are_read_from_an_array_or_from_lines(content: str) -> None:
+    """An array, pretty-printed or not, and one object a line are the same."""
+    assert [t.tenant_id for t in read_tenants(content.encode())] == ["tenant-a", "tenant-b"]
+
+
+def test_one_object_is_one_tenant() -> None:
+    """A pretty-printed object needs no array around it."""
+    assert len(read_tenants(json.dumps(tenant(), indent=2).encode())) == 1
+
+
+def test_every_fault_is_named_with_its_entry_and_field() -> None:
+    """All that is wrong is told at once, not one fault a run."""
+    found = faults([tenant(tier="gold"), tenant("tenant-b"), tenant("tenant c"), 7])
+    assert [fault.split(":")[0] for fault in found] == ["[0] tenant-a", "[2] tenant c", "[3]"]
+    assert "tier" in found[0]
+
+
+def test_a_misspelt_field_is_answered_with_the_nearest() -> None:
+    """A tenant is written by a person, so a field that does not exist is an error with a suggestion."""
+    [fault] = faults(tenant(retention_day=30))
+    assert "did you mean `retention_days`?" in fault
+
+
+def test_a_misspelt_detector_parameter_is_answered_with_the_nearest() -> None:
+    """So are the overrides of detectors, which the record's own types do not check."""
+    [fault] = faults(tenant(detectors={"failed_login": {"burst_failure": 3}}))
+    assert "did you mean `burst_failures`?" in fault
+
+
+def test_a_tenant_that_is_there_twice_is_a_fault() -> None:
+    """Which of the two was meant is not for us to guess."""
+    assert faults([tenant(), tenant()]) == ["[1] tenant-a: there twice; fix: keep one of them"]
+
+
+def test_a_broken_line_is_named_by_its_number() -> None:
+    """Blank lines count."""
+    [fault] = faults(json.dumps(tenant()) + '\n\n{"tenant_id"\n')
+    assert fault.startswith("line 3: no JSON: ")
+
+
+@pytest.mark.parametrize("content", ["", "tenant_id: tenant-a\n", '[\n{"tenant_id":\n'])
+def test_a_file_that_is_no_json_is_one_fault(content: str) -> None:
+    """Not one for each of its lines."""
+    [fault] = faults(content)
+    assert "no JSON" in fault
+
+
+def test_the_template_can_be_applied() -> None:
+    """What `template` prints is a valid tenant, and it is a fresh one's example of every setting."""
+    result = CliRunner().invoke(app, ["tenants", "template"])
+    [read] = read_tenants(result.stdout.encode())
+    assert json.loads(result.stdout).keys() == type(read).model_fields.keys()
+
+
+def test_applied_tenants_hold_at_once(up: Up) -> None:
+    """When `apply` returns, the running worker goes by the new settings, also by changed ones."""
+    for tier in ("enterprise", "standard"):
+        content = json.dumps([tenant("apply-a", tier=tier), tenant("apply-b", tier=tier)])
+        done = up.run("tenants", "apply", "-", stdin=content)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "applied 2 tenants" in done.stderr
+        shown = json.loads(up.run("tenants", "show", "apply-b").stdout)
+        assert shown["tier"] == tier
+
+
+def test_what_is_listed_can_be_applied_again(up: Up) -> None:
+    """`list --json` is a back-up that `apply` takes."""
+    up.run("tenants", "apply", "-", stdin=json.dumps(tenant("backed-up", region="eu")))
+    listed = up.run("tenants", "list", "--json").stdout
+    assert "backed-up" in [t.tenant_id for t in read_tenants(listed.encode())]
+
+
+def test_one_fault_applies_nothing(up: Up) -> None:
+    """The good tenants of a bad file are not applied either."""
+    content = json.dumps([tenant("half-good"), tenant("half-bad", tier="gold")])
+    done = up.run("tenants", "apply", "-", stdin=content)
+    assert done.returncode == 1
+    assert "error: standard input: [1] half-bad: tier: " in done.stderr
+    assert up.run("tenants", "show", "half-good").returncode == 1
+
+
+def test_a_removed_tenant_is_gone_at_once(up: Up) -> None:
+    """`remove --yes` asks nothing, and the running worker knows when it returns."""
+    up.run("tenants", "apply", "-", stdin=json.dumps(tenant("leaving")))
+    assert up.run("tenants", "remove", "leaving", "--yes").returncode == 0
+    assert "leaving" not in [t["tenant_id"] for t in up.json("tenants", "list")]
+
+
+def test_removing_asks_first(up: Up) -> None:
+    """Without a yes the tenant stays."""
+    up.run("tenants", "apply", "-", stdin=json.dumps(tenant("staying")))
+    done = up.run("tenants", "remove", "staying", stdin="n\n")
+    assert done.returncode == 1
+    assert up.run("tenants", "show", "staying").returncode == 0
+
+
+def test_an_unknown_tenant_is_answered_with_the_nearest(up: Up) -> None:
+    """A misspelt id is not removed in silence."""
+    up.run("tenants", "apply", "-", stdin=json.dumps(tenant("customer-17")))
+    for command in (["show", "custmer-17"], ["remove", "custmer-17", "--yes"]):
+        done = up.run("tenants", *command)
+        assert done.returncode == 1
+        assert "did you mean customer-17?" in done.stderr
