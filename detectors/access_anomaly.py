@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from detectors.access_anomaly_stories import CrossTenantTeller, DeniedTeller
-from detectors.buckets import BucketRule, Buckets, Events
-from detectors.clock import LATE_MS, Clock
+from detectors.bucket_pass import fold_buckets
+from detectors.bucket_state import BucketState
+from detectors.buckets import Buckets, Events
+from detectors.clock import Clock
 from detectors.columns import Hashed, named, picked, taken
-from detectors.episodes import alert_of, in_order
-from detectors.first_seen import TELLER as FIRST_SEEN
+from detectors.episode import in_order
 from detectors.first_seen import FirstSeenFold, FirstSeenRule, FirstSeenState
 from detectors.parameters import AccessAnomalyParameters, Rules, resolve
+from detectors.settling import Rule, settle_batch, settle_reached
 from schemas.alert import Alert
 from schemas.batch import Bools, Column, EventBatch, Int64s
 from schemas.event import Kind
@@ -34,23 +36,13 @@ class AccessAnomalyState:
     """
 
     clock: Clock = field(default_factory=Clock)
-    across: BucketRule = field(default_factory=lambda: BucketRule(CrossTenantTeller(), 2))
-    denied: BucketRule = field(default_factory=lambda: BucketRule(DeniedTeller(), 2))
+    across: BucketState = field(default_factory=lambda: BucketState(CrossTenantTeller(), 2))
+    denied: BucketState = field(default_factory=lambda: BucketState(DeniedTeller(), 2))
     first_seen: FirstSeenState = field(default_factory=FirstSeenState)
 
-    def open_tenants(self) -> set[str]:
-        """Return the tenants that have an open episode."""
-        return {*self.across.episodes.open, *self.denied.episodes.open, *self.first_seen.episodes.open}
-
-    def settle(self, settled_ms: Mapping[str, int]) -> list[Alert]:
-        """Return the last revisions of episodes that are over, by tenant and time."""
-        alerts: list[Alert] = []
-        for tenant_id, until_ms in settled_ms.items():
-            alerts.extend(self.across.settle(tenant_id, until_ms))
-            alerts.extend(self.denied.settle(tenant_id, until_ms))
-            over = self.first_seen.episodes.end_due(tenant_id, until_ms)
-            alerts.extend(alert_of(FIRST_SEEN, episode, "resolved") for episode in over)
-        return alerts
+    def rules(self) -> tuple[Rule, ...]:
+        """Return what has episodes."""
+        return self.across, self.denied, self.first_seen.strangers
 
     def sweep(self) -> None:
         """Drop what no verdict can depend on any more."""
@@ -139,14 +131,13 @@ class AccessAnomaly:
         habits = [r.first_seen for r in rules]
         first_seen = FirstSeenFold(batch, state.first_seen, habits)
         alerts.extend(first_seen.fold(rows[at], time_ms[at], rule[at]))
-        tenants = state.open_tenants().intersection(batch.tenant.values)
-        alerts.extend(state.settle({t: state.clock.settled_ms(t) for t in tenants}))
+        alerts.extend(settle_batch(state.rules(), state.clock, batch))
         state.sweep()
         return in_order(alerts)
 
     def advance(self, state: AccessAnomalyState, until_ms: Mapping[str, int]) -> list[Alert]:
         """Return the last revisions of episodes that are over at the given times by tenant."""
-        return in_order(state.settle({t: reached_ms - LATE_MS for t, reached_ms in until_ms.items()}))
+        return settle_reached(state.rules(), until_ms)
 
 
 def _other_tenants(batch: EventBatch, rows: Int64s) -> Column:
@@ -184,7 +175,7 @@ class _Accesses:
     values: Column
     forced: Bools
 
-    def fold(self, buckets: BucketRule, rules: Sequence[Buckets]) -> list[Alert]:
+    def fold(self, buckets: BucketState, rules: Sequence[Buckets]) -> list[Alert]:
         """Return the revisions that the accesses give rise to."""
         events = Events(
             buckets.keys.intern(self._who(), np.arange(len(self.rows))),
@@ -196,7 +187,7 @@ class _Accesses:
             counts=np.ones(len(self.rows), np.bool_),
             forced=self.forced,
         )
-        alerts, _ = buckets.fold(events, rules)
+        alerts, _ = fold_buckets(buckets, events, rules)
         return alerts
 
     def _who(self) -> tuple[Hashed, Hashed, Hashed]:

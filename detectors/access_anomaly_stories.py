@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from detectors.episodes import Episode, Story
+from detectors.episode import Episode, Story
 from detectors.tally import Tally
 from detectors.wording import clock_text, duration_text, plural
 
@@ -27,14 +27,14 @@ class CrossTenantTeller:
         if allowed:
             verdict = f"{plural(allowed, 'access', 'es')} allowed"
             runbook = (
-                "A wall between tenants did not hold: stop the service or revoke the token now, find out which "
-                "check was missing, and tell both tenants what was read or changed."
+                "A wall between tenants did not hold: stop the service or revoke the token now, find the "
+                "check that was missing, and tell both tenants what was read or changed."
             )
         else:
             verdict = f"{plural(episode.count, 'access', 'es')} denied"
             runbook = (
-                "The wall held. Find out whether a service mixes up tenants or somebody tries; if the latter, "
-                "revoke the token and watch what else it does."
+                "The wall held. Find out whether a service mixes up tenants or somebody tries; in the latter "
+                "case revoke the token and watch what else its owner does."
             )
         who = "somebody" if episode.key[1] == "tenant_id" else episode.key[2]
         return Story(
@@ -62,13 +62,13 @@ class DeniedTeller:
             "permission_probing" if probing else "denied_burst",
             "high" if episode.count >= HIGH_COUNT else "medium",
             f"{plural(episode.count, 'access', 'es')} of {episode.key[2]} denied in "
-            f"{duration_text(episode.last_ms - episode.first_ms)}, {tally.count_text()} different permissions; "
-            f"last at {clock_text(episode.last_ms)}",
+            f"{duration_text(episode.last_ms - episode.first_ms)}, "
+            f"{tally.count_text()} different permissions; last at {clock_text(episode.last_ms)}",
             {"denied": episode.count, "permissions": len(tally.values)},
             ("T1069",) if probing else ("T1078",),
             (
-                "Ask what the user is looking for. Where nobody can say, revoke the sessions: whoever holds them "
-                "is finding out what they may do."
+                "Ask what the user is looking for. Where nobody can say, revoke the sessions: whoever holds "
+                "them is finding out what they may do."
             )
             if probing
             else (

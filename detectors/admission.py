@@ -57,7 +57,7 @@ class Admission:
 
     def _late(self, batch: EventBatch, admissible: Bools) -> Bools:
         """Return ``(n,)`` what is too far behind the watermark that it met; move the watermarks."""
-        codes, before, after = watermarks(self.watermark_ms, batch, np.flatnonzero(admissible))
+        _, before, after = watermarks(self.watermark_ms, batch, np.flatnonzero(admissible))
         tenants = batch.tenant.values
         for code in np.flatnonzero(after > before).tolist():
             self.watermark_ms[tenants[code]] = int(after[code])

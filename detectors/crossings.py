@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from detectors.clock import NEVER_MS
-from detectors.episodes import Episode, Episodes, Teller
+from detectors.episode import Episode
+from detectors.episodes import EpisodeRule
 from detectors.keys import Key
 from detectors.segments import by_key, running_max, starts_of
 from schemas.alert import Alert
@@ -53,17 +54,17 @@ class Crossings:
         self.event_ids = [event_ids[i] for i in self._rows]
         self.times: list[int] = []
 
-    def fold(self, episodes: Episodes, teller: Teller) -> list[Alert]:
+    def fold(self, rule: EpisodeRule) -> list[Alert]:
         """Return the revisions that the rows give rise to."""
         alerts: list[Alert] = []
         starts = starts_of(self._slot)
         keys = [self._names[slot] for slot in self._slot[starts].tolist()]
-        latest_ms = [episode.last_ms if (episode := episodes.find(key)) else NEVER_MS for key in keys]
+        latest_ms = [episode.last_ms if (episode := rule.episodes.find(key)) else NEVER_MS for key in keys]
         self.times = running_max(self._time_ms, starts, np.array(latest_ms, np.int64)).tolist()
         crossings = range(len(self._slot))
         for key, (at, stop) in zip(keys, pairwise([*starts.tolist(), len(self._slot)]), strict=True):
             while at < stop:
-                told, at = episodes.follow(teller, self, key, at, stop, crossings)
+                told, at = rule.episodes.follow(rule.teller, self, key, at, stop, crossings)
                 alerts.extend(told)
         return alerts
 

@@ -1,20 +1,26 @@
 """Failed logins: guessing at one user, spraying over many, and the success that follows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
-from detectors.buckets import BucketRule, Buckets, Events, Floats
-from detectors.clock import LATE_MS, Clock
+from detectors.bucket_pass import fold_buckets
+from detectors.bucket_state import BucketState
+from detectors.buckets import Buckets, Events, Floats
 from detectors.columns import Hashed, Tenants, named, taken
 from detectors.crossings import Crossings
-from detectors.episodes import Episodes, alert_of, in_order
-from detectors.failed_login_stories import AddressTeller, SuccessTeller, UserTeller
+from detectors.episode import in_order
+from detectors.failed_login_state import (
+    NEVER_SUCCEEDED_MS,
+    FailedLoginRule,
+    FailedLoginState,
+    rule_of,
+)
 from detectors.keys import Key, Keys, grown
-from detectors.parameters import DAY_S, FailedLoginParameters, Rules, resolve
+from detectors.parameters import FailedLoginParameters, Rules, resolve
 from detectors.segments import by_key, running_max, starts_of
+from detectors.settling import settle_batch, settle_reached
 from schemas.alert import Alert
 from schemas.batch import Bools, EventBatch, Int64s
 from schemas.event import Kind
@@ -24,80 +30,6 @@ from schemas.tenant import Tenant
 # needs a session: their failures are no guesses.
 ATTEMPTS: Final = frozenset({"login", "token_issue", "api_key_use", "mfa"})
 UNKNOWN_USER: Final = frozenset({"unknown_user", "invalid_user", "no_such_user", "user_not_found"})
-WIDTH: Final = 5
-# Further back than any time less the longest `known_days`.
-NEVER_SUCCEEDED_MS: Final = -(1 << 40)
-SUCCESS: Final = SuccessTeller()
-
-
-@dataclass
-class FailedLoginState:
-    """What is remembered of one partition's logins.
-
-    Parameters
-    ----------
-    clock
-        Watermark of each tenant.
-    addresses, users
-        Leaky buckets by (tenant, address) and by (tenant, user).
-    pairs, pair_ms
-        (tenant, user, address) that logged in, and when last, milliseconds.
-    successes
-        Open episodes of logins in the middle of guessing.
-    """
-
-    clock: Clock = field(default_factory=Clock)
-    addresses: BucketRule = field(default_factory=lambda: BucketRule(AddressTeller(), WIDTH))
-    users: BucketRule = field(default_factory=lambda: BucketRule(UserTeller(), WIDTH))
-    pairs: Keys[tuple[str, str, str | None]] = field(default_factory=Keys)
-    pair_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
-    successes: Episodes = field(default_factory=Episodes)
-
-    def open_tenants(self) -> set[str]:
-        """Return the tenants that have an open episode."""
-        return {*self.addresses.episodes.open, *self.users.episodes.open, *self.successes.open}
-
-    def settle(self, settled_ms: Mapping[str, int]) -> list[Alert]:
-        """Return the last revisions of episodes that are over, by tenant and time."""
-        alerts: list[Alert] = []
-        for tenant_id, until_ms in settled_ms.items():
-            alerts.extend(self.addresses.settle(tenant_id, until_ms))
-            alerts.extend(self.users.settle(tenant_id, until_ms))
-            over = self.successes.end_due(tenant_id, until_ms)
-            alerts.extend(alert_of(SUCCESS, episode, "resolved") for episode in over)
-        return alerts
-
-    def sweep(self, known_ms: int) -> None:
-        """Drop what no verdict can depend on any more; successes older than `known_ms` count for nothing."""
-        self.addresses.sweep(self.clock)
-        self.users.sweep(self.clock)
-        if self.pairs.crowded:
-            n = len(self.pairs)
-            settled_ms = np.fromiter((self.clock.settled_ms(key[0]) for key in self.pairs.names), np.int64, n)
-            kept = self.pair_ms[:n] >= settled_ms - known_ms
-            self.pairs.keep(kept)
-            self.pair_ms = self.pair_ms[:n][kept]
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    by_address: Buckets
-    by_user: Buckets
-    known_ms: int
-    quiet_ms: int
-
-
-def _rule(parameters: FailedLoginParameters) -> _Rule:
-    p = parameters
-    sizes = (p.burst_failures, p.minute_failures, p.hour_failures, p.strict_failures)
-    leaks = (p.burst_leak_s, p.minute_leak_s, p.hour_leak_s, p.strict_leak_s, p.new_users_leak_s)
-    leaks_ms, quiet_ms = tuple(1000 * leak_s for leak_s in leaks), 1000 * p.quiet_s
-    return _Rule(
-        Buckets((*sizes, p.new_users), leaks_ms, quiet_ms, p.success_share),
-        Buckets((*sizes, 0), leaks_ms, quiet_ms, p.success_share),
-        1000 * DAY_S * p.known_days,
-        quiet_ms,
-    )
 
 
 class FailedLogin:
@@ -129,8 +61,8 @@ class FailedLogin:
     def __init__(self, defaults: FailedLoginParameters | None = None) -> None:
         chosen = defaults or FailedLoginParameters()
 
-        def derive(tenant: Tenant) -> _Rule:
-            return _rule(resolve("failed_login", chosen, tenant))
+        def derive(tenant: Tenant) -> FailedLoginRule:
+            return rule_of(resolve("failed_login", chosen, tenant))
 
         self._rules = Rules(derive)
 
@@ -142,28 +74,29 @@ class FailedLogin:
         """Return the revisions that a batch gives rise to, and remember what it taught."""
         rows = np.flatnonzero(batch.mask())
         time_ms = state.clock.read(batch, rows)
-        attempts = np.fromiter(map(ATTEMPTS.__contains__, batch.columns["action"]), np.bool_, len(batch))[
-            rows
-        ]
+        is_attempt = map(ATTEMPTS.__contains__, batch.columns["action"])
+        attempts = np.fromiter(is_attempt, np.bool_, len(batch))[rows]
         fold = _Fold(self._rules, batch, state, rows[attempts], time_ms[attempts])
         fold.run()
-        settled_ms = {
-            t: state.clock.settled_ms(t) for t in state.open_tenants().intersection(batch.tenant.values)
-        }
-        alerts = fold.alerts + state.settle(settled_ms)
+        alerts = fold.alerts + settle_batch(state.rules(), state.clock, batch)
         state.sweep(max((rule.known_ms for rule in self._rules.distinct), default=0))
         return in_order(alerts)
 
     def advance(self, state: FailedLoginState, until_ms: Mapping[str, int]) -> list[Alert]:
         """Return the last revisions of episodes that are over at the given times by tenant."""
-        return in_order(state.settle({t: reached_ms - LATE_MS for t, reached_ms in until_ms.items()}))
+        return settle_reached(state.rules(), until_ms)
 
 
 class _Fold:
     """The attempts of one batch, as columns ``(n,)`` in order of arrival."""
 
     def __init__(
-        self, rules: Rules[_Rule], batch: EventBatch, state: FailedLoginState, rows: Int64s, time_ms: Int64s
+        self,
+        rules: Rules[FailedLoginRule],
+        batch: EventBatch,
+        state: FailedLoginState,
+        rows: Int64s,
+        time_ms: Int64s,
     ) -> None:
         self.state = state
         self.rules = rules.distinct
@@ -192,7 +125,7 @@ class _Fold:
 
     def _fill(
         self,
-        rule: BucketRule,
+        keys: BucketState,
         buckets: Sequence[Buckets],
         entity_type: str,
         who: Hashed,
@@ -203,7 +136,7 @@ class _Fold:
 
         Parameters
         ----------
-        rule, buckets
+        keys, buckets
             The keys' state, and what holds for them.
         entity_type, who
             The keys.
@@ -216,18 +149,18 @@ class _Fold:
         known = named(who.values)
         failures = np.flatnonzero(counts & known)
         fullness = np.zeros(n)
-        if not len(failures) and not len(rule.keys):
+        if not len(failures) and not len(keys.keys):
             return fullness
         slot = np.full(n, -1, np.int64)
         parts = (self.tenants, entity_type, who)
-        slot[failures] = rule.keys.intern(parts, failures)
+        slot[failures] = keys.keys.intern(parts, failures)
         # Successes only look, and only at keys whose buckets could be full enough to matter.
-        suspects = rule.suspects(slot[failures], self.time_ms[failures], buckets, self.rule[failures])
-        if len(suspects) or (n and int(self.time_ms.min()) <= rule.watched_until_ms):
+        suspects = keys.suspects(slot[failures], self.time_ms[failures], buckets, self.rule[failures])
+        if len(suspects) or (n and int(self.time_ms.min()) <= keys.watched_until_ms):
             looks = np.flatnonzero(~self.failed & known)
-            found = rule.keys.find(parts, looks)
+            found = keys.keys.find(parts, looks)
             watched = (found >= 0) & (
-                (self.time_ms[looks] <= rule.watched_ms[found]) | np.isin(found, suspects)
+                (self.time_ms[looks] <= keys.watched_ms[found]) | np.isin(found, suspects)
             )
             slot[looks[watched]] = found[watched]
         rows = np.flatnonzero(slot >= 0)
@@ -242,7 +175,7 @@ class _Fold:
             counts=counts[rows],
             forced=np.zeros(len(rows), np.bool_),
         )
-        alerts, fullness[rows] = rule.fold(events, buckets)
+        alerts, fullness[rows] = fold_buckets(keys, events, buckets)
         self.alerts.extend(alerts)
         return fullness
 
@@ -281,7 +214,7 @@ class _Fold:
             [self.event_ids[i] for i in picks],
             look,
         )
-        self.alerts.extend(crossings.fold(self.state.successes, SUCCESS))
+        self.alerts.extend(crossings.fold(self.state.successes))
 
 
 def _latest(slot: Int64s, time_ms: Int64s, before_ms: Int64s) -> Int64s:

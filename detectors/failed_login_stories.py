@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from detectors.episodes import Episode, Story
+from detectors.episode import Episode, Story
 from detectors.tally import Tally
 from detectors.wording import clock_text, duration_text, plural
 from schemas.alert import Severity
@@ -132,8 +132,8 @@ class SuccessTeller:
         return Story(
             "success_after_failures",
             "critical",
-            f"{episode.key[2]} logged in{where}{again} in the middle of failed logins, and never had from there "
-            f"before; {_last(episode)}",
+            f"{episode.key[2]} logged in{where}{again} in the middle of failed logins, and never had from "
+            f"there before; {_last(episode)}",
             {"successes": episode.count},
             ("T1110", "T1078"),
             "Treat the account as taken until its owner confirms the login: revoke its sessions and tokens, "

@@ -46,7 +46,7 @@ def network_of(address: str) -> str:
 def user_agent_family(user_agent: str) -> str:
     """Return the program and the system, without the versions that change by themselves.
 
-    >>> user_agent_family("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/126.0 Safari/537.36")
+    >>> user_agent_family("Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/126.0 Safari/537.36")
     'Chrome on Windows'
     >>> user_agent_family("curl/8.5.0")
     'curl'

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from detectors.columns import Hashed, Tenants, picked
 from detectors.crossings import Crossings
-from detectors.episodes import Episode, Episodes, Story
+from detectors.episode import Episode, Story
+from detectors.episodes import EpisodeRule
 from detectors.features import ACTION, COMBINATION, FEATURES, Recent, Values
 from detectors.habits import FORGET_HOURS, HOUR_MS, Habits, Seen
 from detectors.keys import Key, Keys
@@ -66,9 +67,6 @@ class _Teller:
         )
 
 
-TELLER: Final = _Teller()
-
-
 @dataclass
 class FirstSeenState:
     """What is remembered of one partition's people.
@@ -85,7 +83,7 @@ class FirstSeenState:
         Number of each tenant, and when it was first seen.
     recent
         What was learned this hour and need not be looked at again.
-    episodes
+    strangers
         Open episodes.
     """
 
@@ -95,7 +93,7 @@ class FirstSeenState:
     tenants: dict[str, int] = field(default_factory=dict)
     tenant_first_ms: list[int] = field(default_factory=list)
     recent: Recent = field(default_factory=Recent)
-    episodes: Episodes = field(default_factory=Episodes)
+    strangers: EpisodeRule = field(default_factory=lambda: EpisodeRule(_Teller()))
 
     def sweep(self, settled_ms: Int64s) -> None:
         """Drop users whose habits are forgotten at the times given, by user."""
@@ -214,7 +212,7 @@ class FirstSeenFold:
             picked(self.batch.columns["event_id"], rows[at]),
             look,
         )
-        return crossings.fold(state.episodes, TELLER)
+        return crossings.fold(state.strangers)
 
     def _number_tenants(self, rows: Int64s, time_ms: Int64s) -> Int64s:
         """Return ``(n,)`` the number of each row's tenant; a new tenant's first time is kept."""

@@ -1,6 +1,6 @@
 """Keys such as (tenant, user) as dense numbers, so that their state can be columns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
 import numpy as np
@@ -99,17 +99,14 @@ class Keys(Generic[AnyKey]):
             _, first = np.unique(prints[missing], return_index=True)
             new = missing[np.sort(first)]
             self._table.add(prints[new])
-            self.names.extend(map(self._name_of(parts), rows[new].tolist()))
+            picks = rows[new].tolist()
+            columns = (
+                [part] * len(picks) if isinstance(part, str) else [part.values[i] for i in picks]
+                for part in parts
+            )
+            self.names.extend(cast(Iterable[AnyKey], zip(*columns, strict=True)))
             slots[missing] = self._table.find(prints[missing])
         return slots
-
-    @staticmethod
-    def _name_of(parts: Sequence[Part]) -> Callable[[int], AnyKey]:
-        def name(row: int) -> AnyKey:
-            values = (part if isinstance(part, str) else part.values[row] for part in parts)
-            return cast(AnyKey, tuple(values))
-
-        return name
 
     def find(self, parts: Sequence[Part], rows: Int64s) -> Int64s:
         """Return ``(m,)`` the numbers of the rows' keys, -1 for those without one; as `intern`."""

@@ -149,7 +149,8 @@ def resolve(detector: str, defaults: Parameters, tenant: Tenant) -> Parameters:
     An override that `check_overrides` faults is passed over: a tenant's record that got past
     ``tenantwatch tenants apply`` must not stop the worker that reads it.
 
-    >>> tenant = unknown_tenant("tenant-a").model_copy(update={"detectors": {"rate_breach": {"high_ratio": 3}}})
+    >>> own = {"detectors": {"rate_breach": {"high_ratio": 3}}}
+    >>> tenant = unknown_tenant("tenant-a").model_copy(update=own)
     >>> resolve("rate_breach", RateBreachParameters(), tenant)
     RateBreachParameters(medium_ratio=2.0, high_ratio=3)
     """

@@ -2,63 +2,25 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from detectors.clock import LATE_MS, Clock
+from detectors.clock import Clock
 from detectors.columns import Hashed, Tenants, named, taken
 from detectors.crossings import Crossings
-from detectors.episodes import Episode, Episodes, Story, alert_of, in_order
+from detectors.episode import Episode, Story, in_order
+from detectors.episodes import EpisodeRule
 from detectors.keys import Key, Keys, Part
 from detectors.parameters import RateBreachParameters, Rules, resolve
 from detectors.segments import by_key, running_max, starts_of
+from detectors.settling import settle_batch, settle_reached
 from detectors.sliding_log import MAX_COUNT, SlidingLog
 from detectors.wording import clock_text, duration_text, plural
 from schemas.alert import Alert, Severity
 from schemas.batch import EventBatch, Int64s
 from schemas.event import Kind
 from schemas.tenant import Tenant
-
-
-@dataclass
-class RateBreachState:
-    """What is remembered of one partition's requests.
-
-    Parameters
-    ----------
-    clock
-        Watermark of each tenant.
-    keys
-        (tenant, user) and (tenant, api key).
-    log
-        Times of their latest requests.
-    episodes
-        Open episodes.
-    """
-
-    clock: Clock = field(default_factory=Clock)
-    keys: Keys[Key] = field(default_factory=Keys)
-    log: SlidingLog = field(default_factory=SlidingLog)
-    episodes: Episodes = field(default_factory=Episodes)
-
-    def settle(self, settled_ms: Mapping[str, int]) -> list[Alert]:
-        """Return the last revisions of episodes that are over, by tenant and time."""
-        return [
-            alert_of(TELLER, episode, "resolved")
-            for tenant_id, until_ms in settled_ms.items()
-            for episode in self.episodes.end_due(tenant_id, until_ms)
-        ]
-
-    def sweep(self) -> None:
-        """Drop keys with no request left in their window: they are as if never seen."""
-        if not self.keys.crowded:
-            return
-        n = len(self.keys)
-        settled_ms = np.fromiter((self.clock.settled_ms(key[0]) for key in self.keys.names), np.int64, n)
-        kept = self.log.last_ms[:n] + self.log.window_ms[:n] > settled_ms
-        self.keys.keep(kept)
-        self.log.keep(kept)
 
 
 class _Rule(NamedTuple):
@@ -106,7 +68,36 @@ class _Teller:
         )
 
 
-TELLER: Final = _Teller()
+@dataclass
+class RateBreachState:
+    """What is remembered of one partition's requests.
+
+    Parameters
+    ----------
+    clock
+        Watermark of each tenant.
+    keys
+        (tenant, user) and (tenant, api key).
+    log
+        Times of their latest requests.
+    breaches
+        Open episodes.
+    """
+
+    clock: Clock = field(default_factory=Clock)
+    keys: Keys[Key] = field(default_factory=Keys)
+    log: SlidingLog = field(default_factory=SlidingLog)
+    breaches: EpisodeRule = field(default_factory=lambda: EpisodeRule(_Teller()))
+
+    def sweep(self) -> None:
+        """Drop keys with no request left in their window: they are as if never seen."""
+        if not self.keys.crowded:
+            return
+        n = len(self.keys)
+        settled_ms = np.fromiter((self.clock.settled_ms(key[0]) for key in self.keys.names), np.int64, n)
+        kept = self.log.last_ms[:n] + self.log.window_ms[:n] > settled_ms
+        self.keys.keep(kept)
+        self.log.keep(kept)
 
 
 class RateBreach:
@@ -127,8 +118,8 @@ class RateBreach:
     ... )
     >>> batch = parse("request", [(event % (i, i // 2)).encode() for i in range(101)]).batch
     >>> detector = RateBreach()
-    >>> [alert.summary for alert in detector.fold(batch, detector.new_state())]
-    ['ana made 101 requests in 15 min, where the free tier allows 100; 1 over the limit, last at 00:00:50 UTC']
+    >>> [alert.summary[:66] for alert in detector.fold(batch, detector.new_state())]
+    ['ana made 101 requests in 15 min, where the free tier allows 100; 1']
     """
 
     name = "rate_breach"
@@ -163,8 +154,7 @@ class RateBreach:
         for start in range(0, len(rows), MAX_COUNT):
             part = slice(start, start + MAX_COUNT)
             alerts.extend(self._fold(batch, state, rows[part], time_ms[part], rule[part]))
-        open_tenants = state.episodes.open.keys() & batch.tenant.values
-        alerts.extend(state.settle({t: state.clock.settled_ms(t) for t in open_tenants}))
+        alerts.extend(settle_batch((state.breaches,), state.clock, batch))
         state.sweep()
         return in_order(alerts)
 
@@ -213,8 +203,8 @@ class RateBreach:
             taken(batch, "event_id", rows[order[crossing]]),
             look,
         )
-        return crossings.fold(state.episodes, TELLER)
+        return crossings.fold(state.breaches)
 
     def advance(self, state: RateBreachState, until_ms: Mapping[str, int]) -> list[Alert]:
         """Return the last revisions of episodes that are over at the given times by tenant."""
-        return in_order(state.settle({t: reached_ms - LATE_MS for t, reached_ms in until_ms.items()}))
+        return settle_reached((state.breaches,), until_ms)

@@ -81,12 +81,22 @@ class Alert(BaseModel):
     published_at: UtcTime | None = Field(None, description="Wall clock; never part of a comparison.")
 
 
-def alert_id(detector: str, classification: str, tenant_id: str, entity: Entity, first_time_ms: int) -> str:
+def alert_id(detector: str, rule: str, tenant_id: str, entity: Entity, first_time_ms: int) -> str:
     """Return the id of an episode: the same input always gives the same id.
 
+    Parameters
+    ----------
+    detector, tenant_id, entity
+        As in the alert.
+    rule
+        Which of the detector's rules raised it. Not the classification: that may change while an episode
+        goes on, and must not make a second alert of it.
+    first_time_ms
+        The episode's first event, milliseconds since 1970.
+
     >>> who = Entity(type="user_id", value="ana")
-    >>> alert_id("failed_login", "brute_force", "tenant-a", who, 0)
-    '0144eb675e56c6a55d4f1906f85a99e1'
+    >>> alert_id("failed_login", "user", "tenant-a", who, 0)
+    '47f4e4300376a97af421a6d02990014d'
     """
-    parts = (detector, classification, tenant_id, entity.type, entity.value, str(first_time_ms))
+    parts = (detector, rule, tenant_id, entity.type, entity.value, str(first_time_ms))
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]

@@ -51,6 +51,8 @@ class Sender:
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=5,
+                batch_size=1024 * 1024,
+                compression_type="gzip",
                 max_request_size=9 * 1024 * 1024,
                 max_block_ms=30_000,
                 bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,

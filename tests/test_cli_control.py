@@ -31,7 +31,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def test_without_a_worker_a_command_opens_the_store_itself(tmp_path: Path) -> None:
     """A webhook can be added before the first start, and another command finds it."""
-    line = CommandLine(settings_env(tmp_path))
+    line = CommandLine(settings_env(tmp_path, webhook_allow="192.0.2.0/24"))
     added = line.json("webhooks", "add", "https://192.0.2.1/hook", "--platform")
     listed = line.json("webhooks", "list")
     assert [endpoint["endpoint_id"] for endpoint in listed] == [added["endpoint_id"]]
@@ -53,8 +53,8 @@ def test_a_store_that_is_held_is_told_with_its_holder(
     """After a while without a socket the error names the process, and what it may be doing."""
     monkeypatch.setattr(control, "LOCK_WAIT_S", 0.2)
     command = [sys.executable, "-c", HOLDER, str(settings.data_dir)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=REPOSITORY, **pipes) as holder:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=pipe, stdout=pipe) as holder:
         assert holder.stdin is not None
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"

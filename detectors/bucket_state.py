@@ -1,0 +1,114 @@
+"""What is remembered of keys with leaky buckets."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detectors.buckets import Buckets, columns_of
+from detectors.clock import NEVER_MS, Clock
+from detectors.episode import Teller, alert_of
+from detectors.episodes import Episodes
+from detectors.keys import Key, Keys, grown
+from detectors.spells import Spell
+from schemas.alert import Alert
+from schemas.batch import Bools, Int64s
+
+
+class BucketState:
+    """Buckets by key, and an episode for each key whose bucket runs over.
+
+    Parameters
+    ----------
+    teller
+        Names the episodes.
+    width
+        Buckets of each key.
+
+    Attributes
+    ----------
+    keys
+        Numbers of the keys.
+    empty_ms
+        ``(k, width)`` when each bucket will be empty.
+    last_ms
+        ``(k,)`` time of the key's latest event: it never runs backwards.
+    watched_ms, watched_until_ms
+        ``(k,)`` until when rows that only look must be folded: a bucket is as full as
+        `Buckets.watch_share`; and the latest of these times there has been.
+    in_alarm
+        ``(k,)`` whether an episode is open.
+    spells
+        ``(k,)`` what else is remembered.
+    """
+
+    def __init__(self, teller: Teller, width: int) -> None:
+        self.teller = teller
+        self.keys: Keys[Key] = Keys()
+        self.episodes = Episodes()
+        self.empty_ms: Int64s = np.full((0, width), NEVER_MS, np.int64)
+        self.last_ms: Int64s = np.full(0, NEVER_MS, np.int64)
+        self.watched_ms: Int64s = np.full(0, NEVER_MS, np.int64)
+        self.watched_until_ms = NEVER_MS
+        self.in_alarm: Bools = np.zeros(0, np.bool_)
+        self.spells: list[Spell | None] = []
+
+    def suspects(self, slot: Int64s, time_ms: Int64s, rules: Sequence[Buckets], rule: Int64s) -> Int64s:
+        """Return the keys that may become as full as `Buckets.watch_share` in a batch.
+
+        Few do, and rows that only look need not be folded for the others.
+
+        Parameters
+        ----------
+        slot, time_ms, rule
+            ``(m,)`` of the batch's rows that fill buckets.
+        """
+        self.reserve()
+        keys, first, counts = np.unique(slot, return_index=True, return_counts=True)
+        if not len(keys):
+            return keys
+        least_ms = time_ms.min()
+        sizes, leaks_ms, share = columns_of(rules, rule[first])
+        level = np.maximum(self.empty_ms[keys] - least_ms, 0) / leaks_ms + counts[:, None]
+        # A hair less, so that rounding cannot leave out what the fold itself finds just full enough.
+        may = (sizes > 0) & (level >= share[:, None] * sizes - 1e-6)
+        suspects: Int64s = keys[may[:, :-1].any(axis=1)]
+        return suspects
+
+    def reserve(self) -> None:
+        """Make room for every key that has a number."""
+        n = len(self.keys)
+        self.empty_ms = grown(self.empty_ms, n, NEVER_MS)
+        self.last_ms = grown(self.last_ms, n, NEVER_MS)
+        self.watched_ms = grown(self.watched_ms, n, NEVER_MS)
+        self.in_alarm = grown(self.in_alarm, n, False)
+        self.spells.extend([None] * (n - len(self.spells)))
+
+    def settle(self, tenant_id: str, settled_ms: int) -> list[Alert]:
+        """Return the last revision of the tenant's episodes that are over."""
+        over = self.episodes.end_due(tenant_id, settled_ms)
+        for episode in over:
+            self.forget(self.keys.slot_of(episode.key))
+        return [alert_of(self.teller, episode, "resolved") for episode in over]
+
+    def forget(self, slot: int) -> None:
+        """Let a key start afresh."""
+        self.empty_ms[slot] = NEVER_MS
+        self.last_ms[slot] = NEVER_MS
+        self.watched_ms[slot] = NEVER_MS
+        self.in_alarm[slot] = False
+        self.spells[slot] = None
+
+    def sweep(self, clock: Clock) -> None:
+        """Drop keys whose buckets are empty: they are as if never seen, so no verdict changes."""
+        if not self.keys.crowded:
+            return
+        n = len(self.keys)
+        settled_ms = np.fromiter((clock.settled_ms(key[0]) for key in self.keys.names), np.int64, n)
+        kept = self.in_alarm[:n] | (self.empty_ms[:n] > settled_ms[:, None]).any(axis=1)
+        self.keys.keep(kept)
+        self.empty_ms = self.empty_ms[:n][kept]
+        self.last_ms = self.last_ms[:n][kept]
+        self.watched_ms = self.watched_ms[:n][kept]
+        self.watched_until_ms = int(self.watched_ms.max(initial=NEVER_MS))
+        self.in_alarm = self.in_alarm[:n][kept]
+        self.spells = [self.spells[slot] for slot in np.flatnonzero(kept).tolist()]
