@@ -154,6 +154,7 @@ class _Pass:
         alarmed = state.in_alarm[slots]
         if crossings:
             alarmed = alarmed | np.logical_or.reduceat(self.over, starts)
+        last_runs = (np.searchsorted(self.run_starts, bounds[1:]) - 1).tolist()
         left: list[Int64s] = []
         for i, (slot, busy) in enumerate(zip(slots.tolist(), alarmed, strict=True)):
             start, stop = bounds[i], bounds[i + 1]
@@ -166,11 +167,10 @@ class _Pass:
                     left.append(self.order[self.counted[end] : last[group[start]] + 1])
                     continue
                 state.in_alarm[slot] = state.episodes.find(key) is not None
-            self._remember(slot, start, stop)
+            self._remember(slot, last_runs[i], start, stop)
         return np.sort(np.concatenate(left)) if left else np.zeros(0, np.int64)
 
-    def _remember(self, slot: int, start: int, stop: int) -> None:
-        run = bisect_right(self.run_starts, stop - 1) - 1
+    def _remember(self, slot: int, run: int, start: int, stop: int) -> None:
         spell = self.spells[run]
         if self.state.in_alarm[slot]:
             spell.recent = []

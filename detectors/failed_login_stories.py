@@ -58,13 +58,13 @@ def classify(users: int, unknown: int, attempts: int) -> str:
     >>> classify(1, 0, 40), classify(9, 7, 9), classify(40, 37, 42), classify(40, 40, 40), classify(3, 0, 90)
     ('brute_force', 'password_spray', 'credential_stuffing', 'user_enumeration', 'brute_force')
     """
-    if users <= BRUTE_FORCE_USERS:
+    if users <= BRUTE_FORCE_USERS or attempts > SPRAY_TRIES * users:
         return "brute_force"
     if unknown == users:
         return "user_enumeration"
     if users > STUFFING_TRIED_ONCE * attempts and unknown >= STUFFING_UNKNOWN * users:
         return "credential_stuffing"
-    return "password_spray" if attempts <= SPRAY_TRIES * users else "brute_force"
+    return "password_spray"
 
 
 class AddressTeller:

@@ -106,16 +106,17 @@ class FirstSeenState:
 def surprises(seen: Seen) -> Floats:
     """Return ``(m, f)`` ``log10(q / p)``: how much likelier a stranger shows the value than the user.
 
-    ``p = (n_uv + 5 p_t) / (n_u + 5)`` is the user's habit backed by the tenant's, and the tenant's leaves
-    ``(1 + .5 K) / (1 + n)`` to values that it has never met, K being how many it has (detection.md, part C).
+    ``p = (n_uv + 5 p_t) / (n_u + 5)`` is the user's habit backed by the tenant's: by what share of the
+    tenant's pairs of user and value have the value, after ``(1 + .5 K) / (1 + n)`` of it were left to values
+    that nobody has shown, K being how many there are (detection.md, part C).
     """
-    new_mass = np.minimum((1 + 0.5 * seen.tenant_distinct) / (1 + seen.tenant_total), 1.0)
+    left = (1 + 0.5 * seen.tenant_distinct) / (1 + seen.tenant_total)
     share = seen.of_tenant / np.maximum(seen.tenant_total, 1)
     unmet = seen.of_tenant == 0
-    by_tenant = np.where(unmet, new_mass, (1 - new_mass) * share)
+    by_tenant = np.where(unmet, left, (1 - left) * share)
     by_stranger = np.where(unmet, STRANGER, (1 - STRANGER) * share)
     by_user = (seen.of_user + TENANT_WEIGHT * by_tenant) / (seen.user_total + TENANT_WEIGHT)
-    return np.log10(np.maximum(by_stranger, 1e-12) / np.maximum(by_user, 1e-12))
+    return np.log10(by_stranger / by_user)
 
 
 def sum_features(surprise: Floats) -> Floats:
@@ -187,7 +188,7 @@ class FirstSeenFold:
         budget = np.array([r.false_alarms_per_week for r in self.rules])[rule[at]]
         first_ms = np.array(state.tenant_first_ms, np.int64)[tenant[at]]
         weeks = np.maximum(time_ms[at] - first_ms, DAY_MS) / WEEK_MS
-        threshold = np.maximum(np.log10(seen.tenant_total[:, ACTION] / weeks / budget), 0.0)
+        threshold = np.maximum(np.log10(seen.tenant_actions / weeks / budget), 0.0)
         found = np.flatnonzero(score > threshold)
         if not len(found):
             return []

@@ -1,10 +1,11 @@
-"""Habits: how often each user, and each tenant, showed each value of each feature."""
+"""Habits: what each user showed how often, and what each tenant's users have shown at all."""
 
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
+from detectors.counts import Counts
 from detectors.features import ACTION, FEATURES
 from detectors.keys import grown
 from detectors.numbers import NumberTable
@@ -29,7 +30,10 @@ class Seen:
     of_user, user_total
         ``(m, f)`` how often the user had shown the value, and any value.
     of_tenant, tenant_total, tenant_distinct
-        ``(m, f)`` how often the tenant had, any value, and how many different ones.
+        ``(m, f)`` how many of the tenant's users had shown the value, how many pairs of user and value there
+        were, and how many different values.
+    tenant_actions
+        ``(m,)`` how many actions had taught of the tenant.
     """
 
     rows: Int64s
@@ -38,42 +42,15 @@ class Seen:
     of_tenant: Int64s
     tenant_total: Int64s
     tenant_distinct: Int64s
-
-
-@dataclass(frozen=True, slots=True)
-class _Learned:
-    """What a batch adds to the counts: ``(e,)`` entries in order of arrival.
-
-    Parameters
-    ----------
-    n
-        Rows of the batch.
-    row, pair, user, value, group
-        Of each entry: its row; its pair; its user's, its value's and its tenant's place in the counts.
-    first_ever
-        Whether the tenant had never met the value.
-    """
-
-    n: int
-    row: Int64s
-    pair: Int64s
-    user: Int64s
-    value: Int64s
-    group: Int64s
-    first_ever: Bools
-
-    def before(self, codes: Int64s, entry_rows: Int64s, asked: Int64s, rows: Int64s) -> Int64s:
-        """Return ``(m, f)`` how many entries have the code asked for and come before the row."""
-        placed = np.sort(codes * self.n + entry_rows)
-        until = np.searchsorted(placed, asked * self.n + rows[:, None])
-        return until - np.searchsorted(placed, asked * self.n)
+    tenant_actions: Int64s
 
 
 class Habits:
-    """Counts of values by user and by tenant; each value of a user counts once an hour.
+    """Counts of values by user, and of users by value; each value of a user counts once an hour.
 
-    An hour's events are mostly one session: counted singly they would make a habit of a morning. The counts
-    before a row are exact, whichever rows came in the same batch.
+    An hour's events are mostly one session: counted singly they would make a habit of a morning. And a
+    tenant knows a value by how many showed it, not by how often: what one person does all day says little
+    of what the next will do. The counts before a row are exact, whichever rows came in the same batch.
 
     Attributes
     ----------
@@ -84,21 +61,20 @@ class Habits:
     def __init__(self) -> None:
         self._pairs = NumberTable()
         self._pair_key: Int64s = np.zeros(0, np.int64)
-        self._pair_count: Int64s = np.zeros(0, np.int64)
         self._pair_hour: Int64s = np.zeros(0, np.int64)
-        self._user_total: Int64s = np.zeros((0, F), np.int64)
         self.user_hour: Int64s = np.zeros(0, np.int64)
-        self._value_count: Int64s = np.zeros(0, np.int64)
-        self._group_total: Int64s = np.zeros(0, np.int64)
-        self._group_distinct: Int64s = np.zeros(0, np.int64)
+        self._of_user, self._user_total = Counts(), Counts()
+        self._of_tenant, self._tenant_total, self._tenant_distinct = Counts(), Counts(), Counts()
+        self._tenant_actions = Counts()
 
     def reserve(self, users: int, values: int, tenants: int) -> None:
         """Make room for so many users, values and tenants."""
-        self._user_total = grown(self._user_total, users, 0)
         self.user_hour = grown(self.user_hour, users, NEVER)
-        self._value_count = grown(self._value_count, values, 0)
-        self._group_total = grown(self._group_total, tenants * F, 0)
-        self._group_distinct = grown(self._group_distinct, tenants * F, 0)
+        self._user_total.reserve(users * F)
+        self._of_tenant.reserve(values)
+        self._tenant_total.reserve(tenants * F)
+        self._tenant_distinct.reserve(tenants * F)
+        self._tenant_actions.reserve(tenants)
 
     def learn(
         self,
@@ -128,22 +104,60 @@ class Habits:
         row, feature = np.nonzero(fresh)
         counted, first = self._count_once_an_hour(pair[row, feature], hour[row])
         asked = np.unique(row[first])
-        row, feature = row[counted], feature[counted]
-        shown = value[row, feature]
-        learned = _Learned(
-            len(user),
-            row,
-            pair[row, feature],
-            user[row] * F + feature,
-            shown,
-            tenant[row] * F + feature,
-            self._first_ever(shown),
+        self._stage(row, feature, counted, first, user, value, tenant, pair)
+        of_user, group = (column[:, None] * F + np.arange(F) for column in (user, tenant))
+        asked = asked[self._user_total.before(of_user[asked, ACTION], asked) >= user_min[asked]]
+        asked = asked[self._tenant_actions.before(tenant[asked], asked) >= tenant_min[asked]]
+        shown = value[asked] >= 0
+        seen = Seen(
+            asked,
+            np.where(shown, self._of_user.before(pair[asked], asked), 0),
+            self._user_total.before(of_user[asked], asked),
+            np.where(shown, self._of_tenant.before(value[asked], asked), 0),
+            self._tenant_total.before(group[asked], asked),
+            self._tenant_distinct.before(group[asked], asked),
+            self._tenant_actions.before(tenant[asked], asked),
         )
-        asked = self._established(asked, user, tenant, user_min, tenant_min, learned)
-        seen = self._seen(asked, user, value, tenant, pair, learned)
-        self._add(learned, hour[row])
+        for counts in self._all():
+            counts.commit()
+        np.maximum.at(self._pair_hour, pair[row, feature][counted], hour[row][counted])
         np.maximum.at(self.user_hour, user, hour)
         return seen
+
+    def _all(self) -> tuple[Counts, ...]:
+        return (
+            self._of_user,
+            self._user_total,
+            self._of_tenant,
+            self._tenant_total,
+            self._tenant_distinct,
+            self._tenant_actions,
+        )
+
+    def _stage(
+        self,
+        row: Int64s,
+        feature: Int64s,
+        counted: Bools,
+        first: Bools,
+        user: Int64s,
+        value: Int64s,
+        tenant: Int64s,
+        pair: Int64s,
+    ) -> None:
+        """Hand every count its entries: rows ``(e,)`` and features that are counted, or a user's first."""
+        n = len(user)
+        rows, features = row[counted], feature[counted]
+        self._of_user.stage(pair[rows, features], rows, n)
+        self._user_total.stage(user[rows] * F + features, rows, n)
+        actions = rows[features == ACTION]
+        self._tenant_actions.stage(tenant[actions], actions, n)
+        rows, features = row[first], feature[first]
+        values, groups = value[rows, features], tenant[rows] * F + features
+        self._of_tenant.stage(values, rows, n)
+        self._tenant_total.stage(groups, rows, n)
+        unmet = self._unmet(values)
+        self._tenant_distinct.stage(groups[unmet], rows[unmet], n)
 
     def _forget_absent(self, user: Int64s, hour: Int64s) -> None:
         known = self.user_hour[user]
@@ -153,8 +167,8 @@ class Habits:
         known = self.user_hour[users]
         absent = users[(known != NEVER) & (hour[first] - known > FORGET_HOURS)]
         theirs = np.flatnonzero(np.isin(self._pair_key[: len(self._pairs)] >> 32, absent))
-        self._pair_count[theirs], self._pair_hour[theirs] = 0, NEVER
-        self._user_total[absent] = 0
+        self._of_user.total[theirs], self._pair_hour[theirs] = 0, NEVER
+        self._user_total.total.reshape(-1, F)[absent] = 0
 
     def _pairs_of(self, user: Int64s, value: Int64s) -> Int64s:
         """Return ``(n, f)`` the pair of each user and value; -1 where there is no value."""
@@ -168,7 +182,7 @@ class Habits:
             places = self._pairs.add(new)
             self._pair_key = grown(self._pair_key, len(self._pairs), 0)
             self._pair_key[places] = new
-            self._pair_count = grown(self._pair_count, len(self._pairs), 0)
+            self._of_user.reserve(len(self._pairs))
             self._pair_hour = grown(self._pair_hour, len(self._pairs), NEVER)
             pair[missing] = self._pairs.find(key[missing])
         return pair.reshape(value.shape)
@@ -183,75 +197,25 @@ class Habits:
         before[1:] = running_max(hour[order], starts, known)[:-1]
         before[starts] = known
         counted[order] = hour[order] > before
-        first[order[starts]] = self._pair_count[pair[order][starts]] == 0
+        first[order[starts]] = self._of_user.total[pair[order][starts]] == 0
         return counted, first
 
-    def _first_ever(self, value: Int64s) -> Bools:
-        """Return which entries show a value that the tenant had never met."""
-        unknown = np.flatnonzero(self._value_count[value] == 0)
-        flags = np.zeros(len(value), np.bool_)
+    def _unmet(self, value: Int64s) -> Int64s:
+        """Return the positions of the entries that show a value which no user of the tenant had shown."""
+        unknown = np.flatnonzero(self._of_tenant.total[value] == 0)
         _, first = np.unique(value[unknown], return_index=True)
-        flags[unknown[first]] = True
-        return flags
-
-    def _established(
-        self,
-        rows: Int64s,
-        user: Int64s,
-        tenant: Int64s,
-        user_min: Int64s,
-        tenant_min: Int64s,
-        learned: _Learned,
-    ) -> Int64s:
-        """Return the rows before which user and tenant had shown enough."""
-        of_user = user[rows, None] * F + ACTION
-        user_total = self._user_total.ravel()[of_user] + learned.before(
-            learned.user, learned.row, of_user, rows
-        )
-        rows = rows[user_total[:, 0] >= user_min[rows]]
-        group = tenant[rows, None] * F + ACTION
-        total = self._group_total[group] + learned.before(learned.group, learned.row, group, rows)
-        return rows[total[:, 0] >= tenant_min[rows]]
-
-    def _seen(
-        self, rows: Int64s, user: Int64s, value: Int64s, tenant: Int64s, pair: Int64s, learned: _Learned
-    ) -> Seen:
-        features = np.arange(F)
-        of_user = user[rows, None] * F + features
-        group = tenant[rows, None] * F + features
-        known, pairs = np.maximum(value[rows], 0), np.maximum(pair[rows], 0)
-        every = np.ones(len(learned.row), np.bool_)
-
-        def before(codes: Int64s, asked: Int64s, counted: Bools = every) -> Int64s:
-            return learned.before(codes[counted], learned.row[counted], asked, rows)
-
-        return Seen(
-            rows,
-            self._pair_count[pairs] + before(learned.pair, pairs),
-            self._user_total.ravel()[of_user] + before(learned.user, of_user),
-            self._value_count[known] + before(learned.value, known),
-            self._group_total[group] + before(learned.group, group),
-            self._group_distinct[group] + before(learned.group, group, learned.first_ever),
-        )
-
-    def _add(self, learned: _Learned, hour: Int64s) -> None:
-        np.add.at(self._pair_count, learned.pair, 1)
-        np.maximum.at(self._pair_hour, learned.pair, hour)
-        np.add.at(self._user_total.ravel(), learned.user, 1)
-        np.add.at(self._value_count, learned.value, 1)
-        np.add.at(self._group_total, learned.group, 1)
-        np.add.at(self._group_distinct, learned.group[learned.first_ever], 1)
+        return unknown[np.sort(first)]
 
     def keep(self, kept: Bools) -> None:
         """Forget all users but some; they are numbered anew in the same order."""
         n = len(kept)
-        self._user_total = self._user_total[:n][kept]
+        self._user_total.total = self._user_total.total[: n * F].reshape(n, F)[kept].ravel()
         self.user_hour = self.user_hour[:n][kept]
         number = np.cumsum(kept) - 1
         pairs = len(self._pairs)
         key = self._pair_key[:pairs]
         theirs = kept[key >> 32]
-        self._pair_count = self._pair_count[:pairs][theirs]
+        self._of_user.total = self._of_user.total[:pairs][theirs]
         self._pair_hour = self._pair_hour[:pairs][theirs]
         self._pair_key = number[key[theirs] >> 32] << 32 | key[theirs] & 0xFFFFFFFF
         self._pairs = NumberTable()

@@ -46,6 +46,13 @@ def _by_tenant(batches: Sequence[EventBatch], values: Iterable[Sequence[Any]], d
     return np.concatenate([table[b.tenant.codes] for table, b in zip(tables, batches, strict=True)])
 
 
+def _texts_by_tenant(batches: Sequence[EventBatch], texts: Sequence[Sequence[str]]) -> Any:
+    """Spread one text for each tenant code, as a dictionary: the texts themselves are never copied."""
+    known = {text: i for i, text in enumerate(dict.fromkeys(chain.from_iterable(texts)))}
+    codes = _by_tenant(batches, ([known[text] for text in column] for column in texts), np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(list(known), pa.string()))
+
+
 def _per_batch(batches: Sequence[EventBatch], values: Sequence[Any], dtype: Any) -> Any:
     return np.repeat(np.array(values, dtype), [len(b) for b in batches])
 
@@ -64,7 +71,8 @@ def encode(kind: Kind, batches: Sequence[EventBatch], ids: KafkaIds) -> tuple[li
     arrays: dict[str, Any] = {}
     for name in FIELDS[kind]:
         values = list(chain.from_iterable(batch.columns[name] for batch in batches))
-        if any(value is not None and value != "" for value in values):
+        # 0 is a number that was sent, "" a text that was not.
+        if any(values) or (name in _TYPES and values.count(None) < n):
             array = pa.array(values, _TYPES.get(name, pa.string()))
             arrays[name] = array.dictionary_encode() if name in _CODED else array
     arrays["kind"] = _constant(kind, n)
@@ -75,8 +83,9 @@ def encode(kind: Kind, batches: Sequence[EventBatch], ids: KafkaIds) -> tuple[li
         ("region", "region"),
         ("tenant_status", "status"),
     ):
-        texts = _by_tenant(batches, ([getattr(t, attribute) for t in b.tenants] for b in batches), object)
-        arrays[name] = pa.array(texts, pa.string()).dictionary_encode()
+        arrays[name] = _texts_by_tenant(
+            batches, [[getattr(t, attribute) for t in b.tenants] for b in batches]
+        )
     arrays["tenant_version"] = pa.array(_by_tenant(batches, (b.tenant_versions for b in batches), np.int64))
     arrays["ingest_time"] = pa.array(_per_batch(batches, [b.ingest_time_ms for b in batches], np.int64), _MS)
     flags = [b.flags if b.flags is not None else np.zeros(len(b), np.uint8) for b in batches]

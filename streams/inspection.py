@@ -11,8 +11,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.errors import KafkaError
 
 from streams.jars import COORDINATES
-from streams.producer import BOOTSTRAP_TIMEOUT_MS
-from streams.topics import ALERTS, CONFIGS, TOPIC_OF, TopicError
+from streams.topics import ALERTS, BOOTSTRAP_TIMEOUT_MS, CONFIGS, TOPIC_OF, TopicError
 
 # That of streams.app, which would load all of Faust.
 GROUP: Final = "tenantwatch"

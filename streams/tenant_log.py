@@ -1,20 +1,22 @@
 """Reading ``audit.tenants`` itself: which tenants there are, whoever is running."""
 
+import asyncio
 from typing import Any, Final
 
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from streams.producer import BOOTSTRAP_TIMEOUT_MS
 from streams.topics import TENANTS, TopicError
 
 POLL_MS: Final = 100
+REQUEST_TIMEOUT_MS: Final = 10_000  # also how long a missing topic is waited for
 
 
 class TenantLog:
     """The ids in ``audit.tenants``, for tools that run beside the workers.
 
     The worker's directory and the store's table follow this topic: what is not in it does not exist.
+    It blocks, for tools without an event loop; close it when done.
 
     Parameters
     ----------
@@ -29,32 +31,32 @@ class TenantLog:
 
     def __init__(self, bootstrap: str) -> None:
         self.tenant_ids: set[str] = set()
+        self._runner = asyncio.Runner()
         try:
-            self._consumer = KafkaConsumer(
-                bootstrap_servers=bootstrap.split(","),
-                group_id=None,
-                enable_auto_commit=False,
-                bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
-            )
-            partitions = self._consumer.partitions_for_topic(TENANTS)
+            self._consumer = self._runner.run(_connect(bootstrap))
+        except UnknownTopicOrPartitionError as error:
+            self._runner.close()
+            raise TopicError(
+                f"Kafka at {bootstrap} has no topic {TENANTS}; `tenantwatch up` or `worker` creates it"
+            ) from error
         except (KafkaError, ValueError) as error:
+            self._runner.close()
             raise TopicError(f"Kafka at {bootstrap} does not answer: {error}") from error
-        if not partitions:
-            raise TopicError(f"Kafka at {bootstrap} has no topic {TENANTS}; `tenantwatch up` creates it")
-        self._partitions = [TopicPartition(TENANTS, partition) for partition in partitions]
-        self._consumer.assign(self._partitions)
-        self._consumer.seek_to_beginning(*self._partitions)
 
     def refresh(self) -> None:
         """Read what was written since the last time, up to the topic's end at this moment."""
         try:
-            ends = self._consumer.end_offsets(self._partitions)
-            while any(self._consumer.position(tp) < end for tp, end in ends.items()):
-                for records in self._consumer.poll(timeout_ms=POLL_MS).values():
-                    for record in records:
-                        self._apply(record)
+            self._runner.run(self._read_to_end())
         except KafkaError as error:
             raise TopicError(f"cannot read {TENANTS}: {error}") from error
+
+    async def _read_to_end(self) -> None:
+        # Without a group every partition is assigned.
+        ends = await self._consumer.end_offsets(self._consumer.assignment())
+        while [tp for tp, end in ends.items() if await self._consumer.position(tp) < end]:
+            for records in (await self._consumer.getmany(timeout_ms=POLL_MS)).values():
+                for record in records:
+                    self._apply(record)
 
     def _apply(self, record: Any) -> None:
         tenant_id = (record.key or b"").decode("utf-8", "replace")
@@ -65,4 +67,22 @@ class TenantLog:
 
     def close(self) -> None:
         """Leave Kafka."""
-        self._consumer.close()
+        self._runner.run(self._consumer.stop())
+        self._runner.close()
+
+
+async def _connect(bootstrap: str) -> Any:
+    consumer = AIOKafkaConsumer(
+        TENANTS,
+        bootstrap_servers=bootstrap,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+    )
+    try:
+        await consumer.start()
+    except BaseException:
+        await consumer.stop()
+        raise
+    return consumer

@@ -17,6 +17,8 @@ DEAD_LETTERS: Final = "audit.dead-letters"
 TOPIC_OF: Final[dict[Kind, str]] = {kind: f"audit.{kind}" for kind in KINDS}
 KIND_OF: Final[dict[str, Kind]] = {topic: kind for kind, topic in TOPIC_OF.items()}
 DEFAULT_PARTITIONS: Final = 12
+# For commands: a person waits for the error.
+BOOTSTRAP_TIMEOUT_MS: Final = 5_000
 
 _MIB: Final = 1024 * 1024
 _EVENT_CONFIG: Final = {"max.message.bytes": str(8 * _MIB)}

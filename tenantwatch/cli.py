@@ -85,8 +85,9 @@ def main() -> None:
 
     Exit codes: 0 done, 1 failed, 2 misused, 130 interrupted.
     """
-    # What its client has to say about an absent Kafka, in many lines, our errors say in one.
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    # What the clients have to say about an absent Kafka, in many lines, our errors say in one.
+    for client in ("kafka", "aiokafka"):
+        logging.getLogger(client).setLevel(logging.CRITICAL)
     try:
         app(prog_name="tenantwatch")
     except ValidationError as error:

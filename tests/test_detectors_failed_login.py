@@ -122,7 +122,7 @@ def found(alerts) -> set[tuple[object, ...]]:
 
 
 def failures(seed: int, n: int, pace_ms: float) -> list[dict[str, object]]:
-    """Return failures of a few users from a few addresses, bursts and pauses among them, some out of order."""
+    """Return failures of a few users and addresses: bursts and pauses, some out of order."""
     rng = np.random.default_rng(seed)
     gaps = rng.exponential(pace_ms, n) * rng.choice([0.05, 1, 20], n, p=[0.6, 0.3, 0.1])
     times = START_MS + np.cumsum(gaps).astype(np.int64) - rng.integers(0, 3, n) * rng.integers(0, 60_000, n)
@@ -150,12 +150,125 @@ def test_episodes_equal_those_of_a_simulation(seed: int, pace_ms: float) -> None
 
 
 @given(
-    st.integers(0, 1_000), st.sampled_from([500, 20_000, 300_000]), st.lists(st.integers(0, 200), max_size=8)
+    st.integers(0, 1_000),
+    st.sampled_from([500, 20_000, 300_000]),
+    st.lists(st.integers(0, 200), max_size=8),
 )
 @settings(max_examples=60, deadline=None)
-def test_splits(seed: int, pace_ms: float, cuts: list[int]) -> None:
+def test_successes_among_failures_do_not_depend_on_batches(
+    seed: int, pace_ms: float, cuts: list[int]
+) -> None:
+    """Logins in the middle of guessing are found the same however the stream is cut."""
     events = failures(seed, 200, pace_ms)
-    for i, event in enumerate(events):
-        if i % 5 == 4:
-            event["outcome"] = "success"
+    for event in events[4::5]:
+        event["outcome"] = "success"
     assert as_set(run(FailedLogin(), events, cuts)) == as_set(run(FailedLogin(), events))
+
+
+def attempt(second: float, user: str | None, address: str | None, **fields: object) -> dict[str, object]:
+    """Return a failed login, unless told otherwise."""
+    return {
+        "time_ms": START_MS + int(1000 * second),
+        "user_id": user,
+        "source_ip": address,
+        "action": "login",
+        "outcome": "failure",
+        "reason": "bad_password",
+        **fields,
+    }
+
+
+def classes(events: list[dict[str, object]]) -> list[tuple[str, str]]:
+    """Return class and entity of the alerts of a stream."""
+    return [
+        (a.classification, a.entity.value) for a in run(FailedLogin(), numbered(events)) if a.revision == 1
+    ]
+
+
+def test_one_attack_by_one_address_is_one_alert() -> None:
+    """The user at whom an address hammers raises no alert of their own."""
+    events = [attempt(i, "ana", "203.0.113.9") for i in range(100)]
+    assert classes(events) == [("brute_force", "203.0.113.9")]
+
+
+def test_guessing_from_many_addresses_is_an_alert_of_the_user() -> None:
+    """No address does enough, together they do."""
+    events = [attempt(3 * i, "ana", f"198.51.100.{i}") for i in range(20)]
+    assert classes(events) == [("brute_force", "ana")]
+
+
+def test_a_stray_failure_from_elsewhere_does_not_page_twice() -> None:
+    """While one address is in alarm, what it did does not count against the user again."""
+    events = [attempt(i, "ana", "203.0.113.9") for i in range(100)] + [attempt(100, "ana", "192.0.2.1")]
+    assert classes(events) == [("brute_force", "203.0.113.9")]
+
+
+def test_the_name_follows_the_episode_and_the_id_stays() -> None:
+    """What begins like brute force and goes on over many users is renamed, not raised again."""
+    events = [attempt(i, "ana", "203.0.113.9") for i in range(6)]
+    events += [attempt(6 + i, f"user-{i}", "203.0.113.9") for i in range(40)]
+    alerts = run(FailedLogin(), numbered(events))
+    assert len({alert.alert_id for alert in alerts}) == 1
+    assert alerts[0].classification == "brute_force"
+    assert alerts[-1].classification == "password_spray"
+
+
+def test_the_first_events_are_those_that_filled_the_bucket() -> None:
+    """Evidence begins with what led up to the alarm, and an old failure is no part of it."""
+    events = [attempt(0, "ana", "203.0.113.9")] + [attempt(3_000 + i, "ana", "203.0.113.9") for i in range(6)]
+    (alert,) = run(FailedLogin(), numbered(events))
+    assert alert.evidence.event_ids == [f"e{i}" for i in range(1, 7)]
+    assert (alert.event_count, alert.score) == (6, 5.5)
+
+
+def test_resuming_after_quiet_is_another_alert() -> None:
+    """After half an hour without a failure the key starts afresh: one failure is just one."""
+    burst = [attempt(i, "ana", "203.0.113.9") for i in range(30)]
+    later = [attempt(4_000 + i, "ana", "203.0.113.9") for i in range(5)]
+    again = [attempt(4_005 + i, "ana", "203.0.113.9") for i in range(5)]
+    assert len(classes([*burst, *later])) == 1
+    assert len(classes([*burst, *later, *again])) == 2
+
+
+def test_events_slightly_out_of_order_count_like_those_in_order() -> None:
+    """A failure that arrives late fills the bucket as of the latest that was counted."""
+    events = [attempt(60, "ana", "203.0.113.9")] + [attempt(55, "ana", "203.0.113.9") for _ in range(5)]
+    assert classes(events) == [("brute_force", "203.0.113.9")]
+
+
+def test_known_pairs_may_log_in_while_guessed_at() -> None:
+    """A success from where the user always comes is no sign of a guess that hit."""
+    at_home = attempt(0, "ana", "192.0.2.1", outcome="success")
+    guesses = [attempt(100 + i, "ana", "192.0.2.1") for i in range(6)]
+    success = attempt(107, "ana", "192.0.2.1", outcome="success")
+    assert ("success_after_failures", "ana") not in classes([at_home, *guesses, success])
+    assert ("success_after_failures", "ana") in classes([*guesses, success])
+
+
+def test_a_guess_that_hit_teaches_nothing() -> None:
+    """The address of a suspicious success does not become known by it."""
+    guesses = [attempt(i, "ana", "203.0.113.9") for i in range(8)]
+    hits = [attempt(9 + i, "ana", "203.0.113.9", outcome="success") for i in range(2)]
+    last = [a for a in run(FailedLogin(), numbered([*guesses, *hits])) if "success" in a.classification][-1]
+    assert (last.event_count, last.severity) == (2, "critical")
+
+
+def test_expired_tokens_and_logouts_are_no_guesses() -> None:
+    """Only what proves identity counts."""
+    events = [attempt(i, "ana", "192.0.2.1", action=action) for i in range(50) for action in ("logout",)]
+    assert classes(events + [attempt(60 + i, "ana", None, action="token_refresh") for i in range(50)]) == []
+
+
+def test_a_bucket_that_is_off_never_alarms() -> None:
+    """With all sizes 0 nothing is raised, whatever happens."""
+    off = FailedLoginParameters(burst_failures=0, minute_failures=0, hour_failures=0, new_users=0)
+    events = numbered(attempt(i / 10, f"user-{i % 9}", "203.0.113.9") for i in range(300))
+    assert run(FailedLogin(off), events) == []
+
+
+def test_an_address_with_endless_names_keeps_its_memory_small() -> None:
+    """Names that an attacker invents are told apart up to a bound, and the alert says so."""
+    events = numbered(attempt(i / 10, f"user-{i}", "203.0.113.9") for i in range(5_000))
+    last = run(FailedLogin(), events)[-1]
+    assert "at least 256 different users" in last.summary
+    assert last.classification == "password_spray"

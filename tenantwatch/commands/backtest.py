@@ -42,7 +42,7 @@ def backtest(
     if as_json:
         print_json_lines(alerts)
     else:
-        print_alerts(alerts, "no alerts")
+        print_alerts(alerts, "no alerts", with_status=False)
     _report(result)
 
 

@@ -39,13 +39,17 @@ def demo(
     Everything is kept in a temporary directory and on free ports, so nothing of yours is touched.
     Exit code 1: an attack was missed, an alert was false, or anything sent did not arrive.
     """
-    from tenantwatch.demo.pipeline import ChildPipeline, DemoError  # imports Kafka's client: only now
+    from tenantwatch.demo.pipeline import (
+        STOP_SIGNALS,
+        ChildPipeline,
+        DemoError,
+    )  # imports Kafka's client: only now
     from tenantwatch.demo.receiver import Receiver
     from tenantwatch.demo.run import run_demo
     from tenantwatch.demo.show import show_next, show_outcome, show_stay, shown_step, silent_step
 
     # As Ctrl-C: what was started is stopped on the way out.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in STOP_SIGNALS:
         signal.signal(number, _interrupt)
     try:
         with Receiver() as receiver, ChildPipeline(keep=keep) as pipeline:

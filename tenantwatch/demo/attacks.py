@@ -77,10 +77,11 @@ def plant(organizations: tuple[Organization, ...], day: Day) -> tuple[tuple[Atta
         planter.spray(enterprise, at(8, 20), "203.0.113.44"),
         planter.guess(standard, at(10, 12), "203.0.113.21"),
         planter.overrun(free, at(11, 5)),
-        planter.take_over(enterprise, at(13, 40), "203.0.113.130"),
         planter.probe_permissions(enterprise, at(15, 10)),
         planter.cross_tenants(standard, at(15, 45)),
-        planter.enumerate_users(free, at(17, 30), "203.0.113.77"),
+        # So late that their alerts are still open when the day ends: what `alerts list` shows.
+        planter.take_over(enterprise, at(23, 30), "203.0.113.130"),
+        planter.enumerate_users(free, at(23, 40), "203.0.113.77"),
     )
     return attacks, planter.events
 
@@ -98,7 +99,7 @@ class _Planter:
         return self._day.events
 
     def _victim(self, organization: Organization, begin_ms: int, end_ms: int) -> Person:
-        """Return somebody new who is at work and, above all, does not log in until the attack is over."""
+        """Return somebody new who does not log in until the attack is over, and is at work if anybody is."""
 
         def suits(person: Person) -> tuple[bool, bool, bool]:
             attempts = self._attempts_ms.get((organization.tenant_id, person.user_id), [])

@@ -3,13 +3,15 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Final
 
 import httpx
@@ -23,6 +25,7 @@ READY_DEADLINE_S: Final = 120.0
 DOWNLOAD_DEADLINE_S: Final = 900.0
 # The worker gives Faust 8 s and Kafka 10 s to end.
 STOP_DEADLINE_S: Final = 25.0
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_S: Final = 0.1
 LOG_TAIL_LINES: Final = 15
 _PUBLISHED: Final = re.compile(r"^tenantwatch_alerts_published_total\{.*\} ([0-9.e+]+)$", re.MULTILINE)
@@ -77,6 +80,7 @@ class ChildPipeline:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Control | None = None
         self._http: httpx.Client | None = None
+        self._ended_by_itself = False
         self.status: dict[str, Any] = {}
 
     def __enter__(self) -> "ChildPipeline":
@@ -99,26 +103,44 @@ class ChildPipeline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with self._hurried_by_signals():
+            try:
+                if self._http is not None:
+                    self._http.close()
+                if self._control is not None:
+                    self._control.__exit__()
+            finally:
+                self._stop()
+                said = self._said()
+                self._clean()
+        if self._ended_by_itself and isinstance(error, Exception) and not isinstance(error, DemoError):
+            # That says more than what failed after it.
+            raise DemoError(f"`tenantwatch up` ended while the demo ran{said}") from error
+
+    @contextmanager
+    def _hurried_by_signals(self) -> Iterator[None]:
+        """Let another Ctrl-C mean now: its Kafka ends with it, the kernel sees to that (streams.broker)."""
+
+        def kill(number: int, frame: FrameType | None) -> None:
+            if self._process is not None:
+                self._process.kill()
+
+        before = {number: signal.signal(number, kill) for number in STOP_SIGNALS}
         try:
-            if isinstance(error, Exception):
-                self.check()  # that it ended says more than whatever failed after it
-            if self._http is not None:
-                self._http.close()
-            if self._control is not None:
-                self._control.__exit__()
+            yield
         finally:
-            self._stop()
-            self._clean()
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _stop(self) -> None:
         process = self._process
-        if process is None or process.poll() is not None:
+        if process is None:
             return
+        self._ended_by_itself = process.poll() is not None
+        process.terminate()
         try:
-            process.terminate()
             process.wait(STOP_DEADLINE_S)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            # A second Ctrl-C means now. Its Kafka ends with it: the kernel sees to that (streams.broker).
+        except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 

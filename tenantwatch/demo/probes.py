@@ -43,6 +43,12 @@ def probes(seed: int) -> list[Probe]:
     return [_probe(number, draw) for number in range(PROBES)]
 
 
+def closing_event(seed: int) -> Timed:
+    """Return an event so much later that every burst is over, and its alert resolved."""
+    fields = {"service": "login", "user_id": "probe-000", "action": "login", "outcome": "success"}
+    return event(Random(-seed - 1), DAY_START_MS - DAY_MS // 2, "auth", PROBE_TENANT.tenant_id, **fields)  # noqa: S311
+
+
 def _probe(number: int, draw: Random) -> Probe:
     begin_ms = DAY_START_MS - DAY_MS + number * 10 * SECOND_MS
     source_ip = f"2001:db8:{0xD00 + number:x}::1"

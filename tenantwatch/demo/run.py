@@ -18,9 +18,9 @@ from tenantwatch.demo.pipeline import (
     DemoError,
     kafka_is_here,
 )
-from tenantwatch.demo.probes import PROBE_TENANT, PROBES, probes
+from tenantwatch.demo.probes import PROBE_TENANT, PROBES, closing_event, probes
 from tenantwatch.demo.receiver import Receiver
-from tenantwatch.demo.replay import PROBE_EVERY_S, send, send_paced
+from tenantwatch.demo.replay import send, send_paced
 from tenantwatch.demo.scenario import Scenario, scenario
 from tenantwatch.demo.verdict import judge
 
@@ -67,18 +67,19 @@ def run_demo(pipeline: ChildPipeline, receiver: Receiver, seed: int, count: int,
         with step(f"replaying {len(fast):,} events as fast as it goes"):
             events_per_s = _replay(pipeline, sender, fast)
         with step(f"measuring latency with {PROBES} bursts, while the last {paced:,} events come evenly"):
-            sent_ms = send_paced(sender, end, bursts)
-    sent = len(planned.events) + sum(len(burst.events) for burst in bursts)
+            live = send_paced(sender, end, bursts)
+            send(sender, [closing_event(seed)])
+    sent = len(planned.events) + sum(len(burst.events) for burst in bursts) + 1
     with step("waiting for the last row, alert and webhook"):
         revisions = _settle(pipeline, receiver, sent, began_at)
     counts = pipeline.get("/counts")
     return Outcome(
-        judge(planned.attacks, bursts, revisions, sent_ms),
+        judge(planned.attacks, bursts, revisions, live.sent_ms),
         seed=seed,
         events_sent=sent,
         events_stored=sum(row["events"] for row in counts),
         events_per_s=events_per_s,
-        paced_per_s=round(paced / (PROBES * PROBE_EVERY_S)),
+        paced_per_s=live.events_per_s,
         probes=len(bursts),
         flagged=sum(row["flagged"] for row in counts),
         webhooks_expected=_due(revisions),

@@ -13,8 +13,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from schemas.alert import Alert
+from schemas.alert import SEVERITIES, Alert, from_ms
 from tenantwatch.commands.output import SEVERITY_STYLE, complain, err, out, plain
+from tenantwatch.demo.events import DAY_START_MS
 from tenantwatch.demo.outcome import Outcome, percentile
 from tenantwatch.demo.verdict import Finding
 
@@ -41,7 +42,8 @@ def silent_step(what: str) -> Iterator[None]:
 def show_outcome(outcome: Outcome) -> None:
     """Print the table, the figures, and one alert as a person reads it."""
     verdict = outcome.verdict
-    out.print()
+    day = from_ms(DAY_START_MS).strftime("%A, %d %B %Y")
+    out.print(f"\n[bold]{day}[/]: {len(verdict.findings)} attacks among the traffic of three tenants\n")
     out.print(_table(outcome))
     out.print()
     out.print(_figures(outcome))
@@ -51,7 +53,7 @@ def show_outcome(outcome: Outcome) -> None:
     named = [finding.alert for finding in verdict.findings if finding.alert is not None]
     if named:
         out.print("\n[bold]one of these alerts, as its reader gets it[/]")
-        _show_alert(max(named, key=lambda alert: (alert.severity == "critical", alert.event_count)))
+        _show_alert(max(named, key=lambda alert: (SEVERITIES.index(alert.severity), alert.detected_at)))
     for problem in outcome.problems():
         complain(problem, "not as it should be")
 
@@ -166,12 +168,14 @@ def show_next() -> None:
     """Say where to look next, when nothing is running any more."""
     name = program()
     out.print("\n[bold]where to look next[/]")
-    for command, why in (
-        (f"{name} demo --stay", "the same, and it keeps running for you to look around"),
-        (f"{name} up", "your own: Kafka, store and worker on this machine"),
-        (f"{name} --help", "everything else"),
-    ):
-        out.print(Text.assemble("  ", command, "  ", (why, "dim")), soft_wrap=True)
+    commands = {
+        f"{name} demo --stay": "the same, and it keeps running for you to look around",
+        f"{name} up": "your own: Kafka, store and worker on this machine",
+        f"{name} --help": "everything else",
+    }
+    width = max(map(len, commands))
+    for command, why in commands.items():
+        out.print(Text.assemble(f"  {command:{width}}  ", (why, "dim")), soft_wrap=True)
 
 
 def show_stay(data_dir: Path, http: str) -> None:

@@ -1,0 +1,62 @@
+"""Counts that know what they were before each row of a batch."""
+
+import numpy as np
+
+from detectors.keys import grown
+from schemas.batch import Int64s
+
+
+class Counts:
+    """A column of counts, and what a batch is about to add to it.
+
+    Attributes
+    ----------
+    total
+        ``(k,)`` counts before the batch.
+
+    >>> counts = Counts()
+    >>> counts.reserve(2)
+    >>> counts.stage(np.array([0, 0, 1]), np.array([0, 2, 2]), 3)
+    >>> counts.before(np.array([0, 0]), np.array([1, 2])).tolist()
+    [1, 1]
+    """
+
+    def __init__(self) -> None:
+        self.total: Int64s = np.zeros(0, np.int64)
+        self._codes: Int64s = np.zeros(0, np.int64)
+        self._placed: Int64s = np.zeros(0, np.int64)
+        self._n = 0
+
+    def reserve(self, k: int) -> None:
+        """Make room for so many counts."""
+        self.total = grown(self.total, k, 0)
+
+    def stage(self, codes: Int64s, rows: Int64s, n: int) -> None:
+        """Take what a batch of `n` rows adds: one to the count of each code, at each row.
+
+        Parameters
+        ----------
+        codes, rows
+            ``(e,)``; the rows ascend.
+        """
+        self._codes, self._n = codes, n
+        self._placed = np.sort(codes * n + rows)
+
+    def before(self, codes: Int64s, rows: Int64s) -> Int64s:
+        """Return the counts asked for as they are before each row.
+
+        Parameters
+        ----------
+        codes
+            ``(m,)`` or ``(m, f)``.
+        rows
+            ``(m,)``.
+        """
+        at = rows if codes.ndim == 1 else rows[:, None]
+        first = codes * self._n
+        added = np.searchsorted(self._placed, first + at) - np.searchsorted(self._placed, first)
+        return self.total[codes] + added
+
+    def commit(self) -> None:
+        """Add what was staged."""
+        np.add.at(self.total, self._codes, 1)

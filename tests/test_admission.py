@@ -1,0 +1,140 @@
+"""Which events detectors may look at."""
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenarios.streams import START_MS, batch_of
+
+from detectors import admission
+from detectors.admission import Admission
+from schemas.batch import FLAGS, EventBatch
+
+MINUTE_MS = 60_000
+LATE, FUTURE, DUPLICATE, WRONG_PARTITION = FLAGS.values()
+
+
+def events(*minutes: float, tenant_id: str = "tenant-a", first_id: int = 0) -> list[dict[str, Any]]:
+    """Return events at minutes after the start, each with an id of its own."""
+    return [
+        {
+            "time_ms": START_MS + int(minute * MINUTE_MS),
+            "tenant_id": tenant_id,
+            "event_id": f"{tenant_id}-{first_id + i}",
+            "action": "login",
+        }
+        for i, minute in enumerate(minutes)
+    ]
+
+
+def batch(listed: list[dict[str, Any]], ingest_minute: float | None = None) -> EventBatch:
+    """Return a batch received at a minute after the start, or by no clock at all."""
+    received = None if ingest_minute is None else START_MS + int(ingest_minute * MINUTE_MS)
+    return replace(batch_of("auth", listed), ingest_time_ms=received)
+
+
+def flags(admitted: EventBatch) -> list[int]:
+    """Return the flags, having checked that exactly the rows without any are evaluated."""
+    assert admitted.flags is not None
+    assert admitted.evaluated is not None
+    assert admitted.evaluated.tolist() == (admitted.flags == 0).tolist()
+    return admitted.flags.tolist()
+
+
+def test_what_is_more_than_15_minutes_behind_its_tenant_is_late() -> None:
+    """The limit itself still counts; what is late does not move the watermark back."""
+    admitted = Admission().admit(batch(events(20, 5, 4.9, 19)))
+    assert flags(admitted) == [0, 0, LATE, 0]
+
+
+def test_lateness_is_judged_by_what_came_before() -> None:
+    """An event is not late because a newer one follows it in the same batch."""
+    assert flags(Admission().admit(batch(events(0, 60, 30)))) == [0, 0, LATE]
+
+
+def test_tenants_have_watermarks_of_their_own() -> None:
+    """One tenant's live traffic does not make another's old log late."""
+    mixed = events(600) + events(0, 1, tenant_id="tenant-b") + events(590, first_id=5)
+    judge = Admission()
+    assert flags(judge.admit(batch(mixed))) == [0, 0, 0, 0]
+    assert judge.watermark_ms == {"tenant-a": START_MS + 600 * MINUTE_MS, "tenant-b": START_MS + MINUTE_MS}
+
+
+def test_the_future_is_flagged_and_moves_no_watermark() -> None:
+    """A clock that runs ahead must not make its tenant's honest events late."""
+    judge = Admission()
+    assert flags(judge.admit(batch(events(0, 5, 5.1, 600), ingest_minute=0))) == [0, 0, FUTURE, FUTURE]
+    assert flags(judge.admit(batch(events(1, first_id=9), ingest_minute=1))) == [0]
+
+
+def test_without_a_clock_nothing_is_in_the_future() -> None:
+    """A backtest takes event times as they are."""
+    assert flags(Admission().admit(batch(events(0, 600)))) == [0, 0]
+
+
+def test_a_repeated_id_of_a_tenant_is_a_duplicate() -> None:
+    """In the same batch or a later one; another tenant may use the same id."""
+    judge = Admission()
+    first = events(0, 1)
+    other = [{**event, "tenant_id": "tenant-b"} for event in first]
+    assert flags(judge.admit(batch([*first, first[0], *other]))) == [0, 0, DUPLICATE, 0, 0]
+    assert flags(judge.admit(batch(first))) == [DUPLICATE, DUPLICATE]
+
+
+def test_flags_of_the_caller_are_kept() -> None:
+    """What came to the wrong partition stays flagged, is not evaluated and moves no watermark."""
+    marked = replace(batch(events(60, 0)), flags=np.array([WRONG_PARTITION, 0], np.uint8))
+    judge = Admission()
+    assert flags(judge.admit(marked)) == [WRONG_PARTITION, 0]
+    assert judge.watermark_ms == {"tenant-a": START_MS}
+    assert marked.flags is not None
+    assert marked.flags.tolist() == [WRONG_PARTITION, 0]
+
+
+def test_an_empty_batch_is_admitted() -> None:
+    """Nothing in, nothing flagged."""
+    assert flags(Admission().admit(batch([]))) == []
+
+
+def test_ids_are_forgotten_after_two_generations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded: at least one generation of ids is known, at most two are kept."""
+    monkeypatch.setattr(admission, "GENERATION", 4)
+    judge = Admission()
+    judge.admit(batch(events(*[0] * 8)))
+    assert len(judge.latest_ids) + len(judge.earlier_ids) <= 8
+    assert flags(judge.admit(batch(events(*[0] * 4, first_id=4)))) == [DUPLICATE] * 4
+    assert flags(judge.admit(batch(events(0)))) == [0]
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    cuts=st.lists(st.integers(0, 120), max_size=10),
+    generation=st.sampled_from([3, 20, 16_384]),
+)
+@settings(max_examples=80, deadline=None)
+def test_admission_does_not_depend_on_batches(seed: int, cuts: list[int], generation: int) -> None:
+    """Each event gets the same flags however the stream is cut, generations of ids included."""
+    rng = np.random.default_rng(seed)
+    stream = [
+        {
+            "time_ms": START_MS + i * MINUTE_MS - int(rng.choice([0, 0, 10, 16, 40])) * MINUTE_MS,
+            "tenant_id": f"tenant-{rng.integers(0, 3)}",
+            "event_id": str(rng.integers(0, 10)),
+            "action": "login",
+        }
+        for i in range(120)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(admission, "GENERATION", generation)
+        whole, judge, parts = flags(Admission().admit(batch(stream))), Admission(), []
+        bounds = [0, *sorted(cuts), len(stream)]
+        for start, stop in pairwise(bounds):
+            parts.extend(flags(judge.admit(batch(stream[start:stop]))))
+    assert parts == whole
+    assert 0 in whole
+    assert any(bits & LATE for bits in whole)
+    assert any(bits & DUPLICATE for bits in whole)

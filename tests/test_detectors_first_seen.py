@@ -1,0 +1,194 @@
+"""Habits and surprise against a simulation that goes row by row."""
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenarios.streams import START_MS, TENANT, numbered, run
+
+from detectors.access_anomaly import AccessAnomaly
+from detectors.features import FEATURES, network_of, user_agent_family
+from detectors.first_seen import STRANGER, TENANT_WEIGHT
+from detectors.habits import FORGET_HOURS
+from detectors.parameters import AccessAnomalyParameters
+
+HOUR_MS = 3_600_000
+# Every surprising event is an episode of its own: one revision each tells its score.
+PARAMETERS = AccessAnomalyParameters(
+    tenant_habit_min=4, user_habit_min=2, false_alarms_per_week=1_000, quiet_s=60, denied=0, new_permissions=0
+)
+
+
+def simulate(events: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Return score and threshold of each surprising event, as the documentation tells it."""
+    of_user: dict[Any, int] = defaultdict(int)
+    user_total: dict[Any, int] = defaultdict(int)
+    counted_hour: dict[Any, int] = {}
+    seen_hour: dict[str, int] = {}
+    users_of: dict[Any, int] = defaultdict(int)
+    actions = 0
+    found: dict[str, tuple[float, float]] = {}
+    for event in events:
+        user, hour = event["user_id"], event["time_ms"] // HOUR_MS
+        if user in seen_hour and hour - seen_hour[user] > FORGET_HOURS:
+            for table in (of_user, user_total, counted_hour):
+                for key in [key for key in table if key[0] == user]:
+                    del table[key]
+        seen_hour[user] = max(hour, seen_hour.get(user, 0))
+        shown = (
+            event["source_ip"] and network_of(event["source_ip"]),
+            event["user_agent"] and user_agent_family(event["user_agent"]),
+            *(event[name] for name in FEATURES[2:]),
+        )
+        values = [(name, value) for name, value in zip(FEATURES, shown, strict=True) if value is not None]
+        score = 0.0
+        for name, value in values:
+            of_tenant = users_of[name, value]
+            total = sum(n for (feature, _), n in users_of.items() if feature == name)
+            distinct = sum(1 for (feature, _), n in users_of.items() if feature == name and n)
+            left = (1 + 0.5 * distinct) / (1 + total)
+            q_new = STRANGER[FEATURES.index(name)]
+            by_tenant = (1 - left) * of_tenant / total if of_tenant else left
+            by_stranger = (1 - q_new) * of_tenant / total if of_tenant else q_new
+            p = (of_user[user, name, value] + TENANT_WEIGHT * by_tenant) / (
+                user_total[user, name] + TENANT_WEIGHT
+            )
+            score += math.log10(by_stranger / p)
+        new = any(of_user[user, name, value] == 0 for name, value in values)
+        if new and user_total[user, "action"] >= 2 and actions >= 4:
+            weeks = max(event["time_ms"] - events[0]["time_ms"], 24 * HOUR_MS) / (7 * 24 * HOUR_MS)
+            threshold = max(math.log10(actions / weeks / 1_000), 0.0)
+            if score > threshold:
+                found[event["event_id"]] = (round(score, 2), round(threshold, 2))
+        for name, value in values:
+            if hour > counted_hour.get((user, name, value), -1):
+                counted_hour[user, name, value] = hour
+                users_of[name, value] += of_user[user, name, value] == 0
+                of_user[user, name, value] += 1
+                user_total[user, name] += 1
+                actions += name == "action"
+    return found
+
+
+def accesses(seed: int, n: int, pause_days: int = 0) -> list[dict[str, Any]]:
+    """Return accesses of a few people who now and then do something new."""
+    rng = np.random.default_rng(seed)
+    times = START_MS + np.cumsum(rng.exponential(rng.choice([0.1, 1, 5]) * HOUR_MS, n)).astype(np.int64)
+    times[n // 2 :] += pause_days * 24 * HOUR_MS
+    addresses = [None, *(f"192.0.2.{i}" for i in range(3)), *(f"198.51.{i}.7" for i in range(20))]
+    agents = [None, "curl/8.5", "Mozilla/5.0 (Windows NT 10.0) Chrome/126.0"]
+    return numbered(
+        {
+            "time_ms": int(time_ms),
+            "user_id": f"user-{rng.integers(0, 4)}",
+            "source_ip": addresses[min(int(rng.exponential(2)), 23)],
+            "user_agent": agents[min(int(rng.exponential(1)), 2)],
+            "action": ("read", "update", "export", "grant")[min(int(rng.exponential(0.8)), 3)],
+            "permission": None if rng.random() < 0.2 else f"permission-{int(rng.exponential(2))}",
+            "resource_type": f"type-{int(rng.exponential(1))}",
+        }
+        for time_ms in times.tolist()
+    )
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    cuts=st.lists(st.integers(0, 150), max_size=6),
+    pause_days=st.sampled_from([0, 0, 89, 95]),
+)
+@settings(max_examples=50, deadline=None)
+def test_scores_equal_those_of_a_simulation(seed: int, cuts: list[int], pause_days: int) -> None:
+    """Every surprising access has the simulated score and threshold; the others are silent."""
+    events = accesses(seed, 150, pause_days)
+    expected = simulate(events)
+    alerts = run(AccessAnomaly(PARAMETERS), events, cuts)
+    told = {alert.evidence.event_ids[0]: alert for alert in alerts if alert.status == "open"}
+    assert set(told) <= set(expected)
+    assert {event_id: (a.score, a.threshold) for event_id, a in told.items()} == {
+        event_id: pytest.approx(expected[event_id], abs=0.011) for event_id in told
+    }
+    # What opened no episode went on with one.
+    assert sum(a.event_count for a in last_revisions(alerts)) >= len(told)
+    assert bool(expected) == bool(told)
+
+
+def last_revisions(alerts: list[Any]) -> list[Any]:
+    """Return the last revision of each alert."""
+    return list({alert.alert_id: alert for alert in alerts}.values())
+
+
+def habit(user: str, hours: int, **fields: Any) -> list[dict[str, Any]]:
+    """Return an access of a user in each of so many hours."""
+    return [
+        {
+            "time_ms": START_MS + hour * HOUR_MS,
+            "user_id": user,
+            "source_ip": "192.0.2.1",
+            "user_agent": "Firefox",
+            "action": "read",
+            "permission": "jobs:read",
+            "resource_type": "job",
+            **fields,
+        }
+        for hour in range(hours)
+    ]
+
+
+STRANGE = {
+    "time_ms": START_MS + 300 * HOUR_MS,
+    "user_id": "ana",
+    "source_ip": "203.0.113.9",
+    "user_agent": "curl/8",
+    "action": "export",
+    "permission": "invoices:export",
+    "resource_type": "invoice",
+}
+
+
+def in_time(*streams: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the streams as one."""
+    return numbered(sorted((e for stream in streams for e in stream), key=lambda event: event["time_ms"]))
+
+
+def test_somebody_unlike_the_user_is_surprising() -> None:
+    """Everything new at once, after weeks of one habit, is raised for the user and says what was new."""
+    alerts = run(AccessAnomaly(), in_time(habit("ana", 300), habit("ben", 300), [STRANGE]))
+    assert [(a.classification, a.entity.value) for a in alerts] == [("first_seen", "ana")]
+    assert "network 203.0.113.0/24, user agent curl, resource type invoice" in alerts[0].summary
+
+
+def test_a_new_user_is_not_judged_by_a_habit_of_an_hour() -> None:
+    """Whoever is new does everything for the first time."""
+    new = [{**STRANGE, "user_id": "dora", "time_ms": START_MS + (280 + i) * HOUR_MS} for i in range(10)]
+    assert run(AccessAnomaly(), in_time(habit("ana", 300), habit("ben", 300), new)) == []
+
+
+def test_a_cold_tenant_is_silent() -> None:
+    """A tenant that has taught too little raises nothing, however strange."""
+    assert run(AccessAnomaly(), in_time(habit("ana", 150), [STRANGE])) == []
+
+
+def test_what_colleagues_do_is_no_surprise() -> None:
+    """A value that the tenant's others show is far less surprising than one that nobody has shown."""
+    others = [
+        event
+        for i in range(20)
+        for event in habit(f"user-{i}", 30, action="export", permission="invoices:export")
+    ]
+    familiar = {**STRANGE, "source_ip": "192.0.2.1", "user_agent": "Firefox", "resource_type": "job"}
+    assert run(AccessAnomaly(), in_time(habit("ana", 300), others, [familiar])) == []
+
+
+def test_an_afternoon_is_not_a_habit() -> None:
+    """A thousand accesses in one hour teach as much as one."""
+    busy = [{**habit("ana", 1)[0], "time_ms": START_MS + i * 1_000} for i in range(1_000)]
+    assert run(AccessAnomaly(), in_time(habit("ben", 300), busy, [STRANGE])) == []
+
+
+def test_tenant_is_the_default_of_the_stream() -> None:
+    """The streams above are one tenant's."""
+    assert TENANT == "tenant-a"

@@ -1,0 +1,67 @@
+"""The hash table and the numbering of keys, against a dict."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectors import keys
+from detectors.columns import Hashed
+from detectors.keys import Keys
+from detectors.numbers import NumberTable
+
+NUMBERS = st.lists(st.integers(0, 2**63 - 1) | st.integers(0, 60), max_size=80)
+
+
+@given(st.lists(NUMBERS, max_size=6), NUMBERS)
+def test_numbers_are_found_as_in_a_dict(batches: list[list[int]], asked: list[int]) -> None:
+    """Every number keeps the place it was given, and no other number has one."""
+    table, expected = NumberTable(), dict[int, int]()
+    for batch in batches:
+        new = [number for number in dict.fromkeys(batch) if number not in expected]
+        expected.update(zip(new, table.add(np.array(new, np.int64)).tolist(), strict=True))
+    found = table.find(np.array(asked, np.int64)).tolist()
+    assert found == [expected.get(number, -1) for number in asked]
+    assert sorted(expected.values()) == list(range(len(table)))
+
+
+def test_a_table_grows_without_losing_anything() -> None:
+    """A hundred thousand numbers added in parts are all found."""
+    table = NumberTable()
+    numbers = np.random.default_rng(1).permutation(100_000) * 977
+    for part in np.array_split(numbers, 37):
+        table.add(part)
+    assert table.find(numbers).tolist() == list(range(100_000))
+    assert set(table.find(numbers + 1).tolist()) == {-1}
+
+
+def test_keys_keep_their_numbers_until_some_are_forgotten() -> None:
+    """Keys are numbered as they come; a sweep numbers those that stay anew, in the same order."""
+    known: Keys[tuple[str, str, str]] = Keys()
+    names = Hashed(["ana", "ben", "ana", "cleo"])
+    rows = np.arange(4)
+    assert known.intern(["tenant-a", "user_id", names], rows).tolist() == [0, 1, 0, 2]
+    assert known.intern([Hashed(["tenant-b"] * 4), "user_id", names], rows[:1]).tolist() == [3]
+    known.keep(np.array([False, True, False, True]))
+    assert known.names == [("tenant-a", "user_id", "ben"), ("tenant-b", "user_id", "ana")]
+    assert known.find(["tenant-a", "user_id", names], rows).tolist() == [-1, 0, -1, -1]
+    assert known.slot_of(("tenant-b", "user_id", "ana")) == 1
+
+
+def test_parts_of_a_key_are_told_apart_by_place() -> None:
+    """(a, b) and (b, a) are two keys, and None is a value like another."""
+    known: Keys[tuple[str | None, ...]] = Keys()
+    first, second = Hashed(["a", "b", "a", None]), Hashed(["b", "a", None, "a"])
+    assert known.intern([first, second], np.arange(4)).tolist() == [0, 1, 2, 3]
+
+
+def test_a_sweep_is_due_when_keys_have_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeping costs a look at every key, so it waits until there are twice as many."""
+    monkeypatch.setattr(keys, "SWEEP_MIN_KEYS", 4)
+    known: Keys[tuple[str, ...]] = Keys()
+    known.intern([Hashed(["a", "b", "c"])], np.arange(3))
+    assert not known.crowded
+    known.intern([Hashed(["d"])], np.arange(1))
+    assert known.crowded
+    known.keep(np.ones(4, np.bool_))
+    assert not known.crowded

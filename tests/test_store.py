@@ -1,0 +1,230 @@
+"""The store on the embedded engine: rows, migrations, scopes, retention."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+import store.migrations
+from schemas.alert import Alert, Entity, Evidence
+from schemas.batch import EventBatch
+from schemas.event import Kind
+from schemas.parse import parse
+from schemas.tenant import Tenant
+from store.database import Database, StoreError
+from store.events import KafkaIds
+from store.lock import StoreLocked
+from store.migrations import migrate, migrations
+from store.queries import PlatformContext, Reader, TenantContext
+from store.retention import run_retention
+from store.writer import EventWriter
+from tests.schema_examples import encode, event
+
+IDS = KafkaIds("cluster", {"audit.auth": "id-auth", "audit.access": "id-access"})
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def batch(kind: Kind, *events: dict[str, Any], **changes: Any) -> EventBatch:
+    """Return an enriched batch of valid events."""
+    parsed = parse(kind, [encode(e) for e in events])
+    assert parsed.rejections == []
+    tenants = tuple(
+        Tenant(
+            tenant_id=t, organization_id=f"org-{t}", name=t, tier="enterprise" if t.endswith("b") else "free"
+        )
+        for t in parsed.batch.tenant.values
+    )
+    enriched = replace(
+        parsed.batch,
+        topic=f"audit.{kind}",
+        partition=3,
+        tenants=tenants,
+        tenant_versions=tuple(range(10, 10 + len(tenants))),
+        ingest_time_ms=int(NOW.timestamp() * 1000),
+        flags=np.zeros(len(events), np.uint8),
+        _tenant=parsed.batch.tenant,
+    )
+    return replace(enriched, **changes)
+
+
+def insert(database: Database, *batches: EventBatch) -> None:
+    writer = EventWriter(database, IDS)
+    for columns, payload in writer.encode_events(batches):
+        writer.insert_events(columns, payload)
+
+
+def test_an_event_is_stored_with_every_field_and_its_identity(database: Database) -> None:
+    """What was sent, what enrichment added, and where in Kafka it was."""
+    sent = event(
+        "auth", tenant_id="rows-b", event_id="e-1", user_id="ana", source_ip="2001:db8::7", reason="locked",
+        attributes={"port": 22}, auth_method="password",
+    )  # fmt: skip
+    insert(database, batch("auth", sent, offset=np.array([41])))
+    row = database.query("SELECT * FROM events WHERE tenant_id = 'rows-b'")[0]
+    given = {k: v for k, v in sent.items() if k not in ("time", "attributes")}
+    assert {name: row[name] for name in given} == given
+    assert row["time"] == datetime(2026, 1, 31, 9, 30, 0, 123_000, tzinfo=UTC)
+    assert row["attributes"] == '{"port":22}'
+    assert (row["organization_id"], row["tier"], row["tenant_version"]) == ("org-rows-b", "enterprise", 10)
+    assert (row["kafka_cluster_id"], row["kafka_topic_id"], row["kafka_topic"]) == (
+        "cluster",
+        "id-auth",
+        "audit.auth",
+    )
+    assert (row["kafka_partition"], row["kafka_offset"], row["message_index"]) == (3, 41, 0)
+    assert row["session_id"] == ""
+
+
+def test_zero_is_a_number_and_null_is_none(database: Database) -> None:
+    """A count of 0 is not the absence of a count."""
+    events = [
+        event("access", tenant_id="zeros", event_id="a", record_count=0),
+        event("access", tenant_id="zeros", event_id="b"),
+    ]
+    insert(database, batch("access", events[0]), batch("access", events[1]))
+    rows = database.query(
+        "SELECT event_id, record_count FROM events WHERE tenant_id = 'zeros' ORDER BY event_id"
+    )
+    assert [row["record_count"] for row in rows] == [0, None]
+
+
+def test_batches_of_many_tenants_and_kinds_are_one_insert_for_each_topic(database: Database) -> None:
+    """Enrichment follows each row's own tenant, whatever the batch it came in."""
+    auth = batch("auth", event(tenant_id="many-a"), event(tenant_id="many-b"))
+    more = batch("auth", event(tenant_id="many-b"))
+    access = batch("access", event("access", tenant_id="many-a"))
+    assert len(EventWriter(database, IDS).encode_events([auth, access, more])) == 2
+    insert(database, auth, access, more)
+    rows = database.query(
+        "SELECT tenant_id, any(tier) AS chosen, uniqExact(tier) AS tiers, count() AS n FROM events "
+        "WHERE startsWith(tenant_id, 'many-') GROUP BY tenant_id ORDER BY tenant_id"
+    )
+    assert [(r["tenant_id"], r["chosen"], r["tiers"], r["n"]) for r in rows] == [
+        ("many-a", "free", 1, 2),
+        ("many-b", "enterprise", 1, 2),
+    ]
+
+
+def test_migrating_again_does_nothing(database: Database) -> None:
+    """Every start migrates; only what is new is applied."""
+    assert migrate(database) == []
+
+
+def test_an_edited_migration_is_refused(database: Database) -> None:
+    """What was applied elsewhere can no longer be told from what the file says."""
+    edited = [(number, name, sql + "\n-- edited") for number, name, sql in migrations()]
+    with (
+        patch.object(store.migrations, "migrations", lambda: edited),
+        pytest.raises(StoreError, match="was edited"),
+    ):
+        migrate(database)
+
+
+def test_a_store_that_is_newer_than_the_program_is_refused(database: Database) -> None:
+    """An older version must not write into tables that it does not know."""
+    with (
+        patch.object(store.migrations, "migrations", lambda: migrations()[:1]),
+        pytest.raises(StoreError, match="does not know"),
+    ):
+        migrate(database)
+
+
+def test_a_wrong_statement_is_our_fault(database: Database) -> None:
+    """It is told apart from a store that is away: trying again cannot help."""
+    with pytest.raises(StoreError, match="no_such_column"):
+        database.query("SELECT no_such_column FROM events")
+    with pytest.raises(StoreError):
+        database.insert("events", ["no_such_column"], b"", "JSONEachRow")
+
+
+def test_a_second_process_is_refused_with_the_first_ones_number(tmp_path: Path) -> None:
+    """The engine admits one process; the message says which has it."""
+    program = (
+        "import sys; from pathlib import Path; from store.database import Database\n"
+        "db = Database.embedded(Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
+    )
+    path = tmp_path / "clickhouse"
+    command = [sys.executable, "-c", program, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "open\n"
+        with pytest.raises(StoreLocked, match=str(first.pid)):
+            Database.embedded(path)
+        first.communicate("")
+
+
+def alert(tenant_id: str, alert_id: str, revision: int, **fields: Any) -> Alert:
+    base: dict[str, Any] = {
+        "alert_id": alert_id, "revision": revision, "status": "open", "detector": "failed_login",
+        "classification": "brute_force", "severity": "medium", "tenant_id": tenant_id,
+        "entity": Entity(type="user_id", value="ana"), "first_time": NOW, "last_time": NOW,
+        "event_count": revision, "score": 6.0, "threshold": 5.0, "summary": "many failures", "evidence": Evidence(), "runbook": "look",
+        "detected_at": NOW, "published_at": NOW + timedelta(seconds=revision),
+    }  # fmt: skip
+    return Alert(**{**base, **fields})
+
+
+def test_the_highest_revision_of_an_alert_is_the_current_one(database: Database) -> None:
+    """Revisions may be stored in any order and more than once."""
+    revisions = [alert("current", "id-1", n) for n in (1, 3, 2, 3)]
+    EventWriter(database, IDS).insert_alerts([*revisions, alert("current", "id-2", 1, status="resolved")])
+    reader = Reader(database, TenantContext("current"))
+    assert [(row["alert_id"], row["revision"]) for row in reader.alerts(status="open")] == [("id-1", 3)]
+    assert [row["alert_id"] for row in reader.alerts(status="resolved")] == ["id-2"]
+    assert [revision["revision"] for revision in reader.alert("id-1")] == [1, 2, 3]
+    assert reader.alert("id-") == []
+
+
+def test_a_tenants_reader_sees_nothing_of_another(database: Database) -> None:
+    """Every read is bound; the platform's view has to be asked for by name."""
+    EventWriter(database, IDS).insert_alerts([alert("wall-a", "wall-1", 1), alert("wall-b", "wall-2", 1)])
+    insert(database, batch("auth", event(tenant_id="wall-a"), event(tenant_id="wall-b")))
+    reader = Reader(database, TenantContext("wall-a"))
+    assert {row["tenant_id"] for row in reader.alerts()} == {"wall-a"}
+    assert reader.alert("wall-2") == []
+    assert {row["tenant_id"] for row in reader.counts()} == {"wall-a"}
+    everyone = Reader(database, PlatformContext("test")).counts()
+    assert {"wall-a", "wall-b"} <= {row["tenant_id"] for row in everyone}
+
+
+def test_a_filter_cannot_leave_the_scope(database: Database) -> None:
+    """Values are bound, not spliced."""
+    EventWriter(database, IDS).insert_alerts(
+        [alert("inject-a", "inject-1", 1), alert("inject-b", "inject-2", 1)]
+    )
+    reader = Reader(database, TenantContext("inject-a"))
+    assert reader.alerts(detector="x' OR '1'='1") == []
+    assert reader.alert("' OR startsWith(alert_id, '") == []
+    assert Reader(database, TenantContext("inject-a' OR '1'='1")).alerts() == []
+
+
+def test_retention_follows_each_tenants_settings_by_kind(database: Database) -> None:
+    """Old events of one kind go, the other kind stays, and what went is logged."""
+    old, ms = NOW - timedelta(days=40), lambda t: int(t.timestamp() * 1000)
+    tenant = Tenant(
+        tenant_id="keep", organization_id="o", name="n", retention_days={"auth": 30, "access": 90}
+    )
+    database.insert_rows(
+        "tenants", [{"tenant_id": "keep", "version": 1, "body": tenant.model_dump_json(), "applied_at": NOW}]
+    )
+    for kind in ("auth", "access"):
+        aged = event(kind, tenant_id="keep", event_id=f"old-{kind}", time="2025-12-01T00:00:00Z")
+        insert(database, batch(kind, aged, ingest_time_ms=ms(old)))  # type: ignore[arg-type]
+    insert(
+        database, batch("auth", event(tenant_id="keep", event_id="old-by-time", time="2020-01-01T00:00:00Z"))
+    )
+    run_retention(database, NOW)
+    left = {row["event_id"] for row in database.query("SELECT event_id FROM events WHERE tenant_id = 'keep'")}
+    # A freshly imported old event is as young as its arrival.
+    assert left == {"old-access", "old-by-time"}
+    logged = database.query(
+        "SELECT kind, retention_days, rows_removed FROM retention_runs WHERE tenant_id = 'keep'"
+    )
+    assert logged == [{"kind": "auth", "retention_days": 30, "rows_removed": 1}]
+    assert run_retention(database, NOW) == 0
