@@ -4,13 +4,25 @@ import logging
 import os
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from pydantic import ValidationError
 
 from tenantwatch.commands import alerts, backtest, demo, doctor, events, replay, run, tenants, webhooks
 from tenantwatch.commands.output import complain, print_line
+
+# Errors whose message is for the person at the terminal, and says what to do.
+KNOWN_ERRORS: Final[dict[str, tuple[str, ...]]] = {
+    "api.serve": ("PortTaken",),
+    "store.database": ("StoreError", "StoreUnavailable"),
+    "store.lock": ("StoreLocked",),
+    "streams.broker": ("BrokerError",),
+    "streams.producer": ("SendError",),
+    "streams.topics": ("TopicError",),
+    "tenantwatch.control": ("ControlError",),
+    "tenantwatch.up": ("BrokerDied",),
+}
 
 app = typer.Typer(
     name="tenantwatch",
@@ -50,28 +62,11 @@ app.add_typer(tenants.app, name="tenants", help="The tenant directory.")
 app.add_typer(webhooks.app, name="webhooks", help="Where alerts are delivered.")
 
 
-def _known_errors() -> tuple[type[Exception], ...]:
-    # Imported when something failed: these pull in the engine and Kafka.
-    from api.serve import PortTaken
-    from store.database import StoreError, StoreUnavailable
-    from store.lock import StoreLocked
-    from streams.broker import BrokerError
-    from streams.producer import SendError
-    from streams.topics import TopicError
-    from tenantwatch.control import ControlError
-    from tenantwatch.up import BrokerDied
-
-    return (
-        BrokerDied,
-        BrokerError,
-        ControlError,
-        PortTaken,
-        SendError,
-        StoreError,
-        StoreLocked,
-        StoreUnavailable,
-        TopicError,
-    )
+def _is_known(error: Exception) -> bool:
+    # By what is loaded, because these modules pull in the engine and Kafka, and an error that was raised
+    # comes from a module that is.
+    modules = (sys.modules[name] for name in KNOWN_ERRORS if name in sys.modules)
+    return any(isinstance(error, getattr(m, name)) for m in modules for name in KNOWN_ERRORS[m.__name__])
 
 
 def _explain_settings(error: ValidationError) -> None:
@@ -96,7 +91,7 @@ def main() -> None:
         _explain_settings(error)
         sys.exit(2)
     except Exception as error:
-        if not isinstance(error, _known_errors()):
+        if not _is_known(error):
             raise
         complain(str(error))
         sys.exit(1)

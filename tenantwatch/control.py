@@ -81,8 +81,8 @@ class Control:
         from store.lock import StoreLocked
         from store.webhooks import WebhookStore
         from streams.webhooks.delivery import WebhookDelivery
+        from tenantwatch.database import open_database
         from tenantwatch.logs import configure_logging
-        from tenantwatch.up import open_database
 
         configure_logging("error", "console")
         settings = self._settings

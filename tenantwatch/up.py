@@ -12,31 +12,23 @@ import structlog
 from api.control import control_app
 from api.health import health_app
 from api.serve import Server, tcp_listener, unix_listener
-from store.database import Database
-from store.migrations import migrate
 from store.webhooks import WebhookStore
 from streams.app import StreamConfig
 from streams.broker import BrokerConfig, EmbeddedKafka
 from streams.topics import ensure_topics
 from streams.webhooks.delivery import WebhookDelivery
 from streams.worker import Worker
+from tenantwatch.database import open_database
 from tenantwatch.settings import Settings
 
 log = structlog.get_logger()
 BROKER_CHECK_S: Final = 1.0
+# For a command that began before we did and reads the store by itself.
+STORE_WAIT_S: Final = 20.0
 
 
 class BrokerDied(Exception):
     """The embedded Kafka ended by itself."""
-
-
-def open_database(settings: Settings) -> Database:
-    """Open the store that the settings name, with its tables up to date."""
-    url = settings.clickhouse_url
-    database = Database.server(url) if url else Database.embedded(settings.data_dir / "clickhouse")
-    for name in migrate(database):
-        log.info("migration_applied", name=name)
-    return database
 
 
 class Pipeline:
@@ -79,7 +71,7 @@ class Pipeline:
         health = tcp_listener(settings.http_host, settings.http_port)
         stack.callback(health.close)
         self.bootstrap = settings.kafka or self._start_kafka()
-        database = await asyncio.to_thread(open_database, settings)
+        database = await asyncio.to_thread(open_database, settings, STORE_WAIT_S)
         stack.callback(database.close)
         topics = await asyncio.to_thread(
             ensure_topics,

@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, CommandLine, settings_env
+
+from tenantwatch.cli import KNOWN_ERRORS
 
 # Each takes a good part of a second to import, or is an engine; commands import them when they need them.
 HEAVY = ("chdb", "clickhouse_connect", "faust", "kafka", "pyarrow", "pandas", "numpy", "fastapi", "uvicorn")
@@ -101,3 +104,10 @@ def test_status_without_a_worker_says_how_to_start_one(tenantwatch: CommandLine)
     done = tenantwatch.run("status")
     assert done.returncode == 1
     assert "`tenantwatch up`" in done.stderr
+
+
+def test_every_error_that_is_told_without_a_traceback_exists() -> None:
+    """They are named by module and class, so that a renamed one would bring its traceback back."""
+    for module, names in KNOWN_ERRORS.items():
+        for name in names:
+            assert issubclass(getattr(import_module(module), name), Exception)

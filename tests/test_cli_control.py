@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, CommandLine, settings_env
 
+from store.lock import lock
 from tenantwatch import control
 from tenantwatch.control import Control, ControlError, kafka_bootstrap, running
 from tenantwatch.settings import Settings
@@ -20,6 +22,23 @@ from store.lock import lock
 held = lock(Path(sys.argv[1]) / "clickhouse.lock")
 print("held", flush=True)
 sys.stdin.read()
+"""
+
+# A process that finds the store held, then waits for it.
+OPENER = """
+import sys
+from pathlib import Path
+from store.lock import StoreLocked
+from tenantwatch.database import open_database
+from tenantwatch.settings import Settings
+settings = Settings(data_dir=Path(sys.argv[1]))
+try:
+    open_database(settings)
+except StoreLocked:
+    print("locked", flush=True)
+database = open_database(settings, wait_s=20)
+print("opened", flush=True)
+database.close()
 """
 
 
@@ -61,6 +80,19 @@ def test_a_store_that_is_held_is_told_with_its_holder(
         with pytest.raises(ControlError, match=f"process {holder.pid}.*try again"):
             Control(settings)
         holder.stdin.close()
+
+
+def test_a_worker_waits_for_a_command_that_has_the_store(settings: Settings) -> None:
+    """A command that began a moment before `up` must not stop it from starting."""
+    held = lock(settings.data_dir / "clickhouse.lock")
+    command = [sys.executable, "-c", OPENER, str(settings.data_dir)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as opener:
+        assert opener.stdout is not None
+        assert opener.stdout.readline() == b"locked\n"
+        time.sleep(0.5)
+        held.close()
+        assert opener.stdout.read().endswith(b"opened\n")
+    assert opener.returncode == 0
 
 
 def test_a_socket_that_a_killed_worker_left_is_no_worker(settings: Settings) -> None:

@@ -191,7 +191,9 @@ def ask(env: dict[str, str], path: str) -> Any:
 
 def test_rows_stored_are_events_sent_by_count_and_by_id(run: Run) -> None:
     """Every codec, single events and arrays: each event is one row, and nothing else is."""
-    rows = run.query("SELECT tenant_id, event_id, count() AS n FROM events WHERE bitAnd(flags, 4) = 0 GROUP BY 1, 2")
+    rows = run.query(
+        "SELECT tenant_id, event_id, count() AS n FROM events WHERE bitAnd(flags, 4) = 0 GROUP BY 1, 2"
+    )
     assert {(row["tenant_id"], row["event_id"]) for row in rows} == run.sent
     assert len(run.sent) > 5 * EVENTS_PER_CODEC
     assert {row["n"] for row in rows} == {1}

@@ -164,8 +164,9 @@ def alert(tenant_id: str, alert_id: str, revision: int, **fields: Any) -> Alert:
         "alert_id": alert_id, "revision": revision, "status": "open", "detector": "failed_login",
         "classification": "brute_force", "severity": "medium", "tenant_id": tenant_id,
         "entity": Entity(type="user_id", value="ana"), "first_time": NOW, "last_time": NOW,
-        "event_count": revision, "score": 6.0, "threshold": 5.0, "summary": "many failures", "evidence": Evidence(), "runbook": "look",
-        "detected_at": NOW, "published_at": NOW + timedelta(seconds=revision),
+        "event_count": revision, "score": 6.0, "threshold": 5.0, "summary": "many failures",
+        "evidence": Evidence(), "runbook": "look", "detected_at": NOW,
+        "published_at": NOW + timedelta(seconds=revision),
     }  # fmt: skip
     return Alert(**{**base, **fields})
 

@@ -1,0 +1,166 @@
+"""Group insert: what is stored together, and when a chunk may be acknowledged."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from schemas.batch import EventBatch
+from schemas.parse import parse
+from store.database import StoreError, StoreUnavailable
+from streams.chunk import DeadLetter, Handled
+from streams.groups import GroupWriter
+from streams.transport import Records
+from tests.schema_examples import encode, event
+
+
+class MemoryWriter:
+    """Stands in for the store; fails as often as it is told to."""
+
+    def __init__(self) -> None:
+        self.groups: list[int] = []
+        self.rows: dict[str, list[dict[str, Any]]] = {"dead_letters": [], "ledger": []}
+        self.failures: list[Exception] = []
+
+    def encode_events(self, batches: Sequence[EventBatch]) -> list[tuple[list[str], bytes]]:
+        return [([], b"%d" % sum(map(len, batches)))]
+
+    def insert_events(self, columns: Sequence[str], payload: bytes) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.groups.append(int(payload))
+
+    def insert_rows(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
+        self.rows[table].extend(rows)
+
+
+def chunk(events: int, first_offset: int = 0, letters: Sequence[DeadLetter] = ()) -> Handled:
+    """Return a handled chunk of so many events."""
+    parsed = parse("auth", [encode(event(event_id=f"e-{i}")) for i in range(events)])
+    offsets = list(range(first_offset, first_offset + max(events, 1)))
+    values: list[bytes | None] = [b""] * len(offsets)
+    records = Records(
+        "audit.auth", 2, offsets, [b"k"] * len(offsets), values, [()] * len(offsets), [0] * len(offsets)
+    )
+    return Handled(records, parsed.batch, [], list(letters), 0, {"parse": 0.001})
+
+
+@asynccontextmanager
+async def running(
+    writer: MemoryWriter, **options: Any
+) -> AsyncIterator[tuple[GroupWriter, asyncio.Task[None]]]:
+    chosen = {"max_rows": 100, "max_wait_s": 0.05, "max_pending_rows": 300, **options}
+    groups = GroupWriter(writer, worker_id="w", **chosen)  # type: ignore[arg-type]
+    task = asyncio.create_task(groups.run())
+    try:
+        yield groups, task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_chunks_are_stored_together_and_then_acknowledged() -> None:
+    """Small chunks wait for each other; each is acknowledged once the group is stored."""
+    writer, acked = MemoryWriter(), list[int]()
+    async with running(writer) as (groups, _):
+        for i in range(3):
+            await groups.add(chunk(10, 10 * i), [], lambda i=i: acked.append(i))  # type: ignore[misc]
+        await groups.drained()
+    assert writer.groups == [30]
+    assert acked == [0, 1, 2]
+
+
+async def test_a_full_group_does_not_wait() -> None:
+    """With enough rows a group is stored at once."""
+    writer = MemoryWriter()
+    async with running(writer, max_wait_s=3600) as (groups, _):
+        await groups.add(chunk(100), [], lambda: None)
+        await until(lambda: writer.groups == [100])
+
+
+async def test_nothing_is_acknowledged_before_the_alert_is_out() -> None:
+    """Durable rows are not enough: an alert that Kafka has not acknowledged would be lost."""
+    writer, acked = MemoryWriter(), list[bool]()
+    published: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with running(writer) as (groups, _):
+        await groups.add(chunk(1), [published], lambda: acked.append(True))
+        await until(lambda: bool(writer.rows["ledger"]))
+        await asyncio.sleep(0.1)
+        assert acked == []
+        published.set_result(None)
+        await groups.drained()
+    assert acked == [True]
+
+
+async def test_an_outage_of_the_store_is_waited_for() -> None:
+    """The rows are inserted when the store is back; nothing was acknowledged before, nothing is dropped."""
+    writer, acked = MemoryWriter(), list[bool]()
+    writer.failures = [StoreUnavailable("down"), StoreUnavailable("still down")]
+    async with running(writer) as (groups, task):
+        await groups.add(chunk(5), [], lambda: acked.append(True))
+        await until(lambda: not groups.store_up)
+        assert acked == []
+        await groups.drained()
+        assert groups.store_up
+        assert not task.done()
+    assert writer.groups == [5]
+    assert acked == [True]
+
+
+async def test_a_defect_of_ours_stops_the_writer_without_an_acknowledgement() -> None:
+    """A statement that the store will always refuse is not tried for ever."""
+    writer, acked = MemoryWriter(), list[bool]()
+    writer.failures = [StoreError("no such column")]
+    async with running(writer) as (groups, task):
+        await groups.add(chunk(5), [], lambda: acked.append(True))
+        with pytest.raises(StoreError):
+            await task
+    assert acked == []
+
+
+async def test_an_alert_that_kafka_refuses_stops_the_writer_without_an_acknowledgement() -> None:
+    """The chunk is handled again by the next worker, and its alerts with it."""
+    acked = list[bool]()
+    published: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    published.set_exception(RuntimeError("record too large"))
+    async with running(MemoryWriter()) as (groups, task):
+        await groups.add(chunk(1), [published], lambda: acked.append(True))
+        with pytest.raises(RuntimeError, match="too large"):
+            await task
+    assert acked == []
+
+
+async def test_a_bounded_amount_waits_for_the_store() -> None:
+    """Behind a store that is away the consumer is held back, and memory with it."""
+    writer = MemoryWriter()
+    writer.failures = [StoreUnavailable("down")] * 1_000
+    async with running(writer) as (groups, _):
+        for i in range(3):
+            await groups.add(chunk(100, 100 * i), [], lambda: None)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await groups.add(chunk(1, 300), [], lambda: None)
+        writer.failures.clear()
+        await groups.drained()
+
+
+async def test_the_ledger_and_the_dead_letters_account_for_a_chunk() -> None:
+    """A chunk of which nothing could be stored still has its row, its letter and its acknowledgement."""
+    writer, acked = MemoryWriter(), list[bool]()
+    letter = DeadLetter(b"k", b"{", "audit.auth", 2, 7, "invalid_json", "why", (0,))
+    async with running(writer) as (groups, _):
+        await groups.add(chunk(0, 7, [letter]), [], lambda: acked.append(True))
+        await groups.drained()
+    ledger, dead = writer.rows["ledger"][0], writer.rows["dead_letters"][0]
+    assert (ledger["first_offset"], ledger["last_offset"], ledger["records"]) == (7, 7, 1)
+    assert (ledger["stored"], ledger["rejected"]) == (0, 1)
+    assert (dead["kafka_offset"], dead["reason"], dead["value_bytes"]) == (7, "invalid_json", 1)
+    assert acked == [True]
