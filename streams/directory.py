@@ -11,6 +11,7 @@ from faust.tables.globaltable import GlobalTable
 from faust.types import TP
 from pydantic import ValidationError
 
+from detectors.parameters import check_overrides
 from schemas.batch import EventBatch
 from schemas.errors import describe
 from schemas.tenant import Tenant
@@ -90,6 +91,8 @@ class Directory:
                 if tenant.tenant_id != tenant_id:
                     raise ValueError(f"tenant_id is {tenant.tenant_id!r}, the message key is {tenant_id!r}")
                 entry = Entry(tenant, message.offset)
+                for problem in check_overrides(tenant.detectors):
+                    log.warning("tenant_override_ignored", tenant_id=tenant_id, detail=problem)
             except ValueError as error:
                 detail = describe(error) if isinstance(error, ValidationError) else str(error)
                 log.error(

@@ -115,7 +115,7 @@ class Clock:
 async def until(condition: Callable[[], object]) -> None:
     """Wait for a condition, which may block; fail if it never comes true."""
     async with asyncio.timeout(GIVE_UP_S):
-        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - the store has no event to wait for
+        while not await asyncio.to_thread(condition):
             await asyncio.sleep(0.02)
 
 
