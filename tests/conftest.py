@@ -1,6 +1,7 @@
 """What the tests share: one ClickHouse engine, because chdb admits one path a process, and one `up`."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -23,6 +24,16 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 UP_DEADLINE_S = 120  # the first start ever downloads Kafka
 GIVE_UP_S = 30.0  # only reached by a test that fails
 T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Commands configure logging for their process; a test must not do that for the tests after it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """`alerts`: what the pipeline found, listed, shown and followed beside the running worker."""
 
 import json
+import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +20,7 @@ def attack(tenant_id: str, at: datetime = START) -> bytes:
     return b"".join(
         encode(
             event(
-                event_id=f"{at:%H}-{i}",
+                event_id=f"{at:%d}-{i}",
                 tenant_id=tenant_id,
                 time=(at + timedelta(seconds=i)).isoformat(),
                 user_id=f"user-{i}@example.com",
@@ -105,11 +106,12 @@ def test_tail_prints_each_revision_once(up: Up) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         assert b"following" in process.stderr.readline()
-        raised(up, "alerts-tail")
-        printed = [json.loads(process.stdout.readline())]
-        while printed[-1]["alert_id"] != printed[0]["alert_id"] or printed[-1]["event_count"] < 32:
-            printed.append(json.loads(process.stdout.readline()))
-        process.send_signal(2)
+        printed: list[dict[str, Any]] = []
+        for day in (START, START + timedelta(days=1)):
+            assert up.run("replay", "-", stdin=attack("alerts-tail", day)).returncode == 0
+            while not printed or printed[-1]["first_time"] < f"{day:%Y-%m-%d}":
+                printed.append(json.loads(process.stdout.readline()))
+        process.send_signal(signal.SIGINT)
     assert process.returncode == 0
     keys = [(revision["alert_id"], revision["revision"]) for revision in printed]
     assert len(set(keys)) == len(keys)

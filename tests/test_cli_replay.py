@@ -1,14 +1,20 @@
 """`replay`: what each line becomes, when it is due, and that it all arrives."""
 
 import json
+import os
 import signal
 import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 from conftest import CommandLine, Up, eventually, settings_env
 from schema_examples import encode, event
 
+from streams.tenant_log import TenantLog
+from streams.topics import partition_of
 from tenantwatch.replay import Newcomers, Pace, route
 
 
@@ -22,6 +28,20 @@ def events(tenant_id: str, count: int, **fields: Any) -> list[dict[str, Any]]:
 
 def stored(up: Up, tenant_id: str) -> int:
     return sum(row["events"] for row in up.control("/counts", tenant_id=tenant_id))
+
+
+def refreshed(log: TenantLog) -> set[str]:
+    log.refresh()
+    return log.tenant_ids
+
+
+def messages_for(bootstrap: str, tenant_id: str) -> int:
+    """Return how many messages the tenant's partition of audit.auth has had."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test"})
+    partition = TopicPartition("audit.auth", partition_of(tenant_id.encode(), 12))
+    _, end = consumer.get_watermark_offsets(partition, timeout=10)
+    consumer.close()
+    return int(end)
 
 
 def test_an_event_goes_to_its_kind_and_tenant() -> None:
@@ -144,6 +164,30 @@ def test_replay_stores_every_event_of_a_tenant_that_was_unknown(up: Up) -> None:
     assert up.control("/dead-letters", tenant_id="replay-new") == []
 
 
+def test_events_do_not_overtake_their_new_tenant(up: Up) -> None:
+    """They are sent once the worker's directory holds their tenant, here a worker that is halted."""
+    bootstrap = up.status["kafka"]
+    log = TenantLog(bootstrap)
+    line = CommandLine({**up.env, "TENANTWATCH_KAFKA": bootstrap})
+    before = messages_for(bootstrap, "replay-wait")
+    os.kill(up.pid, signal.SIGSTOP)
+    try:
+        with line.start("replay", "-", stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdin is not None
+            process.stdin.write(lines(*events("replay-wait", 3)))
+            process.stdin.close()
+            eventually(lambda: "replay-wait" in refreshed(log))
+            time.sleep(0.5)
+            held = messages_for(bootstrap, "replay-wait")
+            os.kill(up.pid, signal.SIGCONT)
+    finally:
+        os.kill(up.pid, signal.SIGCONT)
+        log.close()
+    assert process.returncode == 0
+    assert held == before
+    eventually(lambda: stored(up, "replay-wait") == 3)
+
+
 def test_replay_leaves_known_tenants_alone(up: Up) -> None:
     """A tenant's settings are not overwritten with defaults."""
     tenant = {"tenant_id": "replay-known", "organization_id": "o", "name": "Known", "tier": "enterprise"}
@@ -206,7 +250,7 @@ def test_an_interrupted_replay_says_what_it_sent(up: Up) -> None:
     assert "Traceback" not in told
 
 
-def test_replay_without_kafka_says_what_to_do(tmp_path: Any) -> None:
+def test_replay_without_kafka_says_what_to_do(tmp_path: Path) -> None:
     """Where Kafka does not answer, one line says so, soon."""
     env = settings_env(tmp_path, kafka="127.0.0.1:1")
     done = CommandLine(env).run("replay", "-", stdin=lines(event()))

@@ -4,7 +4,6 @@ import collections
 import copy
 import datetime
 import doctest
-import importlib.metadata
 import ipaddress
 import json
 import logging
@@ -17,7 +16,6 @@ import sys
 import threading
 import time
 import uuid
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -830,83 +828,3 @@ def test_the_examples_in_the_documentation_run(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted
     assert not result.failed
-
-
-# --- the distribution ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def emitter_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the source distribution, which is built from the repository."""
-    folder = tmp_path_factory.mktemp("dist")
-    command = ["-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT / "emitter")]
-    built = subprocess.run([sys.executable, *command], capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
-    (wheel,) = folder.glob("*.whl")
-    return wheel
-
-
-@pytest.fixture(scope="session")
-def emitter_python(emitter_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The Python of an environment that has the emitter and nothing else of ours."""
-    folder = tmp_path_factory.mktemp("service")
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    python = str(folder / "bin" / "python")
-    pin = f"kafka-python=={importlib.metadata.version('kafka-python')}"
-    install = [
-        python,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        str(emitter_wheel),
-        pin,
-    ]
-    installed = subprocess.run(install, capture_output=True, text=True)
-    assert installed.returncode == 0, installed.stdout + installed.stderr
-    return python
-
-
-def test_the_wheel_carries_the_generated_schemas(emitter_wheel: Path) -> None:
-    """The contract has one source: the wheel's schemas are those of the repository, byte for byte."""
-    with zipfile.ZipFile(emitter_wheel) as wheel:
-        for kind in KINDS:
-            packaged = wheel.read(f"tenantwatch_emitter/schemas/{kind}-event.json")
-            assert packaged == (ROOT / "schemas" / "json" / f"{kind}-event.json").read_bytes()
-
-
-def test_a_wheel_built_from_the_repository_is_the_same(emitter_wheel: Path, tmp_path: Path) -> None:
-    """It does not matter whether the source distribution lay in between."""
-    command = ["-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT / "emitter")]
-    subprocess.run([sys.executable, *command], check=True, capture_output=True)
-    assert (tmp_path / emitter_wheel.name).read_bytes() == emitter_wheel.read_bytes()
-
-
-def test_the_environment_of_a_service_gets_no_package_of_ours(emitter_python: str) -> None:
-    """Only kafka-python comes along; our top-level names stay free."""
-    ours = ["schemas", "detectors", "store", "streams", "api", "dashboards", "tenantwatch"]
-    code = f"from importlib.util import find_spec; print([name for name in {ours} if find_spec(name)])"
-    assert run(code, python=emitter_python).stdout.strip() == "[]"
-    listed = subprocess.run(
-        [emitter_python, "-m", "pip", "list", "--format=json"], capture_output=True, check=True
-    )
-    names = {package["name"] for package in json.loads(listed.stdout)}
-    assert names - {"pip", "setuptools"} == {"kafka-python", "tenantwatch-emitter"}
-
-
-def test_three_lines_in_a_service_send_an_event(
-    broker: EmbeddedKafka, prefix: str, emitter_python: str
-) -> None:
-    """The installed wheel sends an event that the pipeline accepts."""
-    ended = run(SERVICE, broker.bootstrap, prefix, python=emitter_python)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    ((record, event),) = read(broker.bootstrap, topics_of(prefix))
-    assert event["event_id"] == ended.stdout.strip()
-    assert len(parse("auth", [record.value]).batch) == 1
-
-
-def test_the_installed_emitter_still_checks_events(emitter_python: str) -> None:
-    """It finds its schemas beside itself, with no repository around."""
-    ended = run(SERVICE.replace("login", "Log In"), "127.0.0.1:1", "audit", python=emitter_python)
-    assert "InvalidEvent: action: of a wrong form, found 'Log In'" in ended.stderr

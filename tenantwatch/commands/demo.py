@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 Stay = Annotated[bool, typer.Option("--stay", help="Keep it running at the end, until Ctrl-C.")]
 Seed = Annotated[int, typer.Option("--seed", help="Another seed is another day; the same seed the same.")]
 Events = Annotated[
-    int, typer.Option("--events", min=10_000, max=1_000_000, help="About how many events the day has.")
+    int, typer.Option("--events", min=10_000, max=1_000_000, help="How many events the day has.")
 ]
 Keep = Annotated[bool, typer.Option("--keep", help="Leave its data directory for you to look at.")]
 
@@ -50,7 +50,8 @@ def demo(
 
     # As Ctrl-C: what was started is stopped on the way out.
     for number in STOP_SIGNALS:
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
     try:
         with Receiver() as receiver, ChildPipeline(keep=keep) as pipeline:
             try:

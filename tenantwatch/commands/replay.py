@@ -80,7 +80,7 @@ class _Sending:
                     sender.event(kind, tenant_id, value)
                 else:
                     sender.message(kind, tenant_id, value, events)
-            if False:
+            if self._source.size is None:
                 sender.send_queued()  # the next line may be long in coming
         sender.flush()
 

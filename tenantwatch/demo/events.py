@@ -30,7 +30,7 @@ def uuid7(time_ms: int, draw: Random) -> str:
     """Return a UUIDv7 of that time, as the contract recommends for `event_id`.
 
     >>> uuid7(DAY_START_MS, Random(1))[:15]
-    '019bb9d6-2c00-7'
+    '019bb9cd-5400-7'
     """
     bits = time_ms << 80 | 7 << 76 | draw.getrandbits(12) << 64 | 2 << 62 | draw.getrandbits(62)
     return str(UUID(int=bits))

@@ -35,8 +35,7 @@ class DemoError(Exception):
     """The demo cannot go on; the message says why and where to look."""
 
 
-def kafka_is_here() -> bool:
-    """Say whether Kafka's jars were downloaded before."""
+def _kafka_is_here() -> bool:
     from jgo.config import GlobalSettings  # takes 150 ms
 
     return (GlobalSettings.load().repo_cache / "org/apache/kafka/kafka_2.13" / VERSION).is_dir()
@@ -66,6 +65,10 @@ class ChildPipeline:
     ----------
     data_dir
         Its data directory, in the system's directory for temporary files.
+    downloads
+        Whether it has to download Kafka first.
+    status
+        What `tenantwatch status` shows, once it is ready.
     """
 
     def __init__(self, *, keep: bool = False) -> None:
@@ -76,6 +79,7 @@ class ChildPipeline:
             raise DemoError(f"no directory for the demo's data: {error}; TMPDIR says where") from error
         self.data_dir = self._root / "data"
         self._log_path = self._root / "up.log"
+        self.downloads = not _kafka_is_here()
         self._settings = Settings(data_dir=self.data_dir)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Control | None = None
@@ -148,7 +152,7 @@ class ChildPipeline:
         if not self._keep:
             shutil.rmtree(self._root, ignore_errors=True)
 
-    def wait_ready(self, deadline_s: float) -> None:
+    def wait_ready(self) -> None:
         """Wait until it handles events.
 
         Raises
@@ -156,6 +160,7 @@ class ChildPipeline:
         DemoError
             If it ends, or takes too long.
         """
+        deadline_s = DOWNLOAD_DEADLINE_S if self.downloads else READY_DEADLINE_S
         self._until(lambda: running(self._settings), deadline_s, "start")
         self._control = Control(self._settings)
         self._until(self._is_ready, deadline_s, "get ready")
@@ -202,7 +207,11 @@ class ChildPipeline:
     def published(self) -> int:
         """Return how many alert revisions were published, as its metrics have it."""
         assert self._http is not None
-        return round(sum(map(float, _PUBLISHED.findall(self._http.get("/metrics").text))))
+        try:
+            text = self._http.get("/metrics").text
+        except httpx.HTTPError as error:
+            raise DemoError(f"{self.status['http']}/metrics does not answer: {error}") from error
+        return round(sum(map(float, _PUBLISHED.findall(text))))
 
     def wait_forever(self) -> None:
         """Wait until it ends by itself, or the demo is interrupted."""

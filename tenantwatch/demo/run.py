@@ -11,13 +11,7 @@ from streams.producer import Sender
 from tenantwatch.demo.events import Timed
 from tenantwatch.demo.organizations import FREE
 from tenantwatch.demo.outcome import Outcome
-from tenantwatch.demo.pipeline import (
-    DOWNLOAD_DEADLINE_S,
-    READY_DEADLINE_S,
-    ChildPipeline,
-    DemoError,
-    kafka_is_here,
-)
+from tenantwatch.demo.pipeline import ChildPipeline, DemoError
 from tenantwatch.demo.probes import PROBE_TENANT, PROBES, closing_event, probes
 from tenantwatch.demo.receiver import Receiver
 from tenantwatch.demo.replay import send, send_paced
@@ -55,10 +49,9 @@ def run_demo(pipeline: ChildPipeline, receiver: Receiver, seed: int, count: int,
     began, began_at = time.monotonic(), datetime.now(UTC)
     with step(f"making up a day of {count:,} events"):
         planned, bursts = scenario(seed, count), probes(seed)
-    downloaded = kafka_is_here()
-    first = "" if downloaded else " (downloading Apache Kafka first, 45 MB, only this time)"
+    first = " (downloading Apache Kafka first, 45 MB, only this time)" if pipeline.downloads else ""
     with step(f"starting Kafka, ClickHouse's engine and a worker{first}"):
-        pipeline.wait_ready(READY_DEADLINE_S if downloaded else DOWNLOAD_DEADLINE_S)
+        pipeline.wait_ready()
     with Sender(pipeline.status["kafka"]) as sender:
         with step("applying the tenants and two webhooks"):
             _prepare(pipeline, receiver, sender, planned)

@@ -10,8 +10,9 @@ from tenantwatch.demo.day import Day
 from tenantwatch.demo.events import HOUR_MS, MINUTE_MS, Timed
 from tenantwatch.demo.organizations import ENTERPRISE, FREE, STANDARD, Organization, organizations
 
-# So many clicks and what they cause are a usual day of the three tenants' people.
+# So many events are a usual day of the three tenants' people, and so many a day without a click.
 PEOPLE_EVENTS: Final = 110_000
+LOGIN_EVENTS: Final = 1_500
 MACHINE: Final = {"user_agent": "demo-sync/2.4"}
 # A machine of the enterprise stays well below its 1,000 requests in 15 minutes.
 MACHINE_EVENTS: Final = 50_000
@@ -44,11 +45,11 @@ def scenario(seed: int, count: int) -> Scenario:
     seed
         The same seed gives the same day, byte for byte.
     count
-        About how many events.
+        How many events, attacks included; 10,000 or more.
     """
     draw = Random(seed)  # noqa: S311 - no secret
     known = organizations(draw)
-    day = Day(draw, intensity=min(1.0, 0.7 * count / PEOPLE_EVENTS))
+    day = Day(draw, intensity=min(1.0, (0.7 * count - LOGIN_EVENTS) / PEOPLE_EVENTS))
     for organization in known:
         day.live(organization)
     attacks, planted = plant(known, day)
