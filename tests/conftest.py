@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import structlog
 
 from store.database import Database
 from store.migrations import migrate
@@ -30,10 +31,11 @@ T = TypeVar("T")
 def logging_as_it_was() -> Iterator[None]:
     """Commands configure logging for their process; a test must not do that for the tests after it."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, configured = root.handlers[:], root.level, structlog.get_config()
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    structlog.configure(**configured)
 
 
 @pytest.fixture(scope="session")

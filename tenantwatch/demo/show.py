@@ -171,6 +171,7 @@ def show_next() -> None:
     commands = {
         f"{name} demo --stay": "the same, and it keeps running for you to look around",
         f"{name} up": "your own: Kafka, store and worker on this machine",
+        "docker compose up": "the same on servers of their own, with Grafana's dashboards",
         f"{name} --help": "everything else",
     }
     width = max(map(len, commands))
@@ -191,4 +192,4 @@ def show_stay(data_dir: Path, http: str) -> None:
         f"curl -s {http}/metrics | grep ^tenantwatch_",
     ):
         err.print(Text(f"  {command}"), soft_wrap=True)
-    err.print("Dashboards for Grafana: dashboards/grafana/json")
+    err.print("Grafana's dashboards need a ClickHouse server; `docker compose up` starts both.")
