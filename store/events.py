@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from schemas.batch import FIELDS, EventBatch
+from schemas.batch import FIELDS, Column, EventBatch
 from schemas.event import Kind
 
 # Few distinct values each: sent as a dictionary and stored as LowCardinality.
@@ -38,6 +38,11 @@ class KafkaIds:
 
 def _constant(value: str, n: int) -> Any:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([value]))
+
+
+def _has_number(column: Column) -> bool:
+    # 0 is a number that was sent; of texts, "" is one that was not.
+    return column.count(None) < len(column)
 
 
 def _by_tenant(batches: Sequence[EventBatch], values: Iterable[Sequence[Any]], dtype: Any) -> Any:
@@ -70,10 +75,9 @@ def encode(kind: Kind, batches: Sequence[EventBatch], ids: KafkaIds) -> tuple[li
     n = sum(map(len, batches))
     arrays: dict[str, Any] = {}
     for name in FIELDS[kind]:
-        values = list(chain.from_iterable(batch.columns[name] for batch in batches))
-        # 0 is a number that was sent, "" a text that was not.
-        if any(values) or (name in _TYPES and values.count(None) < n):
-            array = pa.array(values, _TYPES.get(name, pa.string()))
+        columns = [batch.columns[name] for batch in batches]
+        if any(map(_has_number if name in _TYPES else any, columns)):
+            array = pa.concat_arrays([pa.array(c, _TYPES.get(name, pa.string())) for c in columns])
             arrays[name] = array.dictionary_encode() if name in _CODED else array
     arrays["kind"] = _constant(kind, n)
     arrays["time"] = pa.array(np.concatenate([b.time_ms for b in batches]), _MS)

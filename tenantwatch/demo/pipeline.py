@@ -9,7 +9,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Final
@@ -114,7 +115,7 @@ class ChildPipeline:
                 if self._control is not None:
                     self._control.__exit__()
             finally:
-                self._stop()
+                self._stop(may_be_ending=isinstance(error, Exception))
                 said = self._said()
                 self._clean()
         if self._ended_by_itself and isinstance(error, Exception) and not isinstance(error, DemoError):
@@ -136,10 +137,14 @@ class ChildPipeline:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _stop(self) -> None:
+    def _stop(self, *, may_be_ending: bool) -> None:
         process = self._process
         if process is None:
             return
+        if may_be_ending and not running(self._settings):
+            # It closes its socket before it ends: what it says last is why.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_DEADLINE_S)
         self._ended_by_itself = process.poll() is not None
         process.terminate()
         try:
@@ -185,8 +190,13 @@ class ChildPipeline:
             raise DemoError(f"`tenantwatch up` ended with exit code {code}{self._said()}")
 
     def _said(self) -> str:
-        lines = self._log_path.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-        return "; it said:\n" + "\n".join(lines) if lines else "; it said nothing"
+        lines = self._log_path.read_text(errors="replace").splitlines()
+        told = [i for i, line in enumerate(lines) if line.startswith("error:")]
+        if told:
+            # Its own last words; the tracebacks of libraries that stop beside it may come after them.
+            lines = list(takewhile(lambda line: not line.startswith("Exception in "), lines[told[-1] :]))
+        said = "\n".join(lines[-LOG_TAIL_LINES:]) or "nothing"
+        return f"; it said (--keep keeps the files):\n{said}"
 
     def get(self, path: str, **params: Any) -> Any:
         """Ask its control API."""
