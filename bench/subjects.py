@@ -27,7 +27,7 @@ from streams.webhooks.delivery import WebhookDelivery
 from streams.worker import Worker
 from tenantwatch.logs import configure_logging
 
-GIVE_UP_S = 300
+GIVE_UP_S = 120
 
 
 def _stage_us(events: int) -> dict[str, float]:

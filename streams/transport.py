@@ -39,7 +39,6 @@ class Records:
 
 
 _SIZE: Final = attrgetter("serialized_value_size")
-_COLUMNS: Final = attrgetter("offset", "key", "value", "headers", "timestamp")
 
 
 def chunks(records: list[Any]) -> Iterator[list[Any]]:
@@ -103,8 +102,15 @@ class Consumer(driver.Consumer):
         if not isinstance(record, list):
             return super()._to_message(tp, record)
         last = record[-1]
-        # Offset, key, value, headers, timestamp; all at once, because this runs for every record.
-        value = Records(tp.topic, tp.partition, *map(list, zip(*map(_COLUMNS, record), strict=True)))
+        value = Records(
+            tp.topic,
+            tp.partition,
+            offsets=[r.offset for r in record],
+            keys=[r.key for r in record],
+            values=[r.value for r in record],
+            headers=[r.headers for r in record],
+            timestamps_ms=[r.timestamp for r in record],
+        )
         return ConsumerMessage(
             tp.topic,
             tp.partition,

@@ -23,8 +23,8 @@ from streams.transport import Consumer
 from streams.webhooks.delivery import WebhookDelivery
 
 log = structlog.get_logger()
-DRAIN_S: Final = 5.0
-STOP_S: Final = 8.0
+DRAIN_S: Final = 4.0
+STOP_S: Final = 5.0
 RETENTION_INTERVAL_S: Final = 24 * 3600.0
 TENANT_FLUSH_S: Final = 0.2
 

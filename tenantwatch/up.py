@@ -1,10 +1,11 @@
 """Running the pipeline in this process: Kafka if it is ours to run, the store, the worker, its servers."""
 
 import asyncio
+import os
 import signal
+import threading
 from contextlib import AsyncExitStack
 from importlib.metadata import version
-from os import getpid
 from typing import Any, Final
 
 import structlog
@@ -23,6 +24,7 @@ from tenantwatch.settings import Settings
 
 log = structlog.get_logger()
 BROKER_CHECK_S: Final = 1.0
+STOP_DEADLINE_S: Final = 25.0
 # For a command that began before we did and reads the store by itself.
 STORE_WAIT_S: Final = 20.0
 
@@ -131,7 +133,7 @@ class Pipeline:
         worker, settings = self.worker, self.settings
         return {
             "version": version("tenantwatch"),
-            "pid": getpid(),
+            "pid": os.getpid(),
             "worker_id": settings.worker_id,
             "kafka": self.bootstrap,
             "embedded_kafka": self._kafka is not None,
@@ -175,8 +177,23 @@ class Pipeline:
         raise BrokerDied(f"the embedded Kafka ended; its log is {kafka.log_path}")
 
     async def stop(self) -> None:
-        """Stop every part in the reverse order; safe to call twice."""
-        await self._stack.aclose()
+        """Stop every part in the reverse order; safe to call twice.
+
+        A part that hangs (Faust can, when Kafka has died under it) ends the process after `STOP_DEADLINE_S`:
+        nothing is lost by that, because what was not acknowledged is handled by the next start.
+        """
+        watchdog = threading.Timer(STOP_DEADLINE_S, _end_process)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            await self._stack.aclose()
+        finally:
+            watchdog.cancel()
+
+
+def _end_process() -> None:
+    log.error("stop_timed_out", after_s=STOP_DEADLINE_S, note="unacknowledged events are handled again")
+    os._exit(1)
 
 
 async def run_until_signal(settings: Settings, on_started: Any = None) -> None:
