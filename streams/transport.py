@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
+import structlog
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.transports import SchedulingStrategyT
 from faust.types.tuples import ConsumerMessage, Message
 
+log = structlog.get_logger()
 EVENT_TOPICS: Final = frozenset({"audit.auth", "audit.access", "audit.request"})
 MAX_CHUNK_RECORDS: Final = 2_000
 MAX_CHUNK_BYTES: Final = 8 * 1024 * 1024
@@ -92,11 +94,58 @@ class Consumer(driver.Consumer):
         super().__init__(transport, self._deliver, *args, **kwargs)
         self._hand_over = callback
         self._delivered: defaultdict[TP, deque[ConsumerMessage]] = defaultdict(deque)
+        # What the last fetch held, and how many of its records were delivered.
+        self._fetched: dict[TP, list[Any]] = {}
+        self._taken: defaultdict[TP, int] = defaultdict(int)
 
     async def _deliver(self, message: ConsumerMessage) -> None:
+        tp = message.tp
+        if fetched := self._fetched.get(tp):
+            value: Any = message.value
+            first, count = (
+                (value.offsets[0], len(value)) if isinstance(value, Records) else (message.offset, 1)
+            )
+            if fetched[self._taken[tp]].offset != first:
+                return  # records before these were left out: all of them are fetched again
+            self._taken[tp] += count
         if message.topic in EVENT_TOPICS:
-            self._delivered[message.tp].append(message)
+            self._delivered[tp].append(message)
         await self._hand_over(message)
+
+    async def _getmany(
+        self,
+        active_partitions: set[TP] | None,
+        timeout: float,  # noqa: ASYNC109 - Faust calls it so
+    ) -> Any:
+        await self._seek_to_undelivered()
+        # A copy: the fetch runs in another thread, and takes an empty set for all partitions. The original
+        # can be emptied meanwhile, by a pause.
+        chosen = None if active_partitions is None else set(active_partitions)
+        records = await super()._getmany(chosen, timeout)
+        self._fetched = {
+            tp: found for tp, found in records.items() if found and not self._is_changelog_tp(tp)
+        }
+        self._taken.clear()
+        return records
+
+    async def _seek_to_undelivered(self) -> None:
+        """Go back to what was fetched and not delivered.
+
+        Faust silently leaves out records of a partition that is paused when it comes to them, although
+        the position is past them already: without this they would be lost at the next commit.
+        """
+        fetched, self._fetched = self._fetched, {}
+        for tp, found in fetched.items():
+            taken = self._taken[tp]
+            if taken < len(found) and tp in self.assignment():
+                offset = found[taken].offset
+                log.warning("records_fetched_again", topic=tp.topic, partition=tp.partition, offset=offset)
+                await self.seek(tp, offset)
+
+    def _forget(self) -> None:
+        self._delivered.clear()
+        self._fetched.clear()
+        self._taken.clear()
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         if not isinstance(record, list):
@@ -170,12 +219,12 @@ class Consumer(driver.Consumer):
             self.stop_flow()
             await self.before_revoke()
             await self.commit()
-        self._delivered.clear()
+        self._forget()
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start from the committed offsets, with nothing in hand."""
-        self._delivered.clear()
+        self._forget()
         await super().on_partitions_assigned(assigned, generation_id)
 
 

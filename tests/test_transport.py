@@ -266,3 +266,28 @@ async def test_a_late_acknowledgement_of_an_earlier_generation_commits_nothing(h
         held[0].ack()
         await app.consumer.commit()
     assert await harness.committed() in (None, -1)
+
+
+async def test_what_was_fetched_and_not_delivered_is_fetched_again(harness: Harness) -> None:
+    """Faust leaves out a paused partition's records, its position past them: they must not be lost."""
+    await harness.create()
+    await harness.produce([b"%d" % i for i in range(3_000)])
+    seen: list[int] = []
+    iterate, left_out = Scheduler.iterate, list[int]()
+
+    def leave_out_once(self: Scheduler, records: Any) -> Any:
+        for tp, item in iterate(self, records):
+            if tp.topic == harness.topic and not left_out:
+                left_out.extend(r.offset for r in item)
+            else:
+                yield tp, item
+
+    async def body(event: Any) -> None:
+        seen.extend(event.value.offsets)
+        event.ack()
+
+    with patch.object(Scheduler, "iterate", leave_out_once):
+        async with harness.running(body):
+            await until(lambda: set(seen) == set(range(3_000)))
+    assert left_out
+    assert await harness.committed() == 3_000
