@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-TESTS  ?= tests
+TESTS  ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test lint bench schemas dashboards requirements clean
