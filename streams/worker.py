@@ -25,6 +25,7 @@ from streams.webhooks.delivery import WebhookDelivery
 log = structlog.get_logger()
 DRAIN_S: Final = 4.0
 STOP_S: Final = 5.0
+RETENTION_DELAY_S: Final = 60.0
 RETENTION_INTERVAL_S: Final = 24 * 3600.0
 TENANT_FLUSH_S: Final = 0.2
 
@@ -204,13 +205,17 @@ class Worker:
             await asyncio.sleep(0.2)
 
     async def _retain(self) -> None:
-        """Run retention once a day; one worker of many is enough, and two do no harm."""
+        """Run retention soon after the start and then once a day; two workers doing it do no harm.
+
+        A worker that is restarted every day would otherwise never come to it.
+        """
+        await asyncio.sleep(RETENTION_DELAY_S)
         while True:
-            await asyncio.sleep(RETENTION_INTERVAL_S)
             try:
                 await asyncio.to_thread(run_retention, self._database, datetime.now(UTC))
             except StoreUnavailable as error:
                 log.warning("retention_postponed", error=str(error)[:500])
+            await asyncio.sleep(RETENTION_INTERVAL_S)
 
 
 def tenant_row(tenant_id: str, entry: Entry | None, version: int) -> dict[str, Any]:
