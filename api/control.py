@@ -11,14 +11,15 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from schemas.alert import Severity
 from store.database import Database, StoreUnavailable
 from store.health import health
-from store.queries import PlatformContext, Reader, Scope, TenantContext
+from store.queries import LetterFilter, PlatformContext, Reader, Scope, TenantContext
+from store.redrives import RedriveStatus, claim, record
 from store.webhooks import Endpoint, UnknownWebhook, WebhookStore
 from streams.webhooks.address import Network, UrlRefused
 from streams.webhooks.delivery import WebhookDelivery
@@ -48,6 +49,27 @@ class WebhookChange(BaseModel):
     description: str | None = None
     min_severity: Severity | None = None
     status: Literal["enabled", "disabled"] | None = None
+
+
+class DeadLetterPlace(BaseModel):
+    """What tells a dead letter from all others; the rest of its row is not looked at."""
+
+    tenant_id: str
+    kafka_cluster_id: str
+    kafka_topic_id: str
+    kafka_topic: str
+    kafka_partition: int
+    kafka_offset: int
+
+
+class Redrive(BaseModel):
+    """What `tenantwatch dead-letters redrive` says of letters before it sends them again, and after."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    letters: list[DeadLetterPlace]
+    status: RedriveStatus
+    again: bool = False
 
 
 def _scope(tenant_id: str | None) -> Scope:
@@ -82,6 +104,7 @@ def control_app(
     store = WebhookStore(database)
     _add_errors(app)
     _add_reads(app, database, status)
+    _add_dead_letters(app, database)
     _add_webhooks(app, store, webhooks, webhook_allow)
     return app
 
@@ -161,13 +184,50 @@ def _add_reads(app: FastAPI, database: Database, status: Status) -> None:
     async def get_counts(tenant_id: str | None = None) -> list[dict[str, Any]]:
         return await asyncio.to_thread(reader(tenant_id).counts)
 
-    @app.get("/dead-letters")
-    async def get_dead_letters(tenant_id: str | None = None, limit: Limit = 100) -> list[dict[str, Any]]:
-        return await asyncio.to_thread(reader(tenant_id).dead_letters, limit)
-
     @app.get("/doctor")
     async def get_doctor() -> dict[str, Any]:
         return await asyncio.to_thread(health, database)
+
+
+def _letters(
+    reason: str | None = None,
+    kind: str | None = None,
+    since: datetime | None = None,
+    topic: str | None = None,
+    partition: int = 0,
+    offset: int = 0,
+    waiting: bool = False,
+) -> LetterFilter:
+    position = (topic, partition, offset) if topic else None
+    return LetterFilter(reason=reason, kind=kind, since=since, position=position, waiting=waiting)
+
+
+def _add_dead_letters(app: FastAPI, database: Database) -> None:
+    claiming = asyncio.Lock()
+    Chosen = Annotated[LetterFilter, Depends(_letters)]
+
+    @app.get("/dead-letters")
+    async def get_dead_letters(
+        chosen: Chosen, tenant_id: str | None = None, oldest_first: bool = False, limit: Limit = 100
+    ) -> list[dict[str, Any]]:
+        reader = Reader(database, _scope(tenant_id))
+        return await asyncio.to_thread(
+            reader.dead_letters, chosen=chosen, oldest_first=oldest_first, limit=limit
+        )
+
+    @app.get("/dead-letters/counts")
+    async def get_counts(chosen: Chosen, tenant_id: str | None = None) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(Reader(database, _scope(tenant_id)).dead_letter_counts, chosen)
+
+    @app.post("/dead-letters/redrives")
+    async def redrive(change: Redrive) -> list[dict[str, Any]]:
+        letters = [letter.model_dump() for letter in change.letters]
+        if change.status != "sending":
+            await asyncio.to_thread(record, database, letters, change.status)
+            return letters
+        async with claiming:  # of two at once, only one gets a letter
+            claimed = await asyncio.to_thread(claim, database, letters, again=change.again)
+        return [dict(letter) for letter in claimed]
 
 
 def _add_webhooks(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -34,6 +35,9 @@ class AccessAnomalyState:
     first_seen
         Habits.
     """
+
+    # To be raised whenever this or anything in it is laid out otherwise, or means something else.
+    format_version: ClassVar[int] = 1
 
     clock: Clock = field(default_factory=Clock)
     across: BucketState = field(default_factory=lambda: BucketState(CrossTenantTeller(), 2))

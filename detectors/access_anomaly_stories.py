@@ -17,6 +17,7 @@ class CrossTenantTeller:
 
     detector = "access_anomaly"
     rule = "cross_tenant"
+    facts = Tally
 
     def tell(self, episode: Episode) -> Story:
         """Return what is to be said about the episode."""
@@ -53,6 +54,7 @@ class DeniedTeller:
 
     detector = "access_anomaly"
     rule = "denied"
+    facts = Tally
 
     def tell(self, episode: Episode) -> Story:
         """Return what is to be said about the episode."""

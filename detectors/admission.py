@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -36,6 +36,9 @@ class Admission:
     True
     """
 
+    # To be raised whenever this or anything in it is laid out otherwise, or means something else.
+    format_version: ClassVar[int] = 1
+
     watermark_ms: dict[str, int] = field(default_factory=dict)
     latest_ids: set[tuple[str, str]] = field(default_factory=set)
     earlier_ids: set[tuple[str, str]] = field(default_factory=set)
@@ -54,6 +57,13 @@ class Admission:
             flags[batch.time_ms > batch.ingest_time_ms + FUTURE_MS] |= _FUTURE
         flags[self._late(batch, flags == 0)] |= _LATE
         return replace(batch, flags=flags, evaluated=flags == 0)
+
+    def remember(self, batch: EventBatch) -> None:
+        """Take up events that were admitted before, as the flags say that they have."""
+        self._repeated(batch)
+        flags = np.zeros(len(batch), np.uint8) if batch.flags is None else batch.flags
+        # What was late moves no watermark: it was behind it.
+        self._late(batch, flags == 0)
 
     def _late(self, batch: EventBatch, admissible: Bools) -> Bools:
         """Return ``(n,)`` what is too far behind the watermark that it met; move the watermarks."""

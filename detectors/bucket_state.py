@@ -9,6 +9,7 @@ from detectors.clock import NEVER_MS, Clock
 from detectors.episode import Teller, alert_of
 from detectors.episodes import Episodes
 from detectors.keys import Key, Keys, grown
+from detectors.saved import Saved
 from detectors.spells import Spell
 from schemas.alert import Alert
 from schemas.batch import Bools, Int64s
@@ -40,6 +41,12 @@ class BucketState:
     spells
         ``(k,)`` what else is remembered.
     """
+
+    saved = Saved(
+        frozenset({"teller"}),
+        {"spells": list[Spell | None]},
+        restored=lambda rule: rule.episodes.type_facts(rule.teller),
+    )
 
     def __init__(self, teller: Teller, width: int) -> None:
         self.teller = teller

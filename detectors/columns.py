@@ -4,7 +4,8 @@ from functools import cached_property
 
 import numpy as np
 
-from schemas.batch import Bools, Column, EventBatch, Int64s
+from schemas.batch import Bools, Column, EventBatch, Int64s, select
+from schemas.columns import ArrowColumn
 
 
 def taken(batch: EventBatch, name: str, rows: Int64s) -> Column:
@@ -29,7 +30,7 @@ def picked(column: Column, rows: Int64s) -> Column:
     ['a', 'c']
     """
     # Mostly every row is looked at: then the column serves as it is.
-    return column if len(rows) == len(column) else [column[i] for i in rows.tolist()]
+    return column if len(rows) == len(column) else select(column, rows)
 
 
 def named(column: Column) -> Bools:
@@ -38,6 +39,8 @@ def named(column: Column) -> Bools:
     >>> named(["ana", None]).tolist()
     [True, False]
     """
+    if isinstance(column, ArrowColumn):
+        return column.named()
     if None not in column:
         return np.ones(len(column), np.bool_)
     return np.fromiter((value is not None for value in column), np.bool_, len(column))
@@ -58,6 +61,9 @@ class Hashed:
     @cached_property
     def hashes(self) -> Int64s:
         """``(n,)`` hashes; the same value has the same one in the whole process."""
+        if isinstance(self.values, ArrowColumn):
+            distinct = self.values.distinct
+            return np.fromiter(map(hash, distinct), np.int64, len(distinct))[self.values.codes]
         return np.fromiter(map(hash, self.values), np.int64, len(self.values))
 
 

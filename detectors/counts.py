@@ -3,6 +3,7 @@
 import numpy as np
 
 from detectors.keys import grown
+from detectors.saved import Saved
 from schemas.batch import Int64s
 
 
@@ -20,6 +21,9 @@ class Counts:
     >>> counts.before(np.array([0, 0]), np.array([1, 2])).tolist()
     [1, 1]
     """
+
+    # The rest is about one batch.
+    saved = Saved(frozenset({"_codes", "_placed", "_n"}))
 
     def __init__(self) -> None:
         self.total: Int64s = np.zeros(0, np.int64)

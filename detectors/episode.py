@@ -80,10 +80,17 @@ class Episode:
 
 
 class Teller(Protocol):
-    """A rule: it names its episodes."""
+    """A rule: it names its episodes.
+
+    Attributes
+    ----------
+    facts
+        The type of the episodes' `facts`.
+    """
 
     detector: str
     rule: str
+    facts: Any
 
     def tell(self, episode: Episode) -> Story:
         """Return what is to be said about the episode."""

@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from msgspec import convert
+
 from detectors.episode import Episode, Teller, alert_of
 from detectors.keys import Key
+from detectors.saved import Saved
 from schemas.alert import Alert
 
 FOREVER_MS: Final = 1 << 62
@@ -84,6 +87,12 @@ class Episodes:
         del mine[episode.key]
         if not mine:
             del self.open[tenant_id], self._due_ms[tenant_id]
+
+    def type_facts(self, teller: Teller) -> None:
+        """Make of facts that were read as plain data what the teller wants."""
+        for mine in self.open.values():
+            for episode in mine.values():
+                episode.facts = convert(episode.facts, teller.facts)
 
     def end_due(self, tenant_id: str, settled_ms: int) -> list[Episode]:
         """Return the tenant's episodes that are over at `settled_ms`, and keep them no longer."""
@@ -184,6 +193,8 @@ class EpisodeRule:
     teller
         Names them.
     """
+
+    saved = Saved(frozenset({"teller"}), restored=lambda rule: rule.episodes.type_facts(rule.teller))
 
     def __init__(self, teller: Teller) -> None:
         self.teller = teller

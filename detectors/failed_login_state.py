@@ -1,7 +1,7 @@
 """What failed logins are judged by: a tenant's rule, and what is remembered of a partition."""
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -33,15 +33,22 @@ class FailedLoginState:
         Leaky buckets by (tenant, address) and by (tenant, user).
     pairs, pair_ms
         (tenant, user, address) that logged in, and when last, milliseconds.
+    known_ms
+        The longest that any tenant's successes have counted: what a sweep must spare. Part of the state,
+        because whoever goes on from a snapshot has not met every tenant's rule yet.
     successes
         Open episodes of logins in the middle of guessing.
     """
+
+    # To be raised whenever this or anything in it is laid out otherwise, or means something else.
+    format_version: ClassVar[int] = 1
 
     clock: Clock = field(default_factory=Clock)
     addresses: BucketState = field(default_factory=lambda: BucketState(AddressTeller(), WIDTH))
     users: BucketState = field(default_factory=lambda: BucketState(UserTeller(), WIDTH))
     pairs: Keys[tuple[str, str, str | None]] = field(default_factory=Keys)
     pair_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
+    known_ms: int = 0
     successes: EpisodeRule = field(default_factory=lambda: EpisodeRule(SuccessTeller()))
 
     def rules(self) -> tuple[Rule, ...]:
@@ -50,12 +57,13 @@ class FailedLoginState:
 
     def sweep(self, known_ms: int) -> None:
         """Drop what no verdict can depend on any more; successes older than `known_ms` count for nothing."""
+        self.known_ms = max(self.known_ms, known_ms)
         self.addresses.sweep(self.clock)
         self.users.sweep(self.clock)
         if self.pairs.crowded:
             n = len(self.pairs)
             settled_ms = np.fromiter((self.clock.settled_ms(key[0]) for key in self.pairs.names), np.int64, n)
-            kept = self.pair_ms[:n] >= settled_ms - known_ms
+            kept = self.pair_ms[:n] >= settled_ms - self.known_ms
             self.pairs.keep(kept)
             self.pair_ms = self.pair_ms[:n][kept]
 

@@ -1,6 +1,6 @@
 """What failed logins look like: the names of detection.md, part A, in sentences."""
 
-from typing import Final
+from typing import Any, Final
 
 from detectors.episode import Episode, Story
 from detectors.tally import Tally
@@ -72,6 +72,7 @@ class AddressTeller:
 
     detector = "failed_login"
     rule = "address"
+    facts = Tally
 
     def tell(self, episode: Episode) -> Story:
         """Return what is to be said about the episode."""
@@ -103,6 +104,7 @@ class UserTeller:
 
     detector = "failed_login"
     rule = "user"
+    facts = Tally
 
     def tell(self, episode: Episode) -> Story:
         """Return what is to be said about the episode."""
@@ -124,6 +126,8 @@ class SuccessTeller:
 
     detector = "failed_login"
     rule = "success_after_failures"
+    # Where the login came from.
+    facts: Any = str | None
 
     def tell(self, episode: Episode) -> Story:
         """Return what is to be said about the episode."""

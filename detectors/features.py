@@ -10,6 +10,7 @@ import numpy as np
 from detectors.columns import Hashed, named
 from detectors.keys import Key, Keys, Part, fingerprints, grown
 from detectors.numbers import NumberTable
+from detectors.saved import Saved
 from schemas.batch import Int64s
 
 FEATURES: Final = ("network", "user_agent", "resource_type", "action", "permission")
@@ -89,6 +90,9 @@ class Values:
     keys
         (tenant, feature, value).
     """
+
+    # The caches know the values' numbers by hashes that hold in one process only.
+    saved = Saved(frozenset({"_networks", "_user_agents", "_doings"}))
 
     def __init__(self) -> None:
         self.keys: Keys[Key] = Keys()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from detectors.episodes import EpisodeRule
 from detectors.features import ACTION, COMBINATION, FEATURES, Recent, Values
 from detectors.habits import FORGET_HOURS, HOUR_MS, Habits, Seen
 from detectors.keys import Key, Keys
+from detectors.saved import Saved
 from detectors.wording import clock_text
 from schemas.alert import Alert
 from schemas.batch import EventBatch, Int64s
@@ -49,6 +50,7 @@ class _Surprise(NamedTuple):
 class _Teller:
     detector = "access_anomaly"
     rule = "first_seen"
+    facts = _Surprise
 
     def tell(self, episode: Episode) -> Story:
         surprise: _Surprise = episode.facts
@@ -86,6 +88,8 @@ class FirstSeenState:
     strangers
         Open episodes.
     """
+
+    saved: ClassVar[Saved] = Saved(frozenset({"recent"}))
 
     users: Keys[Key] = field(default_factory=Keys)
     values: Values = field(default_factory=Values)

@@ -9,6 +9,7 @@ from detectors.counts import Counts
 from detectors.features import ACTION, FEATURES
 from detectors.keys import grown
 from detectors.numbers import NumberTable
+from detectors.saved import Saved
 from detectors.segments import by_key, running_max, starts_of
 from schemas.batch import Bools, Int64s
 
@@ -17,6 +18,8 @@ HOUR_MS: Final = 3_600_000
 # The habits of somebody who was not seen for so long are forgotten: jobs and machines change.
 FORGET_HOURS: Final = 90 * 24
 NEVER: Final = -1
+# What a place for a pair to come holds: no pair's key is negative.
+NO_PAIR: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Habits:
     user_hour
         ``(u,)`` the hour in which each user was last seen.
     """
+
+    saved = Saved(frozenset({"_pairs"}), restored=lambda habits: habits.rebuild())
 
     def __init__(self) -> None:
         self._pairs = NumberTable()
@@ -180,7 +185,7 @@ class Habits:
         if len(missing):
             new = np.unique(key[missing])
             places = self._pairs.add(new)
-            self._pair_key = grown(self._pair_key, len(self._pairs), 0)
+            self._pair_key = grown(self._pair_key, len(self._pairs), NO_PAIR)
             self._pair_key[places] = new
             self._of_user.reserve(len(self._pairs))
             self._pair_hour = grown(self._pair_hour, len(self._pairs), NEVER)
@@ -218,5 +223,9 @@ class Habits:
         self._of_user.total = self._of_user.total[:pairs][theirs]
         self._pair_hour = self._pair_hour[:pairs][theirs]
         self._pair_key = number[key[theirs] >> 32] << 32 | key[theirs] & 0xFFFFFFFF
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Make the table of pairs anew from their keys."""
         self._pairs = NumberTable()
-        self._pairs.add(self._pair_key)
+        self._pairs.add(self._pair_key[self._pair_key != NO_PAIR])

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class _Breach(NamedTuple):
 class _Teller:
     detector = "rate_breach"
     rule = "limit"
+    facts = _Breach
 
     def tell(self, episode: Episode) -> Story:
         breach: _Breach = episode.facts
@@ -83,6 +84,9 @@ class RateBreachState:
     breaches
         Open episodes.
     """
+
+    # To be raised whenever this or anything in it is laid out otherwise, or means something else.
+    format_version: ClassVar[int] = 1
 
     clock: Clock = field(default_factory=Clock)
     keys: Keys[Key] = field(default_factory=Keys)

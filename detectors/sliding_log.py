@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 
 from detectors.keys import grown
+from detectors.saved import Saved
 from detectors.segments import group_of
 from schemas.batch import Bools, Int64s
 
@@ -43,6 +44,8 @@ class SlidingLog:
         ``(k,)`` the window last used, and the time up to which nothing is known, since a window that is
         made longer cannot bring back what the shorter one let go.
     """
+
+    saved = Saved(packed=lambda log: log.compact())
 
     def __init__(self) -> None:
         self.seen, self.last_ms, self.window_ms, self.floor_ms = np.zeros((4, 0), np.int64)
@@ -162,6 +165,10 @@ class SlidingLog:
         times = self._arena[self._begin[slot] + (places & (size - 1))]
         live_from_ms = max(time_ms - int(self.window_ms[slot]), int(self.floor_ms[slot]))
         return min(MAX_COUNT, len(times) - int(np.searchsorted(times, live_from_ms, side="right")))
+
+    def compact(self) -> None:
+        """Close the gaps that rings left in the arena when they grew."""
+        self.keep(np.ones(len(self.seen), np.bool_))
 
     def keep(self, kept: Bools) -> None:
         """Forget all keys but some, and close the gaps in the arena."""

@@ -8,12 +8,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.columns import ArrowColumn
+from schemas.columns import Bools as Bools
+from schemas.columns import Int32s as Int32s
+from schemas.columns import Int64s as Int64s
 from schemas.event import MODELS, Kind
 from schemas.tenant import Tenant
 
-Int64s = NDArray[np.int64]
-Int32s = NDArray[np.int32]
-Bools = NDArray[np.bool_]
+# A list, or an `ArrowColumn`, which may be used like one.
 Column = Sequence[Any]
 
 # Everything but what the batch holds in a better form: `kind` is the batch's own, `time` is `time_ms`.
@@ -21,6 +23,15 @@ FIELDS: Final[dict[Kind, tuple[str, ...]]] = {
     kind: tuple(name for name in model.model_fields if name not in ("kind", "time"))
     for kind, model in MODELS.items()
 }
+
+
+def select(column: Column, rows: Int64s) -> Column:
+    """Return ``(m,)`` the values of a column at the given positions.
+
+    >>> select(["a", "b", "c"], np.array([2, 0]))
+    ['c', 'a']
+    """
+    return column.take(rows) if isinstance(column, ArrowColumn) else [column[i] for i in rows.tolist()]
 
 
 class _Positions(dict[str, int]):
@@ -53,6 +64,8 @@ class Coded:
         >>> Coded.encode(["b", "a", "b"])
         Coded(codes=array([0, 1, 0], dtype=int32), values=['b', 'a'])
         """
+        if isinstance(column, ArrowColumn):
+            return cls(column.codes, column.distinct)
         positions = _Positions()
         codes = list(map(positions.__getitem__, column))
         return cls(np.array(codes, np.int32), list(positions))
@@ -113,7 +126,10 @@ class EventBatch:
     @cached_property
     def failed(self) -> Bools:
         """``(n,)`` whether ``outcome`` is ``failure``."""
-        return np.fromiter(map("failure".__eq__, self.columns["outcome"]), np.bool_, len(self))
+        outcome = self.columns["outcome"]
+        if isinstance(outcome, ArrowColumn):
+            return outcome.equals("failure")
+        return np.fromiter(map("failure".__eq__, outcome), np.bool_, len(self))
 
     def mask(self) -> Bools:
         """Return ``(n,)``: the events that detectors may look at."""
@@ -127,10 +143,9 @@ class EventBatch:
         rows
             ``(m,)`` positions in this batch.
         """
-        picks = rows.tolist()
         return replace(
             self,
-            columns={name: [column[i] for i in picks] for name, column in self.columns.items()},
+            columns={name: select(column, rows) for name, column in self.columns.items()},
             time_ms=self.time_ms[rows],
             offset=self.offset[rows],
             message_index=self.message_index[rows],

@@ -15,6 +15,7 @@ from pydantic_core import from_json, to_json
 
 from schemas.batch import FIELDS, Column, EventBatch, Int64s
 from schemas.cloudevents import Headers, is_cloudevent, unwrap
+from schemas.columns import ArrowColumn, text_array
 from schemas.errors import describe
 from schemas.event import (
     MAX_EVENT_BYTES,
@@ -23,6 +24,7 @@ from schemas.event import (
     Event,
     Kind,
 )
+from schemas.joined import read_joined
 from schemas.quick import QUICK, Unusual
 
 # This many records are validated and moved into columns before the next, so that their objects die
@@ -95,6 +97,7 @@ class _Rows:
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
+        self._names = ("time", *FIELDS[kind])
         self.pieces: list[Sequence[Sequence[Any]]] = []
         self.records: list[int] = []
         self.indexes: list[int] = []
@@ -149,13 +152,16 @@ class _Rows:
             self.rejections.append(Rejection(record, problems[0][1], detail, indexes))
         return sorted(self.rejections, key=attrgetter("record"))
 
-    def columns(self) -> tuple[list[str], dict[str, Column]]:
+    def columns(self) -> list[Column]:
+        """Return the rows' columns, ``("time", *FIELDS[kind])``."""
         if not self.pieces:
-            return [], {name: [] for name in FIELDS[self.kind]}
-        time, *rest = (list(chain.from_iterable(parts)) for parts in zip(*self.pieces, strict=True))
-        columns: dict[str, Column] = dict(zip(FIELDS[self.kind], rest, strict=True))
-        columns["attributes"] = [text or "" for text in columns["attributes"]]
-        return time, columns
+            return [[] for _ in self._names]
+        columns: list[Column] = [
+            list(chain.from_iterable(parts)) for parts in zip(*self.pieces, strict=True)
+        ]
+        place = self._names.index("attributes")
+        columns[place] = [text or "" for text in columns[place]]
+        return columns
 
 
 def time_column_ms(times: Sequence[str]) -> tuple[Int64s, list[int]]:
@@ -169,14 +175,10 @@ def time_column_ms(times: Sequence[str]) -> tuple[Int64s, list[int]]:
     >>> time_column_ms(["2026-01-01T00:00:00.5Z", "2026-02-30T00:00:00Z"])
     (array([1767225600500,             0]), [1])
     """
+    array = times.array if isinstance(times, ArrowColumn) else text_array(times)
     try:
-        # By way of buffers, because pa.array and to_numpy import pandas where they find it: half a second.
-        offsets = np.zeros(len(times) + 1, np.int32)
-        np.cumsum(np.fromiter(map(len, times), np.int32, len(times)), out=offsets[1:])
-        text = pa.py_buffer("".join(times).encode("ascii"))
-        column = pa.StringArray.from_buffers(len(times), pa.py_buffer(offsets), text)
-        column = column.cast(pa.timestamp("ns", "UTC"))
-        return np.frombuffer(column.buffers()[1], np.int64, len(times)) // 1_000_000, []
+        stamps = array.cast(pa.timestamp("ns", "UTC"))
+        return np.frombuffer(stamps.buffers()[1], np.int64)[: len(times)] // 1_000_000, []
     except pa.ArrowInvalid:
         pass  # something unusual among them: lower case, a leap second, a day that does not exist
     values = np.zeros(len(times), np.int64)
@@ -306,11 +308,25 @@ def parse(kind: Kind, values: Sequence[bytes | None], headers: Sequence[Headers]
     'invalid_event'
     """
     rows = _Rows(kind)
+    plain = values
+    if headers:
+        plain = [None if is_cloudevent(h) else v for v, h in zip(values, headers, strict=True)]
+    joined, columns = read_joined(kind, plain)
+    if len(joined) < len(values):
+        left = np.setdiff1d(np.arange(len(values)), joined, assume_unique=True) if len(joined) else None
+        _parse_singly(range(len(values)) if left is None else left.tolist(), values, headers, rows)
+    return _finish(rows, joined, columns)
+
+
+def _parse_singly(
+    chosen: Sequence[int], values: Sequence[bytes | None], headers: Sequence[Headers], rows: _Rows
+) -> None:
+    """Parse some of the records, each on its own."""
     records: list[int] = []
     group: list[bytes] = []
     size = 0
-    for record, value in enumerate(values):
-        content = value
+    for record in chosen:
+        content = value = values[record]
         if not value or value[0] not in b"{[" or (headers and headers[record]):
             content = _content(record, value, headers[record] if headers else (), rows)
         if content:
@@ -322,7 +338,6 @@ def parse(kind: Kind, values: Sequence[bytes | None], headers: Sequence[Headers]
                 records, group, size = [], [], 0
     if group:
         _parse_group(records, group, rows)
-    return _finish(rows)
 
 
 def _content(record: int, value: bytes | None, headers: Headers, rows: _Rows) -> bytes | None:
@@ -339,20 +354,32 @@ def _content(record: int, value: bytes | None, headers: Headers, rows: _Rows) ->
     return content
 
 
-def _finish(rows: _Rows) -> Parsed:
-    times, columns = rows.columns()
+def _finish(rows: _Rows, joined: Int64s, joined_columns: list[ArrowColumn]) -> Parsed:
+    """Bring what was read either way into the order of the records."""
+    columns: list[Column] = list(joined_columns)
+    records = np.array(rows.records, np.int64)
+    indexes = np.array(rows.indexes, np.int32)
+    if not len(joined):
+        columns = rows.columns()
+    elif len(records):
+        records = np.concatenate((joined, records))
+        order = np.argsort(records, kind="stable")
+        records = records[order]
+        indexes = np.concatenate((np.zeros(len(joined), np.int32), indexes))[order]
+        columns = [
+            column.joined(more).take(order)
+            for column, more in zip(joined_columns, rows.columns(), strict=True)
+        ]
+    else:
+        records, indexes = joined, np.zeros(len(joined), np.int32)
+    times, *rest = columns
     time_ms, bad = time_column_ms(times)
-    batch = EventBatch(
-        rows.kind,
-        columns,
-        time_ms,
-        offset=np.array(rows.records, np.int64),
-        message_index=np.array(rows.indexes, np.int32),
-    )
+    named = dict(zip(FIELDS[rows.kind], rest, strict=True))
+    batch = EventBatch(rows.kind, named, time_ms, offset=records, message_index=indexes)
     for i in bad:
         detail = f"time: {times[i]!r} is no day or time that exists; fix: send a real date"
-        problem = (rows.indexes[i], "invalid_event", detail)
-        rows.problems.setdefault(rows.records[i], []).append(problem)
+        problem = (int(indexes[i]), "invalid_event", detail)
+        rows.problems.setdefault(int(records[i]), []).append(problem)
     if bad:
         batch = batch.select(np.setdiff1d(np.arange(len(batch)), bad))
     return Parsed(batch, rows.all_rejections(), rows.unknown_fields)

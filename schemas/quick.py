@@ -1,4 +1,4 @@
-"""The quick way to read events: whatever it accepts, pydantic would have accepted unchanged.
+"""The quick way to read one message: whatever it accepts, pydantic would have accepted unchanged.
 
 msgspec reads JSON into structs several times as fast as pydantic reads it into models. The structs are made
 from the models' own JSON Schema, so the contract keeps its one source, and they are stricter than it:
@@ -6,40 +6,26 @@ unknown fields, numbers written as text, whatever is unusual in any way is refus
 which alone decides and explains. A test compares the two on random events.
 """
 
-import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from pydantic_core import to_json
 
-from schemas.batch import FIELDS
-from schemas.event import MAX_EVENTS_PER_MESSAGE, MODELS, RFC3339, Kind, check_attributes, ip_address
+from schemas.event import MAX_EVENTS_PER_MESSAGE, MODELS, Kind, check_attributes, ip_address
+from schemas.rules import Rule, are_times, matches, rules_of
 
 Unusual = (msgspec.MsgspecError, ValueError)
 
-_ABOUT: Final = {"title", "description", "default", "format", "maxProperties", "x-max-bytes", "anyOf"}
-_BOUNDS: Final = {"minLength": "min_length", "maxLength": "max_length", "minimum": "ge", "maximum": "le"}
-_TYPES: Final[dict[str, Any]] = {"string": str, "integer": int, "number": float}
 _Scalars = dict[str, str | int | float | bool | None]
+_TYPES: Final[dict[str, Any]] = {"string": str, "integer": int, "number": float, "object": _Scalars}
 
 
-@lru_cache(maxsize=1 << 16)
-def _matches(pattern: str, text: str | None) -> bool:
-    # Cached because the values of these columns repeat; a regular expression each would cost more than
-    # reading the event.
-    return text is None or re.compile(pattern).fullmatch(text) is not None
-
-
-def _split_time_pattern() -> tuple[str, str]:
-    # A second repeats within a chunk and a fraction between chunks, a whole time hardly ever.
-    date, fraction = RFC3339.removeprefix("^").removesuffix("$").split(r"(\.", 1)
-    return date, r"(\." + fraction
-
-
-_SECOND, _FRACTION = _split_time_pattern()
-_SECOND_LENGTH: Final = len("2026-01-05T08:00:00")
+def _type_of(rule: Rule) -> Any:
+    kind = Literal[rule.choices] if rule.choices else _TYPES[rule.type]
+    if rule.bounds:
+        kind = Annotated[kind, msgspec.Meta(**dict(rule.bounds))]
+    return kind | None if rule.nullable else kind
 
 
 def _attributes_text(value: _Scalars | str | None) -> str | None:
@@ -48,66 +34,26 @@ def _attributes_text(value: _Scalars | str | None) -> str | None:
     return value  # pydantic has read the event
 
 
-class _Field:
-    """One property of a model's JSON Schema, as msgspec and as a check of whole columns."""
+def _accept(rule: Rule, column: Sequence[Any]) -> Sequence[Any]:
+    """Return the column as pydantic would have made it.
 
-    def __init__(self, name: str, schema: dict[str, Any], required: bool) -> None:
-        self.name = name
-        self.required = required
-        options = [option for option in schema.get("anyOf", []) if option.get("type") != "null"]
-        core = {**schema, **options[0]} if len(options) == 1 else schema
-        self.address = any(option.get("format") == "ipv4" for option in core.get("anyOf", []))
-        self.pattern: str | None = core.get("pattern")
-        self.type = self._type(core)
-        if {"type": "null"} in schema.get("anyOf", []):
-            self.type = self.type | None
-
-    @property
-    def checked(self) -> bool:
-        """Whether `accept` does anything."""
-        return self.pattern is not None or self.address or self.type == _Scalars | None
-
-    def _type(self, schema: dict[str, Any]) -> Any:
-        if "const" in schema or "enum" in schema:
-            self._refuse_unknown(schema, {"const", "enum", "type"})
-            return Literal[tuple(schema.get("enum", [schema.get("const")]))]
-        if schema.get("type") == "object":
-            self._refuse_unknown(schema, {"type", "additionalProperties"})
-            return _Scalars
-        self._refuse_unknown(schema, {"type", "pattern", *_BOUNDS})
-        bounds = {_BOUNDS[word]: schema[word] for word in _BOUNDS if word in schema}
-        kind = _TYPES[schema.get("type", "string")]
-        return Annotated[kind, msgspec.Meta(**bounds)] if bounds else kind
-
-    def _refuse_unknown(self, schema: dict[str, Any], known: set[str]) -> None:
-        if unknown := schema.keys() - known - _ABOUT:
-            raise TypeError(f"{self.name}: the quick reader does not know {sorted(unknown)}; teach it")
-
-    def accept(self, column: Sequence[Any]) -> Sequence[Any]:
-        """Return the column as pydantic would have made it.
-
-        Raises
-        ------
-        ValueError
-            If pydantic has to look at it.
-        """
-        if self.type == _Scalars | None:
-            return [_attributes_text(value) for value in column] if any(column) else column
-        if self.name == "time":
-            seconds = {text[:_SECOND_LENGTH] for text in column}
-            fractions = {text[_SECOND_LENGTH:] for text in column}
-            whole = all(_matches(_SECOND, s) for s in seconds) and all(
-                _matches(_FRACTION, f) for f in fractions
-            )
-            if not whole:
-                raise ValueError("time")
-        elif self.pattern is not None and not all(_matches(self.pattern, text) for text in set(column)):
-            raise ValueError(self.name)
-        elif self.address:
-            canonical = {text: text and ip_address(text) for text in set(column)}
-            if any(text != address for text, address in canonical.items()):
-                return [canonical[text] for text in column]
-        return column
+    Raises
+    ------
+    ValueError
+        If pydantic has to look at it.
+    """
+    if rule.type == "object":
+        return [_attributes_text(value) for value in column] if any(column) else column
+    if rule.name == "time":
+        if not are_times(column):
+            raise ValueError("time")
+    elif rule.pattern is not None and not all(matches(rule.pattern, text) for text in set(column)):
+        raise ValueError(rule.name)
+    elif rule.address:
+        canonical = {text: text and ip_address(text) for text in set(column)}
+        if any(text != address for text, address in canonical.items()):
+            return [canonical[text] for text in column]
+    return column
 
 
 class QuickReader:
@@ -120,15 +66,15 @@ class QuickReader:
     """
 
     def __init__(self, kind: Kind) -> None:
-        schema = MODELS[kind].model_json_schema()
-        names = ("time", *FIELDS[kind], "kind")
-        fields = [_Field(name, schema["properties"][name], name in schema["required"]) for name in names]
-        self._checks: list[tuple[int, Callable[[Sequence[Any]], Sequence[Any]]]] = [
-            (i, field.accept) for i, field in enumerate(fields) if field.checked
+        rules = rules_of(kind)
+        self._checked = [
+            (i, rule)
+            for i, rule in enumerate(rules)
+            if rule.pattern is not None or rule.address or rule.type == "object"
         ]
         struct = msgspec.defstruct(
             f"{kind}_event",
-            [(f.name, f.type) if f.required else (f.name, f.type, None) for f in fields],
+            [(r.name, _type_of(r)) if r.required else (r.name, _type_of(r), None) for r in rules],
             forbid_unknown_fields=True,
             kw_only=True,
             gc=False,
@@ -150,8 +96,8 @@ class QuickReader:
         ValueError
             If pydantic has to look at one of them (`Unusual`).
         """
-        for i, accept in self._checks:
-            columns[i] = accept(columns[i])
+        for i, rule in self._checked:
+            columns[i] = _accept(rule, columns[i])
 
 
 QUICK: Final[dict[Kind, QuickReader]] = {kind: QuickReader(kind) for kind in MODELS}

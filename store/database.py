@@ -3,8 +3,10 @@
 import json
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -37,15 +39,28 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(Exception):
-    """The store cannot take a statement now; nothing was acknowledged, try again later."""
+    """The store cannot take a statement now; nothing was acknowledged, try again later.
+
+    An insert that ends so may have been stored all the same, in part or whole: what is there must be read
+    before it is tried again.
+    """
+
+
+class Fenced(Exception):
+    """Another worker has claimed a partition of these rows since; nothing was stored, and must not be."""
+
+
+# FUNCTION_THROW_IF_VALUE_IS_NON_ZERO: only a guard throws it.
+_FENCED: Final = 395
 
 
 def _translate(error: Exception) -> Exception:
     text = str(error)
-    code = _CODE.search(text)
-    if code and int(code.group(1)) in _OUR_FAULT:
-        return StoreError(text)
-    return StoreUnavailable(text)
+    found = _CODE.search(text)
+    code = int(found.group(1)) if found else 0
+    if code == _FENCED:
+        return Fenced(text)
+    return StoreError(text) if code in _OUR_FAULT else StoreUnavailable(text)
 
 
 def _time_text(value: object) -> str:
@@ -54,10 +69,31 @@ def _time_text(value: object) -> str:
     raise TypeError(f"cannot store a {type(value).__name__}")
 
 
+@dataclass(frozen=True)
+class Guard:
+    """What a server checks before it takes an insert.
+
+    Parameters
+    ----------
+    refused_if
+        An SQL expression; the insert is refused where it is true.
+    parameters
+        Bound in it.
+    query_id
+        Of the insert, so that another worker can end it.
+    """
+
+    refused_if: str
+    parameters: Mapping[str, Any]
+    query_id: str
+
+
 class Inserter(Protocol):
     """Takes a block of rows in an input format of ClickHouse and returns once it is durable."""
 
-    def __call__(self, table: str, columns: Sequence[str], payload: bytes, fmt: str) -> None: ...
+    def __call__(
+        self, table: str, columns: Sequence[str], payload: bytes, fmt: str, guard: Guard | None
+    ) -> None: ...
 
 
 class Database:
@@ -79,6 +115,8 @@ class Database:
         self._close = close
         self._idle: SimpleQueue[Client] = SimpleQueue()
         self.description = description
+        # Whether other workers may write here too.
+        self.shared = False
 
     @classmethod
     def embedded(cls, path: Path) -> "Database":
@@ -105,7 +143,8 @@ class Database:
         handle = chdb.connect(str(path))  # type: ignore[no-untyped-call]
         inserting = threading.Lock()
 
-        def insert(table: str, columns: Sequence[str], payload: bytes, fmt: str) -> None:
+        def insert(table: str, columns: Sequence[str], payload: bytes, fmt: str, guard: Guard | None) -> None:
+            # No guard is needed: the lock keeps every other process out.
             with inserting:
                 inserter = handle.send_insert(
                     f"INSERT INTO {DATABASE}.{table} ({', '.join(columns)})", format=fmt
@@ -153,18 +192,38 @@ class Database:
             writer = connect()
         except (ClickHouseError, OSError) as error:
             raise _translate(error) from error
-        inserting = threading.Lock()
+        types: dict[str, dict[str, str]] = {}
 
-        def insert(table: str, columns: Sequence[str], payload: bytes, fmt: str) -> None:
-            with inserting:
-                writer.raw_insert(table, list(columns), payload, fmt=fmt)
+        def structure(table: str, columns: Sequence[str]) -> str:
+            if table not in types:
+                described = writer.query(f"DESCRIBE TABLE {table}").named_results()
+                types[table] = {row["name"]: row["type"] for row in described}
+            return ", ".join(f"{column} {types[table][column]}" for column in columns)
 
-        return cls(
+        def insert(table: str, columns: Sequence[str], payload: bytes, fmt: str, guard: Guard | None) -> None:
+            names = ", ".join(columns)
+            # Not `raw_insert`: that sends a block again when the connection breaks, and doubles it when the
+            # server had taken it.
+            if guard is None:
+                writer.command(f"INSERT INTO {table} ({names}) FORMAT {fmt}", data=payload)
+                return
+            given = structure(table, columns).replace("'", "\\'")
+            writer.command(
+                f"INSERT INTO {table} ({names}) SELECT {names} FROM input('{given}') "
+                f"WHERE NOT throwIf({guard.refused_if}, 'fenced') FORMAT {fmt}",
+                parameters=dict(guard.parameters),
+                data=payload,
+                settings={"query_id": guard.query_id},
+            )
+
+        database = cls(
             connect,
             insert,
             writer.close,
             f"ClickHouse at {parts.scheme}://{parts.hostname}:{options['port']}",
         )
+        database.shared = True
+        return database
 
     @contextmanager
     def _client(self) -> Iterator[Client]:
@@ -198,21 +257,46 @@ class Database:
             result = client.query(sql, parameters=dict(parameters or {}))
             return [dict(row) for row in result.named_results()]
 
+    def query_columns(
+        self, sql: str, parameters: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Sequence[Any]]:
+        """Return the columns of a SELECT by name: for many rows; otherwise as `query`."""
+        # The engine in this process names no columns where there are no rows.
+        columns: defaultdict[str, Sequence[Any]] = defaultdict(tuple)
+        with self._client() as client:
+            result = client.query(sql, parameters=dict(parameters or {}))
+            columns.update(zip(result.column_names, result.result_columns, strict=False))
+        return columns
+
     def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Run a statement that returns no rows."""
         with self._client() as client:
             client.command(sql, parameters=dict(parameters or {}))
 
-    def insert(self, table: str, columns: Sequence[str], payload: bytes, fmt: str = "ArrowStream") -> None:
+    def insert(
+        self,
+        table: str,
+        columns: Sequence[str],
+        payload: bytes,
+        fmt: str = "ArrowStream",
+        guard: Guard | None = None,
+    ) -> None:
         """Insert a block that is already encoded; returns once it is durable.
 
         Parameters
         ----------
         payload
             Rows of `columns` in the input format `fmt`.
+        guard
+            Checked by a server; the engine in this process has no other writer.
+
+        Raises
+        ------
+        Fenced
+            If the guard refused it.
         """
         try:
-            self._insert(table, columns, payload, fmt)
+            self._insert(table, columns, payload, fmt, guard)
         except (ClickHouseError, OSError, RuntimeError) as error:
             raise _translate(error) from error
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.batch import FIELDS, Column, EventBatch
+from schemas.columns import ArrowColumn
 from schemas.event import Kind
 
 # Few distinct values each: sent as a dictionary and stored as LowCardinality.
@@ -40,9 +41,16 @@ def _constant(value: str, n: int) -> Any:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([value]))
 
 
-def _has_number(column: Column) -> bool:
+def _has_value(name: str, column: Column) -> bool:
+    if isinstance(column, ArrowColumn):
+        return not column.blank
     # 0 is a number that was sent; of texts, "" is one that was not.
-    return column.count(None) < len(column)
+    return column.count(None) < len(column) if name in _TYPES else any(column)
+
+
+def _array(name: str, column: Column) -> Any:
+    kind = _TYPES.get(name, pa.string())
+    return column.array.cast(kind) if isinstance(column, ArrowColumn) else pa.array(column, kind)
 
 
 def _by_tenant(batches: Sequence[EventBatch], values: Iterable[Sequence[Any]], dtype: Any) -> Any:
@@ -76,8 +84,8 @@ def encode(kind: Kind, batches: Sequence[EventBatch], ids: KafkaIds) -> tuple[li
     arrays: dict[str, Any] = {}
     for name in FIELDS[kind]:
         columns = [batch.columns[name] for batch in batches]
-        if any(map(_has_number if name in _TYPES else any, columns)):
-            array = pa.concat_arrays([pa.array(c, _TYPES.get(name, pa.string())) for c in columns])
+        if any(_has_value(name, column) for column in columns):
+            array = pa.concat_arrays([_array(name, column) for column in columns])
             arrays[name] = array.dictionary_encode() if name in _CODED else array
     arrays["kind"] = _constant(kind, n)
     arrays["time"] = pa.array(np.concatenate([b.time_ms for b in batches]), _MS)

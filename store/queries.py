@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from store.database import Database
 
 MAX_ROWS: Final = 10_000
+_BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CURRENT_ALERTS: Final = """
 SELECT body
 FROM (SELECT * FROM alerts FINAL WHERE {scope} ORDER BY revision DESC LIMIT 1 BY tenant_id, alert_id)
@@ -22,6 +23,26 @@ FROM alerts FINAL
 WHERE {scope} AND {conditions}
 ORDER BY published_at, alert_id, revision
 LIMIT {{limit:UInt32}}
+"""
+# A message that was delivered twice may have a row for each reason found; the latest one holds.
+_LETTERS: Final = """
+SELECT letters.*, redrives.status AS redrive_status,
+    if(redrives.status = '', NULL, redrives.changed_at) AS redrive_changed_at
+FROM (
+    SELECT * FROM dead_letters FINAL WHERE {scope}
+    ORDER BY rejected_at DESC
+    LIMIT 1 BY kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition, kafka_offset
+) AS letters
+LEFT JOIN (SELECT * FROM redrives FINAL WHERE {scope}) AS redrives
+USING (tenant_id, kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition, kafka_offset)
+"""
+_LETTER_CONDITIONS: Final = """
+    ({reason:String} = '' OR reason = {reason:String})
+    AND ({kind:String} = '' OR kind = {kind:String})
+    AND rejected_at >= {since:DateTime64(3)}
+    AND ({topic:String} = '' OR (kafka_topic, kafka_partition, kafka_offset)
+        = ({topic:String}, {partition:Int32}, {offset:Int64}))
+    AND (NOT {waiting:Bool} OR redrive_status IN ('', 'failed'))
 """
 
 
@@ -54,6 +75,43 @@ class PlatformContext:
 
 
 Scope = TenantContext | PlatformContext
+
+
+@dataclass(frozen=True)
+class LetterFilter:
+    """Which dead letters are meant; what is left out excludes none.
+
+    Parameters
+    ----------
+    since
+        Rejected then or later.
+    position
+        Topic, partition and offset at which the message was.
+    waiting
+        Not those that were sent again, or may have been.
+    """
+
+    reason: str | None = None
+    kind: str | None = None
+    since: datetime | None = None
+    position: tuple[str, int, int] | None = None
+    waiting: bool = False
+
+    def bound(self) -> dict[str, Any]:
+        """Return the parameters of a query."""
+        topic, partition, offset = self.position or ("", 0, 0)
+        return {
+            "reason": self.reason or "",
+            "kind": self.kind or "",
+            "since": self.since or _BEGINNING,
+            "topic": topic,
+            "partition": partition,
+            "offset": offset,
+            "waiting": self.waiting,
+        }
+
+
+ANY_LETTER: Final = LetterFilter()
 
 
 class Reader:
@@ -169,10 +227,33 @@ class Reader:
             {},
         )
 
-    def dead_letters(self, limit: int = 100) -> list[dict[str, Any]]:
-        """Return the newest messages that could not be stored."""
+    def dead_letters(
+        self,
+        *,
+        chosen: LetterFilter = ANY_LETTER,
+        oldest_first: bool = False,
+        limit: int = 100,
+    ) -> list[dict[str, Any]]:
+        """Return messages that could not be stored, the latest first, each once.
+
+        ``redrive_status`` is empty, or says at ``redrive_changed_at`` what became of sending it again
+        (`store.redrives`).
+        """
+        order = "ASC" if oldest_first else "DESC"
         return self._select(
-            f"SELECT * FROM dead_letters FINAL WHERE {self._scope} "
-            "ORDER BY rejected_at DESC LIMIT {limit:UInt32}",
-            {"limit": min(limit, MAX_ROWS)},
+            f"SELECT * FROM ({_LETTERS.format(scope=self._scope)}) WHERE {_LETTER_CONDITIONS} "
+            f"ORDER BY (rejected_at, kafka_topic, kafka_partition, kafka_offset) {order} "
+            "LIMIT {limit:UInt32}",
+            {**chosen.bound(), "limit": min(limit, MAX_ROWS)},
+        )
+
+    def dead_letter_counts(self, chosen: LetterFilter = ANY_LETTER) -> list[dict[str, Any]]:
+        """Return by reason: messages, rejected events in them, how many were sent again or may have been."""
+        return self._select(
+            "SELECT reason, count() AS messages, sum(greatest(length(rejected_indexes), 1)) AS events, "
+            "countIf(redrive_status = 'sent') AS redriven, "
+            "countIf(redrive_status = 'sending') AS interrupted "
+            f"FROM ({_LETTERS.format(scope=self._scope)}) WHERE {_LETTER_CONDITIONS} "
+            "GROUP BY reason ORDER BY messages DESC, reason",
+            chosen.bound(),
         )

@@ -1,13 +1,38 @@
 """What a worker writes: groups of handled chunks, each insert durable before it returns."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from schemas.alert import Alert
 from schemas.batch import EventBatch
-from store.database import Database
+from store.database import Database, Guard
 from store.events import KafkaIds, encode
+from store.ownership import Claim, Ownership
+
+
+@dataclass(frozen=True, slots=True)
+class EventBlock:
+    """Rows of one topic that are inserted together.
+
+    Parameters
+    ----------
+    batches, claims
+        Whose rows, and under which claims their partitions are held.
+    columns, payload
+        The rows, encoded.
+    guard
+        Refuses them when a partition has another owner by now.
+    """
+
+    batches: list[EventBatch]
+    claims: list[Claim]
+    columns: list[str]
+    payload: bytes
+    guard: Guard
 
 
 class EventWriter:
@@ -19,24 +44,54 @@ class EventWriter:
         Where.
     ids
         Identity of the Kafka cluster and its topics; part of each row.
+    worker_id
+        Named in the ledger.
     """
 
-    def __init__(self, database: Database, ids: KafkaIds) -> None:
+    def __init__(self, database: Database, ids: KafkaIds, worker_id: str) -> None:
         self._database = database
         self._ids = ids
+        self._ownership = Ownership(database, ids, worker_id)
 
-    def encode_events(self, batches: Sequence[EventBatch]) -> list[tuple[list[str], bytes]]:
+    def encode_events(self, chunks: Sequence[tuple[EventBatch, Claim]]) -> list[EventBlock]:
         """Return one block of rows for each topic."""
-        blocks = []
-        for topic in sorted({batch.topic for batch in batches}):
-            chosen = [batch for batch in batches if batch.topic == topic and len(batch)]
-            if chosen:
-                blocks.append(encode(chosen[0].kind, chosen, self._ids))
-        return blocks
+        by_topic: dict[str, list[tuple[EventBatch, Claim]]] = {}
+        for batch, claim in chunks:
+            if len(batch):
+                by_topic.setdefault(batch.topic, []).append((batch, claim))
+        return [self._block(chosen) for _, chosen in sorted(by_topic.items())]
 
-    def insert_events(self, columns: Sequence[str], payload: bytes) -> None:
-        """Insert a block made by `encode_events`."""
-        self._database.insert("events", columns, payload)
+    def _block(self, chunks: Sequence[tuple[EventBatch, Claim]]) -> EventBlock:
+        batches, claims = [batch for batch, _ in chunks], [claim for _, claim in chunks]
+        columns, payload = encode(batches[0].kind, batches, self._ids)
+        return EventBlock(batches, claims, columns, payload, self._ownership.guard(claims))
+
+    def insert_events(self, block: EventBlock) -> None:
+        """Insert a block made by `encode_events`.
+
+        Raises
+        ------
+        Fenced
+            If another worker owns one of its partitions by now.
+        """
+        self._database.insert("events", block.columns, block.payload, guard=block.guard)
+
+    def remaining(self, block: EventBlock) -> list[EventBlock]:
+        """Return what is left of a block whose insert failed in a way that tells nothing of its outcome."""
+        self._ownership.end_insert(block.guard.query_id)
+        first: dict[int, int] = {}
+        for batch in block.batches:
+            first[batch.partition] = min(
+                int(batch.offset[0]), first.get(batch.partition, int(batch.offset[0]))
+            )
+        stored = self._ownership.stored_from(block.batches[0].topic, first)
+        chunks = []
+        for batch, claim in zip(block.batches, block.claims, strict=True):
+            if batch.partition in stored:
+                known, _ = stored[batch.partition].find(batch.offset, batch.message_index)
+                batch = batch.select(np.flatnonzero(~known)) if known.any() else batch
+            chunks.append((batch, claim))
+        return self.encode_events(chunks)
 
     def insert_rows(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         """Insert dead letters or ledger rows; the Kafka ids are filled in."""

@@ -18,15 +18,21 @@ from schemas.alert import Alert
 from schemas.batch import FLAGS
 from schemas.event import Kind
 from streams import metrics
-from streams.chunk import DeadLetter, Handled, PartitionState, handle_chunk
+from streams.chunk import DeadLetter, Handled, handle_chunk
 from streams.directory import Directory, DirectoryTable, Listener
 from streams.groups import GroupWriter
+from streams.partition import PartitionState
+from streams.recovery import GroupMember, Superseded
 from streams.topics import ALERTS, DEAD_LETTERS, KIND_OF, TOPIC_OF, Topics
 from streams.transport import Consumer, Records, Scheduler
 
 log = structlog.get_logger()
 APP_ID: Final = "tenantwatch"
 AlertHandler = Callable[[list[tuple[Alert, int]]], Awaitable[None]]
+States = dict[tuple[str, int], PartitionState]
+# Takes partitions over in a generation of the group, and returns their states.
+TakeOver = Callable[[GroupMember, set[TP], int], Awaitable[States]]
+NO_GENERATION: Final = -1
 IDLE_TICK_S: Final = 1.0
 
 
@@ -84,6 +90,8 @@ class Pipeline:
     ----------
     app, topics, writer
         The app, the cluster's topics, and where rows go.
+    take_over
+        Called at each assignment; no event is handled before it returns.
     on_alerts
         Called with alerts consumed from ``audit.alerts`` and their partition, before they are committed.
     on_tenant
@@ -98,6 +106,7 @@ class Pipeline:
         topics: Topics,
         writer: GroupWriter,
         *,
+        take_over: TakeOver,
         on_alerts: AlertHandler,
         on_tenant: Listener | None = None,
         fail: Callable[[BaseException], None],
@@ -105,13 +114,17 @@ class Pipeline:
         self.app = app
         self.topics = topics
         self.directory = Directory(app, topics.partitions, on_tenant)
-        self.states: dict[tuple[str, int], PartitionState] = {}
+        self.states: States = {}
         self.assigned: set[TP] = set()
+        # Set while events may be handled, and of which generation of the group.
+        self.taken_over = asyncio.Event()
+        self.generation = NO_GENERATION
+        self._take_over = take_over
         self._writer = writer
         self._on_alerts = on_alerts
         self._fail = fail
         self._last_chunk_at: dict[tuple[str, int], float] = {}
-        self._following: asyncio.Task[None] | None = None
+        self._taking_over: asyncio.Task[None] | None = None
         self._alerts = self._raw_topic(ALERTS)
         self._dead_letters = self._raw_topic(DEAD_LETTERS)
         for kind, topic in TOPIC_OF.items():
@@ -132,7 +145,7 @@ class Pipeline:
         async def consume(stream: Any) -> None:
             async for event in stream.noack().events():
                 try:
-                    await self.handle(kind, event.value, event.ack)
+                    await self.handle(kind, event.value, event.message.generation_id, event.ack)
                 except Exception as error:
                     log.exception("chunk_failed", kind=kind, topic=event.message.topic)
                     self._fail(error)
@@ -140,13 +153,18 @@ class Pipeline:
 
         return consume
 
-    async def handle(self, kind: Kind, records: Records, ack: Callable[[], Any]) -> None:
+    async def handle(self, kind: Kind, records: Records, generation: int, ack: Callable[[], Any]) -> None:
         """Take one chunk through parse, enrich, detect, publish; the group writer stores and acks it."""
-        await self.directory.ready.wait()
+        await self.taken_over.wait()
+        if generation != self.generation:
+            return  # of an assignment that is over: whoever has the partition now is given it again
         tp = (records.topic, records.partition)
-        state = self.states.get(tp)
-        if state is None:
-            state = self.states[tp] = PartitionState(kind, self.topics.partitions)
+        state = self.states[tp]
+        if records.offsets[0] < state.next_offset:
+            raise RuntimeError(
+                f"{records.topic} {records.partition}: offset {records.offsets[0]} was delivered after "
+                f"{state.next_offset - 1} had been handled"
+            )
         handled = handle_chunk(kind, records, state, self.directory, int(time() * 1000))
         self._last_chunk_at[tp] = monotonic()
         published = [await self._publish(alert) for alert in handled.alerts]
@@ -226,34 +244,55 @@ class Pipeline:
 
     async def _on_assigned(self, app: Any, assigned: set[TP], **kwargs: Any) -> None:
         self.assigned = set(assigned)
-        self._following = asyncio.create_task(self._follow())
+        self._end_taking_over()
+        self._taking_over = asyncio.create_task(self._prepare(set(assigned), self.app.consumer_generation_id))
 
-    async def _follow(self) -> None:
+    async def _prepare(self, assigned: set[TP], generation: int) -> None:
+        """Make ready for the events of an assignment: until then they stay unread."""
         try:
             await self.directory.follow()
+            self.states = await self._take_over(cast(Any, self.app.consumer), assigned, generation)
+            self._last_chunk_at = dict.fromkeys(self.states, monotonic())
+            self.generation = generation
+            self.taken_over.set()
+        except Superseded:
+            log.info("take_over_superseded", generation=generation)
         except Exception as error:
-            log.exception("directory_failed")
+            log.exception("take_over_failed")
             self._fail(error)
 
+    def _end_taking_over(self) -> None:
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+        self.taken_over.clear()
+        self.generation = NO_GENERATION
+        self.states = {}
+
     async def _on_revoked(self, app: Any, revoked: set[TP], **kwargs: Any) -> None:
+        await self._writer.abandon()
         for tp in self.assigned:
             # Another worker's number now; the last one of ours would look like a lag for ever.
             with contextlib.suppress(KeyError):
                 metrics.CONSUMER_LAG.remove(tp.topic, tp.partition)
         self.assigned = set()
         self.directory.ready.clear()
-        for tp in revoked:
-            self.states.pop((tp.topic, tp.partition), None)
+        self._end_taking_over()
+
+    def committed(self, key: tuple[str, int]) -> int | None:
+        """Return the committed offset of a partition, where it is known."""
+        return cast(Consumer, self.app.consumer).committed(TP(*key))
 
     @property
     def ready(self) -> bool:
         """Whether events are being handled: partitions are assigned and the directory is complete."""
-        return bool(self.assigned) and self.directory.ready.is_set()
+        return bool(self.assigned) and self.taken_over.is_set()
 
 
 def _count(kind: Kind, handled: Handled) -> None:
     for letter in handled.dead_letters:
         metrics.DEAD_LETTERS.labels(kind, letter.reason).inc()
+    if handled.skipped:
+        metrics.EVENTS_SKIPPED.labels(kind).inc(handled.skipped)
     if handled.unknown_fields:
         metrics.UNKNOWN_FIELDS.labels(kind).inc(handled.unknown_fields)
     flags = handled.batch.flags

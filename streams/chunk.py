@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from detectors.admission import Admission
-from detectors.registry import Detector, new_detectors
 from schemas.alert import Alert
-from schemas.batch import FLAGS, EventBatch
+from schemas.batch import FLAGS, Bools, EventBatch
+from schemas.cloudevents import Headers
 from schemas.event import Kind
 from schemas.parse import Rejection, parse
+from store.ownership import Claim
 from streams.directory import Directory
-from streams.placement import Placement
+from streams.partition import PartitionState
 from streams.transport import Records
 
 MAX_DETAIL: Final = 2_000
@@ -32,6 +32,7 @@ class DeadLetter:
     reason: str
     detail: str
     indexes: tuple[int, ...]
+    headers: Headers = ()
 
 
 @dataclass(slots=True)
@@ -41,11 +42,19 @@ class Handled:
     Parameters
     ----------
     batch
-        Rows to store, enriched and admitted, with real Kafka offsets.
+        Events, enriched and admitted, with real Kafka offsets.
+    claim
+        Under which they are stored.
+    first_offset
+        Where the chunk before ended: the interval that this one accounts for begins there.
+    known
+        ``(n,)`` which of the events are stored already; None: none is.
     alerts
         Revisions to publish.
     dead_letters
-        Messages to set aside.
+        Messages to set aside, but for those that the partition's last owner set aside.
+    rejected
+        How many events cannot be stored.
     unknown_fields
         How many fields the contract does not know.
     seconds
@@ -54,35 +63,24 @@ class Handled:
 
     records: Records
     batch: EventBatch
+    claim: Claim
+    first_offset: int
+    known: Bools | None
     alerts: list[Alert]
     dead_letters: list[DeadLetter]
+    rejected: int
     unknown_fields: int
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
-    def rejected(self) -> int:
-        """How many events the dead letters stand for."""
-        return sum(max(len(letter.indexes), 1) for letter in self.dead_letters)
+    def skipped(self) -> int:
+        """How many events are stored already."""
+        return 0 if self.known is None else int(self.known.sum())
 
-
-class PartitionState:
-    """What is remembered of one partition of one kind: admission and each detector's state."""
-
-    def __init__(self, kind: Kind, partitions: int) -> None:
-        self.admission = Admission()
-        self.placement = Placement(partitions)
-        self.detectors: tuple[tuple[Detector, Any], ...] = tuple(
-            (detector, detector.new_state()) for detector in new_detectors()[kind]
-        )
-
-    def fold(self, batch: EventBatch) -> list[Alert]:
-        """Let every detector see the batch."""
-        return [alert for detector, state in self.detectors for alert in detector.fold(batch, state)]
-
-    def advance(self, idle_ms: int) -> list[Alert]:
-        """Let time pass for tenants that have been quiet for `idle_ms` of wall clock."""
-        until = {tenant: at + idle_ms for tenant, at in self.admission.watermark_ms.items()}
-        return [alert for detector, state in self.detectors for alert in detector.advance(state, until)]
+    @property
+    def unstored(self) -> EventBatch:
+        """The events to store."""
+        return self.batch if self.known is None else self.batch.select(np.flatnonzero(~self.known))
 
 
 def handle_chunk(
@@ -119,15 +117,23 @@ def handle_chunk(
         flags = np.isin(in_record, misplaced).astype(np.uint8) * np.uint8(FLAGS["wrong_partition"])
         batch = replace(batch, flags=flags)
         alerts += state.placement.alerts(batch)
+    batch, known = _recognise(batch, state)
     batch = state.admission.admit(batch)
     enriched_at = perf_counter()
 
     alerts += state.fold(batch)
+    letters = _dead_letters(rejections, records)
+    assert state.claim is not None
+    first_offset, state.next_offset = state.next_offset, records.offsets[-1] + 1
     return Handled(
         records,
         batch,
+        state.claim,
+        first_offset,
+        known,
         alerts,
-        _dead_letters(rejections, records),
+        [letter for letter in letters if letter.offset not in state.set_aside],
+        sum(max(len(letter.indexes), 1) for letter in letters),
         sum(parsed.unknown_fields.values()),
         {
             "parse": parsed_at - started,
@@ -135,6 +141,18 @@ def handle_chunk(
             "detect": perf_counter() - enriched_at,
         },
     )
+
+
+def _recognise(batch: EventBatch, state: PartitionState) -> tuple[EventBatch, Bools | None]:
+    """Give events that are stored already the flags that they have there, and say which they are."""
+    if state.stored is None:
+        return batch, None
+    known, flags = state.stored.find(batch.offset, batch.message_index)
+    if not known.any():
+        if len(batch) and not state.stored.beyond(int(batch.offset[-1])):
+            state.stored = None
+        return batch, None
+    return replace(batch, flags=flags if batch.flags is None else batch.flags | flags), known
 
 
 def _check_keys(batch: EventBatch, records: Records) -> tuple[EventBatch, list[Rejection]]:
@@ -189,6 +207,7 @@ def _dead_letters(rejections: Sequence[Rejection], records: Records) -> list[Dea
             reason=found[0].reason,
             detail=" | ".join(dict.fromkeys(r.detail for r in found))[:MAX_DETAIL],
             indexes=tuple(sorted(i for r in found for i in r.indexes)),
+            headers=records.headers[record],
         )
         for record, found in sorted(by_record.items())
     ]

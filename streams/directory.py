@@ -79,6 +79,11 @@ class Directory:
         """Return a tenant's settings, or None for a tenant that the directory does not hold."""
         return self._entries.get(tenant_id)
 
+    def tenant(self, tenant_id: str) -> Tenant | None:
+        """Return a tenant's settings without their version."""
+        entry = self._entries.get(tenant_id)
+        return entry.tenant if entry else None
+
     async def _on_change(self, event: Any) -> None:
         # Faust logs and swallows what is raised here, so nothing may be: a bad record keeps the settings
         # that held before it.

@@ -6,21 +6,27 @@ that `add` waits too, which slows the consumer down.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
-from store.database import StoreUnavailable
-from store.writer import EventWriter
+from store.database import Fenced, StoreUnavailable
+from store.writer import EventBlock, EventWriter
 from streams import metrics
 from streams.chunk import Handled
 
 log = structlog.get_logger()
+T = TypeVar("T")
 MAX_BACKOFF_S: Final = 30.0
+
+
+class _Abandoned(Exception):
+    """The group's partitions are no longer this worker's to store."""
 
 
 @dataclass(slots=True)
@@ -61,20 +67,50 @@ class GroupWriter:
         self._full = asyncio.Event()
         self._arrived = asyncio.Event()
         self._changed = asyncio.Condition()
+        # Of the assignment whose chunks are taken; None between two of them.
+        self._generation: int | None = None
+        self._abandoned = asyncio.Event()
+        self._inserting = asyncio.Lock()
+        # Another worker owns a partition of ours: Kafka will say so, or something is wrong.
+        self.fenced = False
         self._set_store_up(True)  # until an insert says otherwise
+
+    def begin(self, generation: int) -> None:
+        """Take chunks of an assignment from now on."""
+        self._generation = generation
+        self._abandoned = asyncio.Event()
+        self.fenced = False
+
+    async def abandon(self) -> None:
+        """Drop what is not stored: it is not acknowledged, and handled by whoever has its partitions next."""
+        self._generation = None
+        self._abandoned.set()
+        async with self._changed:
+            self._forget(self._group)
+            self._group = _Group()
+            self._changed.notify_all()
+
+    async def inserts_ended(self) -> None:
+        """Return once no insert of an earlier assignment is running."""
+        async with self._inserting:
+            pass
 
     async def add(
         self, handled: Handled, published: Sequence[Awaitable[Any]], ack: Callable[[], Any]
     ) -> None:
         """Take over a chunk; `ack` is called once its rows are durable and `published` has completed."""
+        generation = handled.claim.generation
         async with self._changed:
-            await self._changed.wait_for(lambda: self._pending_rows < self._max_pending_rows)
+            await self._changed.wait_for(
+                lambda: self._pending_rows < self._max_pending_rows or generation != self._generation
+            )
+        if generation != self._generation or self.fenced:
+            return
         group = self._group
         group.handled.append(handled)
         group.published.extend(published)
         group.acks.append(ack)
-        # A chunk counts even when all of it was rejected: it still has a ledger row and an ack to come.
-        rows = max(len(handled.batch), 1)
+        rows = _weight(handled)
         group.rows += rows
         self._pending_rows += rows
         metrics.ROWS_PENDING.set(self._pending_rows)
@@ -106,48 +142,86 @@ class GroupWriter:
             group, self._group = self._group, _Group()
             self._arrived.clear()
             self._full.clear()
-            await self._store(group)
+            if not group.handled:
+                continue  # abandoned before its time came
+            async with self._inserting:
+                try:
+                    await self._store(group)
+                except _Abandoned:
+                    log.info("group_abandoned", rows=group.rows)
+                except Fenced as error:
+                    self.fenced = True
+                    log.warning("group_fenced", rows=group.rows, error=str(error)[:300])
             async with self._changed:
-                self._pending_rows -= group.rows
-                metrics.ROWS_PENDING.set(self._pending_rows)
+                self._forget(group)
                 self._changed.notify_all()
 
+    def _forget(self, group: _Group) -> None:
+        self._pending_rows -= group.rows
+        metrics.ROWS_PENDING.set(self._pending_rows)
+
     async def _store(self, group: _Group) -> None:
+        abandoned = self._abandoned
         started = perf_counter()
-        blocks = await asyncio.to_thread(
-            self._writer.encode_events, [handled.batch for handled in group.handled]
-        )
+        chunks = [(handled.unstored, handled.claim) for handled in group.handled]
+        blocks = await asyncio.to_thread(self._writer.encode_events, chunks)
         encoded = perf_counter()
-        for columns, payload in blocks:
-            await self._durably(self._writer.insert_events, columns, payload)
+        for block in blocks:
+            await self._store_events(block, abandoned)
+        # A row says that a message was set aside and that alerts are out: only when they are.
+        await asyncio.gather(*group.published)
         letters = [row for handled in group.handled for row in dead_letter_rows(handled)]
         if letters:
-            await self._durably(self._writer.insert_rows, "dead_letters", letters)
+            await self._durably(abandoned, self._writer.insert_rows, "dead_letters", letters)
         ledger = [ledger_row(handled, self._worker_id) for handled in group.handled]
-        await self._durably(self._writer.insert_rows, "ledger", ledger)
+        await self._durably(abandoned, self._writer.insert_rows, "ledger", ledger)
         inserted = perf_counter()
-        await asyncio.gather(*group.published)
         for ack in group.acks:
             ack()
         self._report(group, encoded - started, inserted - encoded)
 
-    async def _durably(self, insert: Callable[..., None], *args: Any) -> None:
-        """Insert, waiting for the store for as long as it takes: nothing is dropped."""
+    async def _store_events(self, block: EventBlock, abandoned: asyncio.Event) -> None:
+        """Insert a block; where an insert fails, only what of it is not there is tried again."""
+        blocks = [block]
         backoff_s = 0.1
-        while True:
+        while blocks:
             started = perf_counter()
             try:
-                await asyncio.to_thread(insert, *args)
+                await asyncio.to_thread(self._writer.insert_events, blocks[-1])
             except StoreUnavailable as error:
-                self._set_store_up(False)
-                metrics.INSERT_RETRIES.inc()
-                log.warning("insert_retried", error=str(error)[:500], wait_s=backoff_s)
-                await asyncio.sleep(backoff_s)
+                await self._wait_for_store(error, backoff_s, abandoned)
                 backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+                left = await self._durably(abandoned, self._writer.remaining, blocks.pop())
+                blocks.extend(left)
             else:
+                blocks.pop()
                 metrics.INSERT_SECONDS.observe(perf_counter() - started)
                 self._set_store_up(True)
-                return
+
+    async def _durably(self, abandoned: asyncio.Event, work: Callable[..., T], *args: Any) -> T:
+        """Do something that may be done twice, waiting for the store as long as it takes."""
+        backoff_s = 0.1
+        while True:
+            try:
+                done = await asyncio.to_thread(work, *args)
+            except StoreUnavailable as error:
+                await self._wait_for_store(error, backoff_s, abandoned)
+                backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+            else:
+                self._set_store_up(True)
+                return done
+
+    async def _wait_for_store(
+        self, error: StoreUnavailable, backoff_s: float, abandoned: asyncio.Event
+    ) -> None:
+        self._set_store_up(False)
+        metrics.INSERT_RETRIES.inc()
+        log.warning("insert_retried", error=str(error)[:500], wait_s=backoff_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(backoff_s):
+                await abandoned.wait()
+        if abandoned.is_set():
+            raise _Abandoned
 
     def _set_store_up(self, up: bool) -> None:
         self.store_up = up
@@ -162,17 +236,24 @@ class GroupWriter:
             metrics.STAGE_SECONDS.labels(stage).inc(spent)
         stored: dict[str, int] = {}
         for handled in group.handled:
-            stored[handled.batch.kind] = stored.get(handled.batch.kind, 0) + len(handled.batch)
+            rows = len(handled.batch) - handled.skipped
+            stored[handled.batch.kind] = stored.get(handled.batch.kind, 0) + rows
         for kind, rows in stored.items():
             metrics.EVENTS_STORED.labels(kind).inc(rows)
         log.info(
             "batch_stored",
             chunks=len(group.handled),
             **stored,
+            skipped=sum(handled.skipped for handled in group.handled),
             rejected=sum(handled.rejected for handled in group.handled),
             alerts=sum(len(handled.alerts) for handled in group.handled),
             **{f"{stage}_ms": round(spent * 1000, 1) for stage, spent in seconds.items()},
         )
+
+
+def _weight(handled: Handled) -> int:
+    # A chunk counts even when all of it was rejected: it still has a ledger row and an ack to come.
+    return max(len(handled.batch), 1)
 
 
 def dead_letter_rows(handled: Handled) -> list[dict[str, Any]]:
@@ -201,15 +282,16 @@ def ledger_row(handled: Handled, worker_id: str) -> dict[str, Any]:
     return {
         "kafka_topic": records.topic,
         "kafka_partition": records.partition,
-        "first_offset": records.offsets[0],
+        "first_offset": handled.first_offset,
         "last_offset": records.offsets[-1],
         "records": len(records),
-        "stored": len(batch),
+        "stored": len(batch) - handled.skipped,
         "rejected": handled.rejected,
-        "skipped": 0,
+        "skipped": handled.skipped,
         "evaluated": int(batch.mask().sum()),
         "alerts": len(handled.alerts),
         "unknown_fields": handled.unknown_fields,
         "worker_id": worker_id,
+        "term": handled.claim.term,
         "handled_at": datetime.now(UTC),
     }

@@ -72,6 +72,28 @@ DIRECTORY_READY: Final = Gauge(
     "tenantwatch_directory_ready", "1 once the tenant directory has caught up.", registry=REGISTRY
 )
 TENANTS: Final = Gauge("tenantwatch_tenants", "Tenants in the directory.", registry=REGISTRY)
+RECOVERY_SECONDS: Final = Gauge(
+    "tenantwatch_recovery_seconds",
+    "What the latest assignment took from claiming partitions to handling their events: warm-up.",
+    registry=REGISTRY,
+)
+RECOVERY_EVENTS: Final = Counter(
+    "tenantwatch_recovery_events",
+    "Stored events that detectors folded again after a take-over.",
+    registry=REGISTRY,
+)
+EVENTS_SKIPPED: Final = Counter(
+    "tenantwatch_events_skipped",
+    "Events delivered again that were stored already.",
+    ["kind"],
+    registry=REGISTRY,
+)
+SNAPSHOT_SECONDS: Final = Histogram(
+    "tenantwatch_snapshot_seconds",
+    "One partition's snapshot, from freezing its state to its being stored.",
+    registry=REGISTRY,
+)
+SNAPSHOT_BYTES: Final = Counter("tenantwatch_snapshot_bytes", "Bytes of snapshots stored.", registry=REGISTRY)
 WEBHOOK_ATTEMPTS: Final = Counter(
     "tenantwatch_webhook_attempts",
     "Webhook attempts by result: delivered, retried, failed.",

@@ -5,6 +5,8 @@ another partitioner (librdkafka's default) breaks that silently; this says so.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,24 +17,36 @@ from streams.topics import partition_of
 DAY_MS = 86_400_000
 
 
-class Placement:
-    """Checks keys against partitions; remembers which tenant and service was alerted on which day."""
+@lru_cache(maxsize=1 << 16)
+def _home(key: bytes, partitions: int) -> int:
+    return partition_of(key, partitions)
 
-    def __init__(self, partitions: int) -> None:
-        self._partitions = partitions
-        self._known: dict[bytes, int] = {}
-        self._alerted: set[tuple[str, str, int]] = set()
+
+@dataclass
+class Placement:
+    """Checks keys against partitions.
+
+    Parameters
+    ----------
+    partitions
+        Of the topic.
+    alerted
+        Tenant, service and day that an alert was raised for.
+    """
+
+    partitions: int
+    alerted: set[tuple[str, str, int]] = field(default_factory=set)
 
     def misplaced(self, keys: Sequence[bytes | None], partition: int) -> list[int]:
         """Return the positions of the records whose key belongs to another partition."""
-        wrong = {key for key in set(keys) if key is not None and self._belongs(key) != partition}
+        wrong = {key for key in set(keys) if key is not None and _home(key, self.partitions) != partition}
         return [i for i, key in enumerate(keys) if key in wrong] if wrong else []
 
-    def _belongs(self, key: bytes) -> int:
-        partition = self._known.get(key)
-        if partition is None:
-            partition = self._known[key] = partition_of(key, self._partitions)
-        return partition
+    def remember(self, batch: EventBatch) -> None:
+        """Take it that what is misplaced in a batch was alerted on."""
+        assert batch.flags is not None
+        if batch.flags.any():
+            self.alerts(batch)
 
     def alerts(self, batch: EventBatch) -> list[Alert]:
         """Return one alert for each tenant, service and day (of the first such event) not alerted yet."""
@@ -41,12 +55,12 @@ class Placement:
         for i in np.flatnonzero(batch.flags & FLAGS["wrong_partition"]).tolist():
             tenant_id, service = batch.columns["tenant_id"][i], batch.columns["service"][i]
             day_ms = int(batch.time_ms[i]) // DAY_MS * DAY_MS
-            if (tenant_id, service, day_ms) in self._alerted:
+            if (tenant_id, service, day_ms) in self.alerted:
                 continue
-            self._alerted.add((tenant_id, service, day_ms))
+            self.alerted.add((tenant_id, service, day_ms))
             entity = Entity(type="service", value=service)
             at = from_ms(int(batch.time_ms[i]))
-            belongs = self._belongs(tenant_id.encode())
+            belongs = _home(tenant_id.encode(), self.partitions)
             alerts.append(
                 Alert(
                     alert_id=alert_id("placement", "wrong_partition", tenant_id, entity, day_ms),

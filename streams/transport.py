@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 import structlog
+from aiokafka.errors import CommitFailedError, IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.transports import SchedulingStrategyT
@@ -141,6 +142,50 @@ class Consumer(driver.Consumer):
                 offset = found[taken].offset
                 log.warning("records_fetched_again", topic=tp.topic, partition=tp.partition, offset=offset)
                 await self.seek(tp, offset)
+
+    async def starts(self, tps: set[TP]) -> dict[TP, tuple[int, int]]:
+        """Return each partition's committed offset and the earliest that Kafka still has.
+
+        Where nothing was committed, both are the earliest.
+        """
+        earliest = await self.earliest_offsets(*tps)
+        committed = await self._thread.call_thread(self._fetch_committed, tps)
+        # Kafka's client has tuples of its own, which equal Faust's.
+        return {
+            tp: (start if committed[tp] is None else committed[tp], start) for tp, start in earliest.items()
+        }
+
+    async def _fetch_committed(self, tps: set[TP]) -> dict[TP, int | None]:
+        client = self._thread._ensure_consumer()
+        return {tp: await client.committed(driver.ensure_aiokafka_TP(tp)) for tp in tps}
+
+    async def confirm(self, offsets: Mapping[TP, int], generation: int) -> bool:
+        """Commit where partitions are handled from; return whether this generation is still the group's.
+
+        Kafka refuses the commit of a member whose generation is over: the one answer about membership that
+        is no guess.
+        """
+        if self.app.consumer_generation_id != generation:
+            return False
+        given = {driver.ensure_aiokafka_TP(tp): offset for tp, offset in offsets.items()}
+        try:
+            await self._thread.call_thread(self._thread._ensure_consumer().commit, given)
+        except (CommitFailedError, IllegalStateError):
+            return False
+        return bool(self.app.consumer_generation_id == generation)
+
+    def committed(self, tp: TP) -> int | None:
+        """Return the offset that was last committed of a partition, where that is known."""
+        return self._committed_offset.get(tp)
+
+    async def stay(self) -> None:
+        """Tell the group that this worker lives, although it asks for no records: it waits for the store."""
+        await self._thread.call_thread(self._touch)
+
+    async def _touch(self) -> None:
+        # The client takes a member that has not fetched for `max_poll_interval` to hang.
+        with self._thread._ensure_consumer()._fetcher._subscriptions.fetch_context():
+            pass
 
     def _forget(self) -> None:
         self._delivered.clear()

@@ -9,21 +9,29 @@ from functools import partial
 from typing import Any, Final, cast
 
 import structlog
+from faust.types import TP
 
 from schemas.alert import Alert
 from store.database import Database, StoreUnavailable
 from store.events import KafkaIds
 from store.retention import run_retention
+from store.snapshots import Snapshots
 from store.writer import EventWriter
 from streams.app import Pipeline, StreamConfig, create_app
 from streams.directory import Entry
 from streams.groups import GroupWriter
+from streams.partition import PartitionState
+from streams.recovery import GroupMember, Recovery
+from streams.snapshots import SnapshotTaker
 from streams.topics import ALERTS, Topics
 from streams.transport import Consumer
 from streams.webhooks.delivery import WebhookDelivery
 
 log = structlog.get_logger()
 DRAIN_S: Final = 4.0
+# A snapshot spares the next start from reading events again, but is not worth waiting for.
+SNAPSHOT_S: Final = 2.0
+STAY_INTERVAL_S: Final = 2.0
 STOP_S: Final = 5.0
 RETENTION_DELAY_S: Final = 60.0
 RETENTION_INTERVAL_S: Final = 24 * 3600.0
@@ -43,6 +51,8 @@ class Worker:
         Delivers alerts; started and stopped here.
     max_rows, max_wait_s
         When a group of rows is inserted.
+    snapshot_interval_s
+        Between two snapshots of a partition's detectors.
     """
 
     def __init__(
@@ -54,10 +64,13 @@ class Worker:
         *,
         max_rows: int = 50_000,
         max_wait_s: float = 0.25,
+        snapshot_interval_s: float = 60.0,
     ) -> None:
         self._database = database
         self._webhooks = webhooks
-        self._writer = EventWriter(database, KafkaIds(topics.cluster_id, dict(topics.topic_ids)))
+        ids = KafkaIds(topics.cluster_id, dict(topics.topic_ids))
+        self._session_timeout_s = config.session_timeout_s
+        self._writer = EventWriter(database, ids, config.worker_id)
         self._groups = GroupWriter(
             self._writer,
             worker_id=config.worker_id,
@@ -73,10 +86,20 @@ class Worker:
             self.app,
             topics,
             self._groups,
+            take_over=self._take_over,
             on_alerts=self._on_alerts,
             on_tenant=self._on_tenant,
             fail=self._fail,
         )
+        self._recovery = Recovery(
+            database,
+            ids,
+            config.worker_id,
+            topics.partitions,
+            self.pipeline.directory.tenant,
+            self._groups.inserts_ended,
+        )
+        self._snapshots = SnapshotTaker(self.pipeline, Snapshots(database, ids), snapshot_interval_s)
 
     @property
     def problems(self) -> list[str]:
@@ -86,6 +109,10 @@ class Worker:
             problems.append("kafka: no partitions are assigned yet")
         elif not self.pipeline.directory.ready.is_set():
             problems.append("directory: audit.tenants has not been read to its end yet")
+        elif not self.pipeline.taken_over.is_set():
+            problems.append("recovery: detectors are catching up with what is stored")
+        if self._groups.fenced:
+            problems.append("ownership: another worker has claimed partitions of this one")
         if not self._groups.store_up:
             problems.append("store: inserts fail; events wait in Kafka and nothing is lost")
         return problems
@@ -106,6 +133,9 @@ class Worker:
         self._spawn(self._store_tenants())
         self._spawn(self._retain())
         self._spawn(self._watch_assignment())
+        self._spawn(self._stay_member())
+        self._spawn(self._watch_fence())
+        self._spawn(self._snapshots.run())
         self._spawn(self._webhooks.wait())
         await self.app.start()
         cast(Consumer, self.app.consumer).before_revoke = self._finish
@@ -151,6 +181,7 @@ class Worker:
             if self.app.started:
                 self.app.consumer.stop_flow()
             await self._finish()
+            await self._snapshots.finish(SNAPSHOT_S)
         for task in self._tasks:
             task.cancel()
         try:
@@ -162,6 +193,33 @@ class Worker:
             log.warning("faust_stop_timed_out", after_s=STOP_S)
         await self._webhooks.stop()
         log.info("worker_stopped", failed=failed)
+
+    async def _take_over(
+        self, consumer: GroupMember, assigned: set[TP], generation: int
+    ) -> dict[tuple[str, int], PartitionState]:
+        states = await self._recovery.recover(consumer, assigned, generation)
+        self._groups.begin(generation)
+        return states
+
+    async def _stay_member(self) -> None:
+        """Stay in the group while the store is away or detectors catch up."""
+        while True:
+            await asyncio.sleep(STAY_INTERVAL_S)
+            if self.pipeline.assigned and not (self._groups.store_up and self.pipeline.taken_over.is_set()):
+                await cast(Consumer, self.app.consumer).stay()
+
+    async def _watch_fence(self) -> None:
+        """Stop if partitions were claimed over our heads, and Kafka still takes us for their owner."""
+        patience_s = 5 * self._session_timeout_s
+        fenced_s = 0.0
+        while True:
+            await asyncio.sleep(1.0)
+            fenced_s = fenced_s + 1.0 if self._groups.fenced else 0.0
+            if fenced_s > patience_s:
+                raise RuntimeError(
+                    "another worker has claimed partitions of this one, and the consumer group has not "
+                    f"changed for {patience_s:.0f} s. If two groups write to one store, give each its own"
+                )
 
     async def _on_alerts(self, alerts: list[tuple[Alert, int]]) -> None:
         await self._until_stored(

@@ -9,7 +9,18 @@ from typing import Annotated, Final
 import typer
 from pydantic import ValidationError
 
-from tenantwatch.commands import alerts, backtest, demo, doctor, events, replay, run, tenants, webhooks
+from tenantwatch.commands import (
+    alerts,
+    backtest,
+    dead_letters,
+    demo,
+    doctor,
+    events,
+    replay,
+    run,
+    tenants,
+    webhooks,
+)
 from tenantwatch.commands.output import complain, print_line
 
 # Errors whose message is for the person at the terminal, and says what to do.
@@ -58,6 +69,7 @@ replay.register(app)
 backtest.register(app)
 app.add_typer(events.importers, name="import", help="Turn other programs' logs into events.")
 app.add_typer(alerts.app, name="alerts", help="Look at alerts.")
+app.add_typer(dead_letters.app, name="dead-letters", help="What could not be stored, and sending it again.")
 app.add_typer(tenants.app, name="tenants", help="The tenant directory.")
 app.add_typer(webhooks.app, name="webhooks", help="Where alerts are delivered.")
 

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
         250, description="A group is inserted this many milliseconds after its first chunk."
     )
     commit_interval_s: Annotated[float, Field(gt=0)] = Field(1.0, description="Between commits to Kafka.")
+    snapshot_interval_s: Annotated[float, Field(ge=1)] = Field(
+        60.0, description="Between two snapshots of a partition's detector state; a restart reads from there."
+    )
     session_timeout_s: Annotated[float, Field(ge=6, le=300)] = Field(
         6.0, description="A worker that is silent this long is replaced."
     )

@@ -96,6 +96,7 @@ class Pipeline:
             webhooks,
             max_rows=settings.insert_rows,
             max_wait_s=settings.insert_wait_ms / 1000,
+            snapshot_interval_s=settings.snapshot_interval_s,
         )
         stack.push_async_callback(self._stop_worker)
         control = control_app(database, webhooks, status=self.status, webhook_allow=settings.webhook_allow)

@@ -1,19 +1,26 @@
 """Group insert: what is stored together, and when a chunk may be acknowledged."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from schemas.batch import EventBatch
 from schemas.parse import parse
-from store.database import StoreError, StoreUnavailable
+from store.database import Fenced, StoreError, StoreUnavailable
+from store.ownership import Claim
 from streams.chunk import DeadLetter, Handled
 from streams.groups import GroupWriter
 from streams.transport import Records
 from tests.schema_examples import encode, event
+
+CLAIM = Claim("audit.auth", 2, term=1, generation=1)
+Block = list[tuple[EventBatch, Claim]]
 
 
 class MemoryWriter:
@@ -23,20 +30,33 @@ class MemoryWriter:
         self.groups: list[int] = []
         self.rows: dict[str, list[dict[str, Any]]] = {"dead_letters": [], "ledger": []}
         self.failures: list[Exception] = []
+        # How many rows of a block that failed are found to be there all the same.
+        self.stored_by_failure = 0
+        self.hold: threading.Event | None = None
 
-    def encode_events(self, batches: Sequence[EventBatch]) -> list[tuple[list[str], bytes]]:
-        return [([], b"%d" % sum(map(len, batches)))]
+    def encode_events(self, chunks: Block) -> list[Block]:
+        return [chunks] if sum(len(batch) for batch, _ in chunks) else []
 
-    def insert_events(self, columns: Sequence[str], payload: bytes) -> None:
+    def insert_events(self, block: Block) -> None:
+        if self.hold is not None:
+            self.hold.wait(10)
         if self.failures:
             raise self.failures.pop(0)
-        self.groups.append(int(payload))
+        self.groups.append(sum(len(batch) for batch, _ in block))
+
+    def remaining(self, block: Block) -> list[Block]:
+        (batch, claim), *rest = block
+        return self.encode_events(
+            [(batch.select(np.arange(self.stored_by_failure, len(batch))), claim), *rest]
+        )
 
     def insert_rows(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         self.rows[table].extend(rows)
 
 
-def chunk(events: int, first_offset: int = 0, letters: Sequence[DeadLetter] = ()) -> Handled:
+def chunk(
+    events: int, first_offset: int = 0, letters: Sequence[DeadLetter] = (), claim: Claim = CLAIM
+) -> Handled:
     """Return a handled chunk of so many events."""
     parsed = parse("auth", [encode(event(event_id=f"e-{i}")) for i in range(events)])
     offsets = list(range(first_offset, first_offset + max(events, 1)))
@@ -44,7 +64,10 @@ def chunk(events: int, first_offset: int = 0, letters: Sequence[DeadLetter] = ()
     records = Records(
         "audit.auth", 2, offsets, [b"k"] * len(offsets), values, [()] * len(offsets), [0] * len(offsets)
     )
-    return Handled(records, parsed.batch, [], list(letters), 0, {"parse": 0.001})
+    rejected = sum(len(letter.indexes) for letter in letters)
+    return Handled(
+        records, parsed.batch, claim, first_offset, None, [], list(letters), rejected, 0, {"parse": 0.001}
+    )
 
 
 @asynccontextmanager
@@ -53,6 +76,7 @@ async def running(
 ) -> AsyncIterator[tuple[GroupWriter, asyncio.Task[None]]]:
     chosen = {"max_rows": 100, "max_wait_s": 0.05, "max_pending_rows": 300, **options}
     groups = GroupWriter(writer, worker_id="w", **chosen)  # type: ignore[arg-type]
+    groups.begin(CLAIM.generation)
     task = asyncio.create_task(groups.run())
     try:
         yield groups, task
@@ -92,9 +116,10 @@ async def test_nothing_is_acknowledged_before_the_alert_is_out() -> None:
     published: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     async with running(writer) as (groups, _):
         await groups.add(chunk(1), [published], lambda: acked.append(True))
-        await until(lambda: bool(writer.rows["ledger"]))
+        await until(lambda: bool(writer.groups))
         await asyncio.sleep(0.1)
         assert acked == []
+        assert writer.rows["ledger"] == []
         published.set_result(None)
         await groups.drained()
     assert acked == [True]
@@ -164,3 +189,80 @@ async def test_the_ledger_and_the_dead_letters_account_for_a_chunk() -> None:
     assert (ledger["stored"], ledger["rejected"]) == (0, 1)
     assert (dead["kafka_offset"], dead["reason"], dead["value_bytes"]) == (7, "invalid_json", 1)
     assert acked == [True]
+
+
+async def test_rows_that_a_failed_insert_had_stored_are_not_stored_again() -> None:
+    """An insert that broke may have been done, in part or whole: only the rest is tried again."""
+    writer, acked = MemoryWriter(), list[bool]()
+    writer.failures, writer.stored_by_failure = [StoreUnavailable("connection reset")], 3
+    async with running(writer) as (groups, _):
+        await groups.add(chunk(5), [], lambda: acked.append(True))
+        await groups.drained()
+    assert writer.groups == [2]
+    assert acked == [True]
+    assert writer.rows["ledger"][0]["stored"] == 5
+
+
+async def test_an_abandoned_chunk_is_neither_stored_nor_acknowledged() -> None:
+    """After a rebalance the chunk is its next owner's, and storing it here would double it."""
+    writer, acked = MemoryWriter(), list[bool]()
+    async with running(writer, max_wait_s=0.2) as (groups, _):
+        await groups.add(chunk(5), [], lambda: acked.append(True))
+        await groups.abandon()
+        groups.begin(2)
+        await groups.add(chunk(7, claim=replace(CLAIM, generation=2)), [], lambda: acked.append(False))
+        await groups.drained()
+    assert writer.groups == [7]
+    assert acked == [False]
+
+
+async def test_a_chunk_of_an_earlier_assignment_is_not_taken() -> None:
+    """It waited for room while its partition went to somebody else."""
+    writer, acked = MemoryWriter(), list[bool]()
+    writer.failures = [StoreUnavailable("down")] * 1_000
+    async with running(writer) as (groups, _):
+        for i in range(3):
+            await groups.add(chunk(100, 100 * i), [], lambda: None)
+        late = asyncio.create_task(groups.add(chunk(1, 300), [], lambda: acked.append(True)))
+        await asyncio.sleep(0.05)
+        assert not late.done()
+        await groups.abandon()
+        await late
+        writer.failures.clear()
+        await groups.inserts_ended()
+        groups.begin(2)
+        await groups.drained()
+    assert writer.groups == []
+    assert acked == []
+
+
+async def test_an_abandoned_insert_is_waited_for() -> None:
+    """What it stores must be there before the next owner reads back what is stored."""
+    writer = MemoryWriter()
+    writer.hold = threading.Event()
+    async with running(writer) as (groups, _):
+        await groups.add(chunk(5), [], lambda: None)
+        await asyncio.sleep(0.1)
+        await groups.abandon()
+        ended = asyncio.create_task(groups.inserts_ended())
+        await asyncio.sleep(0.05)
+        assert not ended.done()
+        writer.hold.set()
+        await ended
+        assert writer.groups == [5]
+
+
+async def test_a_fenced_group_is_dropped_and_said() -> None:
+    """The store has another owner for the partition: nothing is acknowledged, nothing more is taken."""
+    writer, acked = MemoryWriter(), list[bool]()
+    writer.failures = [Fenced("another owner")]
+    async with running(writer) as (groups, task):
+        await groups.add(chunk(5), [], lambda: acked.append(True))
+        await until(lambda: groups.fenced)
+        await groups.add(chunk(5, 5), [], lambda: acked.append(True))
+        await groups.drained()
+        assert not task.done()
+        groups.begin(2)
+        assert not groups.fenced
+    assert writer.groups == []
+    assert acked == []

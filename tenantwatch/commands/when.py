@@ -41,7 +41,7 @@ def _checked(text: str | None) -> str | None:
 
 Since = Annotated[
     str | None,
-    typer.Option(help="Published since then: 30m, 24h, 7d, or 2026-01-31T09:30:00Z.", callback=_checked),
+    typer.Option(help="Since then: 30m, 24h, 7d, or 2026-01-31T09:30:00Z.", callback=_checked),
 ]
 
 

@@ -1,0 +1,157 @@
+"""CPU time of each stage of the worker, without Kafka: µs of one thread per event.
+
+Chunks are those of the real run: up to 2,000 records of one kind and partition, the tenants of 12 partitions.
+Each round handles all chunks once with fresh state; the best round counts. Times are CPU time of the thread, so
+that what the engine and other processes do meanwhile is not in them. ``cold`` is the same with the processor's
+caches swept before each chunk and the chunks before it still alive, as they are in a busy worker.
+"""
+
+import argparse
+import gc
+import json
+import sys
+import tempfile
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from time import thread_time
+from typing import Any, Final, TypeVar
+
+import numpy as np
+
+from bench.traffic import events, tenants
+from schemas.batch import EventBatch
+from schemas.event import Kind
+from schemas.parse import parse
+from store.events import KafkaIds, encode
+from streams.app import StreamConfig, create_app
+from streams.chunk import _check_keys
+from streams.partition import PartitionState
+from streams.directory import Directory, Entry
+from streams.partition import PartitionState
+from streams.topics import TOPIC_OF, partition_of
+from streams.transport import MAX_CHUNK_RECORDS, Records
+
+PARTITIONS: Final = 12
+# What waits in a worker: three groups of 50,000 rows.
+LIVE_CHUNKS: Final = 75
+ROWS_PER_INSERT: Final = 50_000
+BALLAST_BYTES: Final = 200 * 1024 * 1024
+IDS: Final = KafkaIds("cluster", {topic: f"id-{topic}" for topic in TOPIC_OF.values()})
+Result = TypeVar("Result")
+
+
+def chunks(count: int, tenant_count: int, user_count: int, seed: int) -> list[tuple[Kind, Records]]:
+    """Return the chunks in which a worker would receive the traffic, partitions in turns."""
+    waiting: dict[tuple[Kind, int], list[tuple[bytes, bytes]]] = defaultdict(list)
+    offsets: dict[tuple[Kind, int], int] = defaultdict(int)
+    found: list[tuple[Kind, Records]] = []
+    for kind, tenant_id, value in events(count, tenant_count=tenant_count, user_count=user_count, seed=seed):
+        key = tenant_id.encode()
+        place = kind, partition_of(key, PARTITIONS)
+        waiting[place].append((key, value))
+        if len(waiting[place]) == MAX_CHUNK_RECORDS:
+            keys, values = map(list, zip(*waiting.pop(place), strict=True))
+            first = offsets[place]
+            offsets[place] += MAX_CHUNK_RECORDS
+            numbers = list(range(first, first + MAX_CHUNK_RECORDS))
+            headers: list[tuple[tuple[str, bytes], ...]] = [()] * MAX_CHUNK_RECORDS
+            found.append((kind, Records(TOPIC_OF[kind], place[1], numbers, keys, values, headers, numbers)))
+    return found
+
+
+class Stopwatch:
+    """CPU seconds of this thread by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def time(self, stage: str, work: Callable[[], Result]) -> Result:
+        """Do the work and return its result."""
+        started = thread_time()
+        result = work()
+        self.seconds[stage] += thread_time() - started
+        return result
+
+
+def handle(
+    found: list[tuple[Kind, Records]], directory: Directory, ballast: Any
+) -> Iterator[tuple[Stopwatch, EventBatch]]:
+    """Handle the chunks as `streams.chunk` does, with a stopwatch; yields the batches to store."""
+    states: dict[tuple[Kind, int], PartitionState] = {}
+    watch = Stopwatch()
+    for kind, records in found:
+        state = states.setdefault((kind, records.partition), PartitionState(kind, PARTITIONS))
+        if ballast is not None:
+            ballast += 1
+        batch = watch.time("parse", lambda: parse(kind, records.values).batch)
+        batch, _ = watch.time("keys", lambda: _check_keys(batch, records))
+        batch, _ = watch.time("enrich", lambda: directory.enrich(batch, 2**42))
+        watch.time("placement", lambda: state.placement.misplaced(records.keys, records.partition))
+        offset = np.array(records.offsets, np.int64)[batch.offset]
+        batch = replace(batch, topic=records.topic, partition=records.partition, offset=offset)
+        batch = watch.time("admit", lambda: state.admission.admit(batch))
+        for detector, memory in state.detectors:
+            watch.time(detector.name, lambda: detector.fold(batch, memory))
+        yield watch, batch
+
+
+def one_round(found: list[tuple[Kind, Records]], directory: Directory, ballast: Any) -> dict[str, float]:
+    """Return CPU seconds by stage."""
+    waiting: deque[EventBatch] = deque(maxlen=LIVE_CHUNKS)
+    group: list[EventBatch] = []
+    watch = Stopwatch()
+    gc.collect()
+    for watch, batch in handle(found, directory, ballast):
+        waiting.append(batch)
+        group.append(batch)
+        if sum(map(len, group)) >= ROWS_PER_INSERT or len(group) == len(found):
+            for kind in dict.fromkeys(batch.kind for batch in group):
+                chosen = [batch for batch in group if batch.kind == kind]
+                watch.time("encode", lambda: encode(kind, chosen, IDS))
+            group = []
+    return dict(watch.seconds)
+
+
+def measure(
+    found: list[tuple[Kind, Records]], directory: Directory, rounds: int, cold: bool
+) -> dict[str, float]:
+    """Return CPU µs per event by stage, each stage's best round; detectors count events of their kind."""
+    ballast = np.zeros(BALLAST_BYTES // 8, np.int64) if cold else None
+    results = [one_round(found, directory, ballast) for _ in range(rounds)]
+    events_all = sum(len(records) for _, records in found)
+    return {stage: min(r[stage] for r in results) / events_all * 1e6 for stage in results[0]}
+
+
+def main() -> None:
+    """Measure and print a table, or JSON."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--events", type=int, default=300_000)
+    arguments.add_argument("--tenants", type=int, default=300)
+    arguments.add_argument("--users", type=int, default=10_000)
+    arguments.add_argument("--seed", type=int, default=7)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--json", action="store_true", help="print JSON")
+    given = arguments.parse_args()
+    found = chunks(given.events, given.tenants, given.users, given.seed)
+    with tempfile.TemporaryDirectory(prefix="tenantwatch-stages-") as folder:
+        directory = Directory(create_app(StreamConfig("127.0.0.1:1", Path(folder), "stages")), PARTITIONS)
+        for version, tenant in enumerate(tenants(given.tenants)):
+            directory._entries[tenant.tenant_id] = Entry(tenant, version)
+        # As the worker does.
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 50)
+        warm = measure(found, directory, given.rounds, cold=False)
+        cold = measure(found, directory, given.rounds, cold=True)
+    if given.json:
+        json.dump({"warm_us": warm, "cold_us": cold}, sys.stdout, indent=2)
+        return
+    print(f"{'CPU µs per event':16} {'warm':>6} {'cold':>6}")
+    for stage in warm:
+        print(f"{stage:16} {warm[stage]:6.2f} {cold[stage]:6.2f}")
+    print(f"{'all':16} {sum(warm.values()):6.2f} {sum(cold.values()):6.2f}")
+
+
+if __name__ == "__main__":
+    main()

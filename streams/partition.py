@@ -1,0 +1,131 @@
+"""What a worker remembers of one partition of one kind, and how far it has come."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from detectors.admission import Admission
+from detectors.registry import Detector, new_detectors
+from detectors.snapshot import Frozen, SnapshotError, dumps, freeze, loads, version_of
+from schemas.alert import Alert
+from schemas.batch import EventBatch
+from schemas.event import Kind
+from store.ownership import Claim, Stored
+from store.snapshots import Part
+from streams.placement import Placement
+
+ADMISSION: Final = "admission"
+PLACEMENT: Final = "placement"
+PLACEMENT_VERSION: Final = 1
+
+
+@dataclass
+class PartitionState:
+    """Admission, each detector's state, and where this worker took the partition over.
+
+    Parameters
+    ----------
+    kind
+        Of its events.
+    partitions
+        Of the topic.
+    claim
+        Under which rows are stored.
+    next_offset
+        The first offset that is not in the state.
+    stored
+        Rows beyond the committed offset that the last owner stored; they are folded, and not stored again.
+    set_aside
+        Offsets of messages that it kept dead letters of.
+    """
+
+    kind: Kind
+    partitions: int
+    claim: Claim | None = None
+    next_offset: int = 0
+    stored: Stored | None = None
+    set_aside: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what the events taught."""
+        self.admission = Admission()
+        self.placement = Placement(self.partitions)
+        self.detectors: tuple[tuple[Detector, Any], ...] = tuple(
+            (detector, detector.new_state()) for detector in new_detectors()[self.kind]
+        )
+
+    def fold(self, batch: EventBatch) -> list[Alert]:
+        """Let every detector see the batch."""
+        return [alert for detector, state in self.detectors for alert in detector.fold(batch, state)]
+
+    def relearn(self, batch: EventBatch) -> None:
+        """Fold stored rows, whose alerts were raised when they came."""
+        self.admission.remember(batch)
+        self.placement.remember(batch)
+        self.fold(batch)
+
+    def advance(self, idle_ms: int) -> list[Alert]:
+        """Let time pass for tenants that have been quiet for `idle_ms` of wall clock."""
+        until = {tenant: at + idle_ms for tenant, at in self.admission.watermark_ms.items()}
+        return [alert for detector, state in self.detectors for alert in detector.advance(state, until)]
+
+    def freeze(self) -> "FrozenState":
+        """Return the state as it is now, for `FrozenState.parts`; to be called between two chunks."""
+        named = [(ADMISSION, self.admission), *((detector.name, state) for detector, state in self.detectors)]
+        return FrozenState(
+            [(name, version_of(state), freeze(state)) for name, state in named],
+            sorted(self.placement.alerted),
+        )
+
+    def restore(self, parts: list[Part]) -> None:
+        """Take over a snapshot.
+
+        Raises
+        ------
+        SnapshotError
+            If a part is missing, damaged, or of another format version: the state must be rebuilt.
+        """
+        found = {part.name: part for part in parts}
+
+        def content(name: str, version: int) -> bytes:
+            part = found.get(name)
+            if part is None or part.format_version != version:
+                has = f"format version {part.format_version}" if part else "nothing"
+                raise SnapshotError(f"{name}: the snapshot has {has}, this program reads version {version}")
+            return part.state
+
+        admission = loads(Admission, content(ADMISSION, version_of(self.admission)))
+        detectors = tuple(
+            (detector, loads(detector.new_state, content(detector.name, version_of(state))))
+            for detector, state in self.detectors
+        )
+        alerted = msgspec.msgpack.decode(
+            content(PLACEMENT, PLACEMENT_VERSION), type=set[tuple[str, str, int]]
+        )
+        self.admission, self.detectors = admission, detectors
+        self.placement = Placement(self.partitions, alerted)
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenState:
+    """A partition's state at one moment.
+
+    Parameters
+    ----------
+    states
+        Name, format version and content of admission and of each detector.
+    alerted
+        What `Placement` alerted on.
+    """
+
+    states: list[tuple[str, int, Frozen]]
+    alerted: list[tuple[str, str, int]]
+
+    def parts(self) -> list[Part]:
+        """Return it as bytes; for a thread, while folding goes on."""
+        parts = [Part(name, version, dumps(frozen)) for name, version, frozen in self.states]
+        return [*parts, Part(PLACEMENT, PLACEMENT_VERSION, msgspec.msgpack.encode(self.alerted))]

@@ -1,0 +1,205 @@
+"""Taking partitions over: claim them, see what is stored, bring the detectors to the committed offset."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Final, Protocol, TypeVar
+
+import structlog
+from faust.types import TP
+
+from detectors.snapshot import SnapshotError
+from schemas.tenant import Tenant
+from store.database import Database, StoreUnavailable
+from store.events import KafkaIds
+from store.ownership import Claim, Ownership
+from store.snapshots import Snapshots
+from store.tail import Tail
+from streams import metrics
+from streams.partition import PartitionState
+from streams.topics import KIND_OF
+
+log = structlog.get_logger()
+T = TypeVar("T")
+MAX_BACKOFF_S: Final = 5.0
+# Without a snapshot that can be read, detectors learn from so many days of stored events.
+REBUILD: Final = timedelta(days=14)
+
+
+class GroupMember(Protocol):
+    """What recovery asks of the consumer."""
+
+    async def starts(self, tps: set[TP]) -> dict[TP, tuple[int, int]]:
+        """Return where each partition is handled from, and the earliest offset that Kafka still has."""
+
+    async def confirm(self, offsets: Mapping[TP, int], generation: int) -> bool:
+        """Commit offsets; return whether this generation is still the group's."""
+
+
+class Superseded(Exception):
+    """The group has another generation: somebody else takes the partitions over, or this worker once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    committed: int
+    earliest: int
+
+    @property
+    def offset(self) -> int:
+        return max(self.committed, self.earliest)
+
+
+class Recovery:
+    """Brings partitions to where their last owner committed.
+
+    Parameters
+    ----------
+    database, ids, worker_id
+        As in `Ownership`.
+    partitions
+        Of each topic.
+    tenant
+        Returns a tenant's settings of now.
+    inserts_ended
+        Returns once no insert of an earlier generation runs in this process.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        ids: KafkaIds,
+        worker_id: str,
+        partitions: int,
+        tenant: Callable[[str], Tenant | None],
+        inserts_ended: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._ownership = Ownership(database, ids, worker_id)
+        self._snapshots = Snapshots(database, ids)
+        self._database, self._ids = database, ids
+        self._partitions = partitions
+        self._tenant = tenant
+        self._inserts_ended = inserts_ended
+
+    async def recover(
+        self, consumer: GroupMember, tps: set[TP], generation: int
+    ) -> dict[tuple[str, int], PartitionState]:
+        """Claim the event partitions among `tps` and return their states.
+
+        Waits for the store for as long as it takes.
+
+        Raises
+        ------
+        Superseded
+            If the group has gone on to another generation meanwhile.
+        """
+        started = monotonic()
+        events = {tp for tp in tps if tp.topic in KIND_OF}
+        if not events:
+            return {}
+        starts = {tp: _Start(*at) for tp, at in (await consumer.starts(events)).items()}
+        by_topic: dict[str, dict[int, int]] = {}
+        for tp, start in sorted(starts.items()):
+            if start.earliest > start.committed:
+                log.error(
+                    "events_expired_in_kafka",
+                    topic=tp.topic,
+                    partition=tp.partition,
+                    first_offset=start.committed,
+                    last_offset=start.earliest - 1,
+                    fix="Kafka's retention removed events before they were handled: raise it, or add workers",
+                )
+            by_topic.setdefault(tp.topic, {})[tp.partition] = start.offset
+        claims = await self._claim(consumer, by_topic, generation)
+        states: dict[tuple[str, int], PartitionState] = {}
+        for topic, offsets in by_topic.items():
+            states |= await _patiently(lambda t=topic, o=offsets: self._read_back(t, o, claims))  # type: ignore[misc]
+        await self._restore(by_topic, states)
+        seconds = monotonic() - started
+        metrics.RECOVERY_SECONDS.set(seconds)
+        log.info("partitions_recovered", partitions=len(states), seconds=round(seconds, 2))
+        return states
+
+    async def _claim(
+        self, consumer: GroupMember, by_topic: Mapping[str, Mapping[int, int]], generation: int
+    ) -> dict[tuple[str, int], Claim]:
+        terms = {
+            (topic, partition): term
+            for topic, offsets in by_topic.items()
+            for partition, term in (
+                await _patiently(lambda t=topic, o=offsets: self._ownership.next_terms(t, o))  # type: ignore[misc]
+            ).items()
+        }
+        # After the terms were read: were there a newer generation already, its term could be the same.
+        starts = {TP(t, p): offset for t, offsets in by_topic.items() for p, offset in offsets.items()}
+        if not await consumer.confirm(starts, generation):
+            raise Superseded
+        claims = {key: Claim(*key, term, generation) for key, term in terms.items()}
+        dated = {claim: by_topic[claim.topic][claim.partition] for claim in claims.values()}
+        await _patiently(lambda: self._ownership.claim(dated))
+        await _patiently(lambda: self._ownership.end_inserts(generation))
+        await self._inserts_ended()
+        return claims
+
+    def _read_back(
+        self, topic: str, offsets: Mapping[int, int], claims: Mapping[tuple[str, int], Claim]
+    ) -> dict[tuple[str, int], PartitionState]:
+        stored = self._ownership.stored_from(topic, offsets)
+        set_aside = self._ownership.set_aside_from(topic, offsets)
+        return {
+            (topic, partition): PartitionState(
+                KIND_OF[topic],
+                self._partitions,
+                claims[topic, partition],
+                offset,
+                stored.get(partition),
+                set_aside.get(partition, set()),
+            )
+            for partition, offset in offsets.items()
+        }
+
+    async def _restore(
+        self, by_topic: Mapping[str, Mapping[int, int]], states: Mapping[tuple[str, int], PartitionState]
+    ) -> None:
+        tail = Tail(self._database, self._ids, self._tenant)
+        for topic, offsets in by_topic.items():
+            newest = await _patiently(lambda t=topic, o=offsets: self._snapshots.newest(t, o))  # type: ignore[misc]
+            for partition, offset in offsets.items():
+                state, at = states[topic, partition], newest.get(partition)
+                await _patiently(lambda s=state, a=at, o=offset: self._catch_up(s, a, o, tail))  # type: ignore[misc]
+
+    def _catch_up(self, state: PartitionState, snapshot_at: int | None, offset: int, tail: Tail) -> None:
+        """Load a snapshot where there is one, and fold the stored rows from there to the offset."""
+        assert state.claim is not None
+        topic, partition = state.claim.topic, state.claim.partition
+        state.reset()
+        first = offset
+        try:
+            if snapshot_at is None:
+                first = tail.first_since(topic, partition, offset, datetime.now(UTC) - REBUILD)
+            else:
+                state.restore(self._snapshots.load(topic, partition, snapshot_at))
+                first = snapshot_at
+        except SnapshotError as error:
+            log.warning("snapshot_unusable", topic=topic, partition=partition, reason=str(error))
+            state.reset()
+            first = tail.first_since(topic, partition, offset, datetime.now(UTC) - REBUILD)
+        rows = 0
+        for batch in tail.batches(state.kind, topic, partition, first, offset):
+            state.relearn(batch)
+            rows += len(batch)
+        metrics.RECOVERY_EVENTS.inc(rows)
+
+
+async def _patiently(work: Callable[[], T]) -> T:
+    """Run blocking work in a thread, waiting for the store for as long as it takes."""
+    backoff_s = 0.1
+    while True:
+        try:
+            return await asyncio.to_thread(work)
+        except StoreUnavailable as error:
+            log.warning("recovery_retried", error=str(error)[:500], wait_s=backoff_s)
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)

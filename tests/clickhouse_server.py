@@ -1,0 +1,270 @@
+"""A real ClickHouse server as a child process: HTTP, users, grants and row policies, without Docker.
+
+By hand: ``python -m tests.clickhouse_server DIRECTORY`` runs one until Ctrl-C and prints its address.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from tests.libchdb import library
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+# The users of the deployment: what their grants lack, tests lack too.
+DEPLOYED_USERS: Final = ROOT / "deploy/clickhouse/users.xml"
+START_DEADLINE_S: Final = 60
+END_DEADLINE_S: Final = 10
+
+# The library is clickhouse-local, which listens when a query tells it to; the query that follows never ends,
+# and the server lives as long as it does. Both run as `default`, who may do nothing else.
+_BOOT: Final = (
+    "SYSTEM START LISTEN HTTP; SELECT sleepEachRow(1) FROM system.numbers FORMAT Null "
+    "SETTINGS max_block_size=1, function_sleep_max_microseconds_per_block=0"
+)
+_USERS: Final = """\
+<clickhouse>
+  <profiles><default/></profiles>
+  <quotas><default/></quotas>
+  <users>
+    <default>
+      <password/>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>default</profile>
+      <quota>default</quota>
+      <grants>
+        <query>GRANT SYSTEM LISTEN ON *.*</query>
+        <query>GRANT SELECT ON system.numbers</query>
+      </grants>
+    </default>
+  </users>
+</clickhouse>
+"""
+# The library's own two threads for all background schedules make them wait for one another; a server has 512.
+# The mark cache of a server takes up to 5 GB.
+_CONFIG: Final = """\
+<clickhouse>
+  <users_config>users.xml</users_config>
+  <listen_host>127.0.0.1</listen_host>
+  <max_server_memory_usage>{memory_bytes}</max_server_memory_usage>
+  <mark_cache_size>67108864</mark_cache_size>
+  <background_schedule_pool_size>16</background_schedule_pool_size>
+</clickhouse>
+"""
+
+# Runs in the child. The kernel kills it when its parent's thread ends, also while it is stopped, hence
+# SIGKILL; had the parent died before the prctl, its child would have another parent.
+_LAUNCHER: Final = """\
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the parent has died")
+library = ctypes.CDLL(sys.argv[2])
+arguments = [argument.encode() for argument in ("clickhouse-local", *sys.argv[3:])]
+library.chdb_query_cmdline.restype = ctypes.c_void_p
+library.chdb_result_error.argtypes = [ctypes.c_void_p]
+library.chdb_result_error.restype = ctypes.c_char_p
+result = library.chdb_query_cmdline(len(arguments), (ctypes.c_char_p * len(arguments))(*arguments))
+error = library.chdb_result_error(result) if result else None
+sys.exit((error or b"the server has ended").decode(errors="replace"))
+"""
+
+
+class ServerError(RuntimeError):
+    """The server cannot start; the message says why and shows the end of its log."""
+
+
+class ClickHouseServer:
+    """One ClickHouse server on the loopback address, that lives no longer than this process.
+
+    Only one thread at a time may call it.
+
+    Parameters
+    ----------
+    directory
+        Holds its data, its configuration and its log. Another object may carry on with it, once this one's
+        process has ended.
+    http_port
+        0 takes a free one, and every later start of this object the same.
+    users
+        Files for ``users.d``. Each variable that they take a password from is given a random one.
+    memory_mb
+        At which queries are refused, in MiB.
+
+    Attributes
+    ----------
+    log_path
+        What the server printed, over all its starts.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        http_port: int = 0,
+        users: Sequence[Path] = (DEPLOYED_USERS,),
+        memory_mb: int = 1024,
+    ) -> None:
+        self._directory = directory.resolve()
+        self._http_port = http_port
+        self._users = users
+        self._memory_mb = memory_mb
+        variables = re.findall(r'from_env="(\w+)"', "".join(file.read_text() for file in users))
+        self._passwords = {variable: secrets.token_hex(16) for variable in variables}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log_path = self._directory / "clickhouse.log"
+
+    @property
+    def url(self) -> str:
+        """The address for the worker's user, as `store.database.Database.server` takes it."""
+        password = self._passwords["TENANTWATCH_CLICKHOUSE_PASSWORD"]
+        return f"http://tenantwatch:{password}@127.0.0.1:{self._http_port}/tenantwatch"
+
+    def password(self, variable: str) -> str:
+        """Return the password of the user whose password the deployment takes from a variable."""
+        return self._passwords[variable]
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    def running(self) -> bool:
+        """Whether the process is alive; also while it is paused."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> str:
+        """Start the server and wait until it answers; return its `url`. Does nothing when it runs.
+
+        Raises
+        ------
+        ServerError
+            If it ends or does not answer.
+        LibraryMissing
+            If it cannot be fetched.
+        """
+        if self.running():
+            return self.url
+        self._configure()
+        self._http_port = self._http_port or _free_port()
+        self._process = self._spawn()
+        deadline = time.monotonic() + START_DEADLINE_S
+        while not self._answers():
+            if self._process.poll() is not None:
+                raise self._failure("ended before it answered")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise self._failure(f"did not answer within {START_DEADLINE_S} s")
+            time.sleep(0.02)
+        return self.url
+
+    def stop(self) -> None:
+        """End the server with SIGTERM, paused or not.
+
+        The library has no orderly shutdown: running queries break off. What was acknowledged is kept.
+        """
+        if self.running():
+            os.kill(self.pid, signal.SIGTERM)
+            self.resume()
+            self._await_end()
+
+    def kill(self) -> None:
+        """End the server with SIGKILL."""
+        if self.running():
+            os.kill(self.pid, signal.SIGKILL)
+            self._await_end()
+
+    def pause(self) -> None:
+        """Stop its threads with SIGSTOP: connections stay open and nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused server go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _configure(self) -> None:
+        shutil.rmtree(self._directory / "users.d", ignore_errors=True)
+        (self._directory / "users.d").mkdir(parents=True)
+        for file in self._users:
+            shutil.copy(file, self._directory / "users.d")
+        (self._directory / "users.xml").write_text(_USERS)
+        (self._directory / "config.xml").write_text(_CONFIG.format(memory_bytes=self._memory_mb * 2**20))
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        """Start the process from a thread that lives exactly as long, for the kernel's signal at its end."""
+        command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(library())]
+        command += ["--config-file=config.xml", "--path=data", f"--http_port={self._http_port}"]
+        command += ["--logger.console", "--log-level=warning", f"--query={_BOOT}"]
+        spawned: Future[subprocess.Popen[bytes]] = Future()
+
+        def run() -> None:
+            try:
+                with self.log_path.open("ab") as log:
+                    process = subprocess.Popen(
+                        command,
+                        cwd=self._directory,
+                        env=os.environ | self._passwords,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,  # a Ctrl-C is for its clients
+                    )
+            except OSError as error:
+                spawned.set_exception(error)
+                return
+            spawned.set_result(process)
+            process.wait()
+
+        threading.Thread(target=run, name="clickhouse-server", daemon=True).start()
+        return spawned.result()
+
+    def _answers(self) -> bool:
+        # Asked with its own password: on a port that another server has, that one must not do.
+        try:
+            answer = httpx.get(
+                f"http://127.0.0.1:{self._http_port}/",
+                params={"query": "SELECT 1"},
+                auth=("tenantwatch", self._passwords["TENANTWATCH_CLICKHOUSE_PASSWORD"]),
+                timeout=1.0,
+                trust_env=False,
+            )
+        except httpx.HTTPError:
+            return False
+        return answer.text == "1\n"
+
+    def _await_end(self) -> None:
+        assert self._process is not None
+        self._process.wait(END_DEADLINE_S)
+
+    def _failure(self, what: str) -> ServerError:
+        end = self.log_path.read_text(errors="replace")[-4_000:]
+        return ServerError(f"the ClickHouse server {what}. The end of {self.log_path}:\n{end}")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+    return port
+
+
+if __name__ == "__main__":
+    server = ClickHouseServer(Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()))
+    print(server.start(), flush=True)
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        server.stop()

@@ -1,0 +1,241 @@
+"""`dead-letters`: what could not be stored, listed, shown and sent again, beside the running worker."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from conftest import Up, eventually
+from schema_examples import encode, event
+
+from streams.topics import partition_of
+
+Json = dict[str, Any]
+
+
+def send(up: Up, *messages: tuple[str, bytes, Json], topic: str = "audit.auth") -> None:
+    """Send messages given as key, value and headers, and wait until Kafka has them."""
+    producer = Producer({"bootstrap.servers": up.status["kafka"], "partitioner": "murmur2_random"})
+    for key, value, headers in messages:
+        producer.produce(topic, value, key, headers=headers)
+    assert producer.flush(30) == 0
+
+
+def letters(up: Up, tenant_id: str, count: int) -> list[Json]:
+    """Return a tenant's dead letters, once there are so many, as `list --json` prints them."""
+    eventually(lambda: len(up.control("/dead-letters", tenant_id=tenant_id)) == count)
+    return list(up.json("dead-letters", "list", "--tenant", tenant_id)["dead_letters"])
+
+
+def letter_id(row: Json) -> str:
+    return f"{row['kafka_topic']}:{row['kafka_partition']}:{row['kafka_offset']}"
+
+
+def add_tenant(up: Up, tenant_id: str) -> None:
+    tenant = {"tenant_id": tenant_id, "organization_id": "org", "name": tenant_id}
+    assert up.run("tenants", "apply", "-", stdin=json.dumps(tenant)).returncode == 0
+
+
+def stored(up: Up, tenant_id: str) -> int:
+    return sum(row["events"] for row in up.control("/counts", tenant_id=tenant_id))
+
+
+def events(tenant_id: str, count: int, **fields: Any) -> list[Json]:
+    return [event(tenant_id=tenant_id, event_id=f"{tenant_id}-{i}", **fields) for i in range(count)]
+
+
+def sent_messages(up: Up, tenant_id: str) -> list[tuple[bytes, Json]]:
+    """Return all messages of a tenant in audit.auth, with their headers."""
+    options = {"bootstrap.servers": up.status["kafka"], "group.id": "letters", "enable.auto.commit": False}
+    consumer = Consumer(options)
+    partition = partition_of(tenant_id.encode(), 12)
+    _, end = consumer.get_watermark_offsets(TopicPartition("audit.auth", partition))
+    consumer.assign([TopicPartition("audit.auth", partition, 0)])
+    found = []
+    for _ in range(end):
+        message = consumer.poll(10)
+        assert message is not None
+        if message.key() == tenant_id.encode():
+            found.append((message.value(), dict(message.headers() or ())))
+    consumer.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def rejected(up: Up) -> Sequence[Json]:
+    """Three letters of letters-a: no tenant, an array with two bad events of four, and no JSON; latest first."""
+    tenant_id = "letters-a"
+    send(up, (tenant_id, encode(events(tenant_id, 1)[0]), {}))
+    letters(up, tenant_id, 1)
+    add_tenant(up, tenant_id)
+    array = events(tenant_id, 4, user_id="ana")
+    array[1]["time"] = array[3]["time"] = "never"
+    send(up, (tenant_id, encode(array), {"trace": b"t-1"}))
+    letters(up, tenant_id, 2)
+    send(up, (tenant_id, b'{"torn": ', {}))
+    return letters(up, tenant_id, 3)
+
+
+def test_dead_letters_are_listed_the_latest_first(up: Up, rejected: Sequence[Json]) -> None:
+    """Each with its place, and then how many of each reason there are."""
+    assert [row["reason"] for row in rejected] == ["invalid_json", "invalid_event", "unknown_tenant"]
+    done = up.run("dead-letters", "list", "--tenant", "letters-a")
+    assert done.returncode == 0
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines[1:4]] == [letter_id(row) for row in rejected]
+    assert ["invalid_event", "1", "2", "0"] in lines
+    assert "fix: add it with `tenantwatch tenants apply FILE`" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (["--reason", "invalid_json"], ["invalid_json"]),
+        (["--limit", "1"], ["invalid_json"]),
+        (["--kind", "auth", "--since", "1h", "--reason", "unknown_tenant"], ["unknown_tenant"]),
+        (["--kind", "access"], []),
+        (["--since", "2100-01-01"], []),
+    ],
+)
+def test_dead_letters_are_listed_by_what_is_asked(
+    up: Up, rejected: Sequence[Json], filters: list[str], expected: list[str]
+) -> None:
+    """Reason, kind, time and number; the counts are of the same, but for the number."""
+    found = up.json("dead-letters", "list", "--tenant", "letters-a", *filters)
+    assert [row["reason"] for row in found["dead_letters"]] == expected
+    if "--limit" not in filters:
+        assert [row["reason"] for row in found["by_reason"]] == expected
+
+
+def test_no_dead_letters_are_said(up: Up) -> None:
+    """On standard error, and that is no failure."""
+    done = up.run("dead-letters", "list", "--tenant", "letters-nobody")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "no dead letters\n")
+
+
+def test_a_letter_is_shown_with_what_was_rejected(up: Up, rejected: Sequence[Json]) -> None:
+    """Reason, detail, the message's headers, and of an array only the bad events, each with its position."""
+    done = up.run("dead-letters", "show", letter_id(rejected[1]))
+    assert done.returncode == 0
+    for expected in ("invalid_event", "[1].time:", "[3].time:", "header trace", "t-1", '"event_id": "letters-a-3"'):
+        assert expected in done.stdout
+    assert '"letters-a-0"' not in done.stdout
+    assert [line for line in done.stdout.splitlines() if line in ("[1] {", "[3] {")] == ["[1] {", "[3] {"]
+
+
+def test_the_bytes_of_a_letter_are_printed_as_they_are(up: Up, rejected: Sequence[Json]) -> None:
+    """`--raw` prints the message and nothing else; `--json` has it as text."""
+    torn = letter_id(rejected[0])
+    assert up.run("dead-letters", "show", torn, "--raw").stdout == '{"torn": '
+    shown = up.json("dead-letters", "show", torn)
+    assert (shown["value"], shown["key"], shown["problem"]) == ('{"torn": ', "letters-a", None)
+
+
+def test_a_long_message_is_cut(up: Up) -> None:
+    """With how much was left out, and how to see all of it."""
+    long = encode(events("letters-long", 1, user_agent="x" * 9_000)[0])
+    send(up, ("letters-long", long, {}))
+    [row] = letters(up, "letters-long", 1)
+    done = up.run("dead-letters", "show", letter_id(row))
+    assert len(done.stdout) < 5_500
+    assert "more characters; --raw" in done.stderr
+    assert up.run("dead-letters", "show", letter_id(row), "--raw").stdout.encode() == long
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["show", "audit.auth:0:987654321"], 1, "`tenantwatch dead-letters list`"),
+        (["show", "audit.auth"], 2, "audit.auth:3:17"),
+        (["redrive", "audit.auth:0:987654321", "--yes"], 1, "`tenantwatch dead-letters list`"),
+        (["redrive", "17"], 2, "audit.auth:3:17"),
+        (["redrive", "audit.auth:0:1", "--kind", "auth"], 2, "not both"),
+        (["list", "--kind", "audit"], 2, "request"),
+    ],
+)
+def test_what_is_not_there_or_cannot_be_is_told(up: Up, arguments: list[str], code: int, told: str) -> None:
+    """Exit code 1 for a letter that does not exist, 2 for what can be none."""
+    done = up.run("dead-letters", *arguments)
+    assert done.returncode == code
+    assert told in done.stderr
+
+
+def test_a_redriven_message_is_stored_exactly_once(up: Up) -> None:
+    """The cause mended, its events are stored; a second redrive sends nothing, unless it is told to."""
+    tenant_id = "letters-b"
+    send(up, *((tenant_id, encode(e), {"trace": b"t-2"}) for e in events(tenant_id, 3)))
+    rows = letters(up, tenant_id, 3)
+    add_tenant(up, tenant_id)
+    command = ("dead-letters", "redrive", "--tenant", tenant_id)
+    assert up.json(*command, "--dry-run")["messages"] == 3
+    assert up.run(*command, stdin="n\n").returncode == 1
+    assert stored(up, tenant_id) == 0
+
+    done = up.run(*command, stdin="y\n")
+    assert done.returncode == 0, done.stderr
+    assert "Send 3 messages again (3 unknown_tenant)?" in done.stderr
+    eventually(lambda: stored(up, tenant_id) == 3)
+    sent = sent_messages(up, tenant_id)[3:]
+    assert [json.loads(value)["event_id"] for value, _ in sent] == [f"{tenant_id}-{i}" for i in range(3)]
+    assert [headers["redriven_from"].decode() for _, headers in sent] == [letter_id(row) for row in rows[::-1]]
+    assert {headers["trace"] for _, headers in sent} == {b"t-2"}
+
+    second = up.json(*command, "--yes")
+    assert (second["messages"], second["sent_before"]) == (0, 3)
+    assert up.json(*command, "--yes", "--again")["messages"] == 3
+    eventually(lambda: stored(up, tenant_id) == 6)
+    assert len(sent_messages(up, tenant_id)) == 9
+
+
+def test_a_letter_is_redriven_by_its_id(up: Up) -> None:
+    """Only the one that is named; `list` says then that it was."""
+    tenant_id = "letters-c"
+    send(up, *((tenant_id, encode(e), {}) for e in events(tenant_id, 2)))
+    rows = letters(up, tenant_id, 2)
+    add_tenant(up, tenant_id)
+    assert up.json("dead-letters", "redrive", letter_id(rows[0]), "--yes")["messages"] == 1
+    eventually(lambda: stored(up, tenant_id) == 1)
+    listed = letters(up, tenant_id, 2)
+    assert [row["redrive_status"] for row in listed] == ["sent", ""]
+    assert up.json("dead-letters", "redrive", letter_id(rows[0]), "--yes")["sent_before"] == 1
+    assert "sent" in up.run("dead-letters", "show", letter_id(rows[0])).stdout
+
+
+def test_of_an_array_only_the_rejected_events_are_sent_again(up: Up, rejected: Sequence[Json]) -> None:
+    """The good ones are stored already; what is still wrong becomes a new letter, with the cause it has now."""
+    result = up.json("dead-letters", "redrive", letter_id(rejected[1]), "--yes")
+    assert (result["messages"], result["events"]) == (1, 2)
+    newest = letters(up, "letters-a", 4)[0]
+    assert (newest["reason"], newest["rejected_indexes"]) == ("invalid_event", [0, 1])
+    value, headers = sent_messages(up, "letters-a")[-1]
+    assert [e["event_id"] for e in json.loads(value)] == ["letters-a-1", "letters-a-3"]
+    assert headers == {"trace": b"t-1", "redriven_from": letter_id(rejected[1]).encode()}
+    assert stored(up, "letters-a") == 2
+
+
+def test_an_unreadable_message_is_sent_again_as_it_is(up: Up, rejected: Sequence[Json]) -> None:
+    """Nothing of it can be chosen."""
+    assert up.json("dead-letters", "redrive", "--tenant", "letters-a", "--reason", "invalid_json", "--yes")["events"]
+    eventually(lambda: sent_messages(up, "letters-a")[-1][0] == b'{"torn": ')
+
+
+def test_an_interrupted_redrive_is_not_repeated_unasked(up: Up) -> None:
+    """Claimed and not noted as sent: nobody knows, so it is said, and `--again` decides."""
+    tenant_id = "letters-d"
+    send(up, (tenant_id, encode(events(tenant_id, 1)[0]), {}))
+    [row] = letters(up, tenant_id, 1)
+    add_tenant(up, tenant_id)
+    from tenantwatch.control import Control
+    from tenantwatch.settings import Settings
+
+    with Control(Settings(data_dir=up.data_dir)) as control:
+        body = {"letters": [row], "status": "sending"}
+        assert len(control.request("POST", "/dead-letters/redrives", json=body)) == 1
+        assert control.request("POST", "/dead-letters/redrives", json=body) == []
+    done = up.run("dead-letters", "redrive", "--tenant", tenant_id, "--yes")
+    assert done.returncode == 0
+    assert "1 may have been sent" in done.stderr
+    assert stored(up, tenant_id) == 0
+    assert up.json("dead-letters", "redrive", letter_id(row), "--yes", "--again")["messages"] == 1
+    eventually(lambda: stored(up, tenant_id) == 1)
