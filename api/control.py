@@ -6,10 +6,10 @@ reach it. Without a running worker the command line serves the same app to itsel
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
@@ -19,13 +19,18 @@ from schemas.alert import Severity
 from store.database import Database, StoreUnavailable
 from store.health import health
 from store.queries import LetterFilter, PlatformContext, Reader, Scope, TenantContext
+from store.reconciliation import reconcile_all
 from store.redrives import RedriveStatus, claim, record
 from store.webhooks import Endpoint, UnknownWebhook, WebhookStore
 from streams.webhooks.address import Network, UrlRefused
 from streams.webhooks.delivery import WebhookDelivery
 from streams.webhooks.endpoints import add_endpoint, update_endpoint
 
+if TYPE_CHECKING:
+    from streams.floods import Flood  # which would load all of Faust, for commands too
+
 Status = Callable[[], dict[str, Any]]
+Resume = Callable[[str | None, int | None], Awaitable[Sequence["Flood"]]]
 Limit = Annotated[int, Query(ge=1, le=10_000)]
 
 
@@ -72,6 +77,15 @@ class Redrive(BaseModel):
     again: bool = False
 
 
+class StoppedPartitions(BaseModel):
+    """Which partitions `tenantwatch dead-letters resume` means; what is left out means all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    topic: str | None = None
+    partition: int | None = None
+
+
 def _scope(tenant_id: str | None) -> Scope:
     return TenantContext(tenant_id) if tenant_id else PlatformContext("local operator")
 
@@ -90,6 +104,7 @@ def control_app(
     *,
     status: Status,
     webhook_allow: Sequence[Network] = (),
+    resume: Resume | None = None,
 ) -> FastAPI:
     """Return the app.
 
@@ -99,12 +114,15 @@ def control_app(
         What `/status` answers.
     webhook_allow
         Private networks that a webhook may reach.
+    resume
+        Lets the worker's stopped partitions go on; None where no worker runs.
     """
     app = FastAPI(title="tenantwatch control", openapi_url=None)
     store = WebhookStore(database)
     _add_errors(app)
     _add_reads(app, database, status)
     _add_dead_letters(app, database)
+    _add_resume(app, resume)
     _add_webhooks(app, store, webhooks, webhook_allow)
     return app
 
@@ -184,6 +202,10 @@ def _add_reads(app: FastAPI, database: Database, status: Status) -> None:
     async def get_counts(tenant_id: str | None = None) -> list[dict[str, Any]]:
         return await asyncio.to_thread(reader(tenant_id).counts)
 
+    @app.post("/reconciliation")
+    async def check_books(committed: dict[str, dict[int, int]] | None = None) -> dict[str, Any]:
+        return asdict(await asyncio.to_thread(reconcile_all, database, committed))
+
     @app.get("/doctor")
     async def get_doctor() -> dict[str, Any]:
         return await asyncio.to_thread(health, database)
@@ -228,6 +250,20 @@ def _add_dead_letters(app: FastAPI, database: Database) -> None:
         async with claiming:  # of two at once, only one gets a letter
             claimed = await asyncio.to_thread(claim, database, letters, again=change.again)
         return [dict(letter) for letter in claimed]
+
+
+def _add_resume(app: FastAPI, resume: Resume | None) -> None:
+    @app.post("/dead-letters/resume")
+    async def go_on(chosen: StoppedPartitions) -> list[dict[str, Any]]:
+        if resume is None:
+            raise HTTPException(
+                409, "no worker runs with this data directory; one that starts has no partition stopped"
+            )
+        floods = await resume(chosen.topic, chosen.partition)
+        return [
+            {"topic": flood.topic, "partition": flood.partition, "offset": flood.next_offset}
+            for flood in floods
+        ]
 
 
 def _add_webhooks(

@@ -1,7 +1,8 @@
 """What is measured, each in a process of its own: ``python -m bench.subjects NAME BOOTSTRAP DIRECTORY GOAL``.
 
-Prints one line of JSON: events, seconds (from the first event in hand to the last one committed), stages,
-peak memory.
+A URL after these is the ClickHouse server to use instead of the engine in the process. Prints one line of
+JSON: events, seconds (from the first event in hand to the last one committed) and CPU seconds of that time,
+stages, peak memory.
 """
 
 import asyncio
@@ -14,12 +15,13 @@ from typing import Any
 
 import faust
 
-import streams.chunk
+import streams.partition
 from schemas.event import KINDS
 from schemas.parse import MODELS
 from store.database import Database
 from store.migrations import migrate
 from store.webhooks import WebhookStore
+from store.writer import EventWriter
 from streams import metrics
 from streams.app import StreamConfig
 from streams.topics import KIND_OF, TOPIC_OF, ensure_topics
@@ -41,8 +43,7 @@ def _stage_us(events: int) -> dict[str, float]:
 
 async def pipeline(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
     """The whole job: validate, enrich, detect, store, commit."""
-    database = Database.embedded(directory / "clickhouse")
-    migrate(database)
+    database = _open(directory)
     topics = ensure_topics(bootstrap)
     config = StreamConfig(bootstrap, directory, "bench", app_id=directory.name)
     worker = Worker(config, topics, database, WebhookDelivery(WebhookStore(database)))
@@ -51,17 +52,35 @@ async def pipeline(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]
 
     async def first_seen(*args: Any) -> None:
         if not begun:
-            begun.append(time.perf_counter())
+            begun.extend((time.perf_counter(), time.process_time()))
         await handle(*args)
 
     worker.pipeline.handle = first_seen  # type: ignore[method-assign]
     await worker.start()
     await _until_committed(worker, goal)
-    seconds = time.perf_counter() - begun[0]
+    seconds, cpu_s = time.perf_counter() - begun[0], time.process_time() - begun[1]
     await worker.stop()
     stored = database.query("SELECT count() AS n FROM events")[0]["n"]
     database.close()
-    return {"events": stored, "seconds": seconds, "stages_us": _stage_us(stored)}
+    return {
+        "events": stored or goal,
+        "seconds": seconds,
+        "cpu_s": cpu_s,
+        "alerts": _published(),
+        "stages_us": _stage_us(goal),
+    }
+
+
+def _open(directory: Path) -> Database:
+    url = sys.argv[5] if len(sys.argv) > 5 else None
+    database = Database.server(url) if url else Database.embedded(directory / "clickhouse")
+    migrate(database)
+    return database
+
+
+def _published() -> int:
+    samples = metrics.ALERTS_PUBLISHED.collect()[0].samples
+    return round(sum(sample.value for sample in samples if sample.name.endswith("_total")))
 
 
 async def _until_committed(worker: Worker, goal: int) -> None:
@@ -78,7 +97,13 @@ async def _until_committed(worker: Worker, goal: int) -> None:
 
 async def no_detectors(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
     """Consume, validate and insert, with no detectors."""
-    streams.chunk.new_detectors = lambda: dict.fromkeys(KINDS, ())  # type: ignore[attr-defined]
+    streams.partition.new_detectors = lambda: dict.fromkeys(KINDS, ())  # type: ignore[attr-defined]
+    return await pipeline(bootstrap, directory, goal)
+
+
+async def no_store(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
+    """Everything but the rows: events are encoded for the store and then dropped; the ledger is kept."""
+    EventWriter.insert_events = lambda *_: None  # type: ignore[method-assign]
     return await pipeline(bootstrap, directory, goal)
 
 
@@ -148,7 +173,8 @@ def main() -> None:
     configure_logging("warning", "console")
     path = Path(directory)
     path.mkdir(parents=True, exist_ok=True)
-    subject = {"pipeline": pipeline, "no_detectors": no_detectors, "plain": plain}[name]
+    subjects = {"pipeline": pipeline, "no_detectors": no_detectors, "no_store": no_store, "plain": plain}
+    subject = subjects[name]
     result = asyncio.run(subject(bootstrap, path, int(goal)))
     result["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     sys.stdout.write(json.dumps(result) + "\n")

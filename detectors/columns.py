@@ -1,5 +1,6 @@
 """Columns of a batch, cut to the rows that a detector looks at."""
 
+from collections.abc import Container
 from functools import cached_property
 
 import numpy as np
@@ -44,6 +45,17 @@ def named(column: Column) -> Bools:
     if None not in column:
         return np.ones(len(column), np.bool_)
     return np.fromiter((value is not None for value in column), np.bool_, len(column))
+
+
+def among(column: Column, words: Container[str | None]) -> Bools:
+    """Return ``(n,)`` where a column has one of some values.
+
+    >>> among(["login", "logout"], {"login"}).tolist()
+    [True, False]
+    """
+    if isinstance(column, ArrowColumn):
+        return np.array([value in words for value in column.distinct], np.bool_)[column.codes]
+    return np.fromiter(map(words.__contains__, column), np.bool_, len(column))
 
 
 class Hashed:

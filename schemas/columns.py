@@ -144,7 +144,9 @@ def number_array(numbers: Sequence[float | None], kind: Any) -> Any:
 
 def int64_array(numbers: Int64s) -> Any:
     """Return 64-bit integers as an Arrow array that shares their memory."""
-    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(np.ascontiguousarray(numbers))])
+    return pa.Array.from_buffers(
+        pa.int64(), len(numbers), [None, pa.py_buffer(np.ascontiguousarray(numbers))]
+    )
 
 
 def numbers_of(array: Any) -> NDArray[Any]:

@@ -156,9 +156,7 @@ class _Rows:
         """Return the rows' columns, ``("time", *FIELDS[kind])``."""
         if not self.pieces:
             return [[] for _ in self._names]
-        columns: list[Column] = [
-            list(chain.from_iterable(parts)) for parts in zip(*self.pieces, strict=True)
-        ]
+        columns: list[Column] = [list(chain.from_iterable(parts)) for parts in zip(*self.pieces, strict=True)]
         place = self._names.index("attributes")
         columns[place] = [text or "" for text in columns[place]]
         return columns

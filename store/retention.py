@@ -43,30 +43,44 @@ def run_retention(database: Database, now: datetime) -> int:
         row["tenant_id"]: Tenant.model_validate_json(row["body"]) if row["body"] else None
         for row in database.query(_CURRENT)
     }
+    _finish_interrupted(database)
     removed = 0
     for row in database.query("SELECT DISTINCT tenant_id FROM events"):
         tenant = tenants.get(row["tenant_id"])
         for kind in KINDS:
             days = tenant.retention_days_of(kind) if tenant else DEFAULT_RETENTION_DAYS
             removed += _remove(database, row["tenant_id"], kind, days, now)
+    database.insert_rows("retention_finished", [{"run_at": now}])
     log.info("retention_finished", rows_removed=removed)
     return removed
+
+
+def _finish_interrupted(database: Database) -> None:
+    """Remove what a run that was cut short had counted already; nothing that is counted again can match."""
+    rows = database.query(
+        "SELECT DISTINCT tenant_id, kind, cutoff, run_at FROM retention_runs "
+        "WHERE run_at NOT IN (SELECT run_at FROM retention_finished)"
+    )
+    for row in rows:
+        bound = {name: row[name] for name in ("tenant_id", "kind", "cutoff")}
+        database.command(f"DELETE FROM events WHERE {_AGED}", bound)
+    database.insert_rows("retention_finished", [{"run_at": at} for at in {row["run_at"] for row in rows}])
 
 
 def _remove(database: Database, tenant_id: str, kind: str, days: int, now: datetime) -> int:
     cutoff = now - timedelta(days=days)
     bound = {"tenant_id": tenant_id, "kind": kind, "cutoff": cutoff}
-    rows = int(database.query(f"SELECT count() AS n FROM events WHERE {_AGED}", bound)[0]["n"])
-    if rows:
-        database.command(f"DELETE FROM events WHERE {_AGED}", bound)
-        entry = {
-            "run_at": now,
-            "tenant_id": tenant_id,
-            "kind": kind,
-            "retention_days": days,
-            "cutoff": cutoff,
-            "rows_removed": rows,
-        }
-        database.insert_rows("retention_runs", [entry])
-        log.info("events_expired", kind=kind, retention_days=days, rows_removed=rows)
+    groups = database.query(
+        "SELECT kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition, count() AS rows_removed, "
+        f"countIf(flags = 0) AS evaluated_removed FROM events WHERE {_AGED} "
+        "GROUP BY kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition",
+        bound,
+    )
+    if not groups:
+        return 0
+    run = {"run_at": now, "tenant_id": tenant_id, "kind": kind, "retention_days": days, "cutoff": cutoff}
+    database.insert_rows("retention_runs", [{**run, **group} for group in groups])
+    database.command(f"DELETE FROM events WHERE {_AGED}", bound)
+    rows = sum(int(group["rows_removed"]) for group in groups)
+    log.info("events_expired", kind=kind, retention_days=days, rows_removed=rows)
     return rows

@@ -66,7 +66,7 @@ class Tail:
 
     def _read(
         self, kind: Kind, topic: str, partition: int, first: int, stop: int
-    ) -> dict[str, Sequence[Any]]:
+    ) -> Mapping[str, Sequence[Any]]:
         names = ", ".join(FIELDS[kind])
         return self._database.query_columns(
             f"SELECT {names}, toUnixTimestamp64Milli(time) AS time_ms, kafka_offset, message_index, flags, "

@@ -19,6 +19,7 @@ from schemas.batch import FLAGS
 from schemas.event import Kind
 from streams import metrics
 from streams.chunk import DeadLetter, Handled, handle_chunk
+from streams.dead_letters import letter_headers
 from streams.directory import Directory, DirectoryTable, Listener
 from streams.groups import GroupWriter
 from streams.partition import PartitionState
@@ -193,19 +194,10 @@ class Pipeline:
         return await self._alerts.send(key=alert.tenant_id.encode(), value=alert.model_dump_json().encode())
 
     async def _set_aside(self, letter: DeadLetter) -> Any:
-        headers = {
-            "reason": letter.reason,
-            "detail": letter.detail,
-            "source_topic": letter.topic,
-            "source_partition": str(letter.partition),
-            "source_offset": str(letter.offset),
-            "rejected_indexes": ",".join(map(str, letter.indexes)),
-            "rejected_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        }
         return await self._dead_letters.send(
             key=letter.key,
             value=letter.value,
-            headers={name: text.encode() for name, text in headers.items()},
+            headers=letter_headers(letter, self.topics.topic_ids[letter.topic], datetime.now(UTC)),
         )
 
     async def _consume_alerts(self, stream: Any) -> None:

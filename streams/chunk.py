@@ -57,6 +57,8 @@ class Handled:
         How many events cannot be stored.
     unknown_fields
         How many fields the contract does not know.
+    detectors
+        Names of those that saw the batch.
     seconds
         Time spent by stage.
     """
@@ -70,6 +72,7 @@ class Handled:
     dead_letters: list[DeadLetter]
     rejected: int
     unknown_fields: int
+    detectors: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -135,6 +138,7 @@ def handle_chunk(
         [letter for letter in letters if letter.offset not in state.set_aside],
         sum(max(len(letter.indexes), 1) for letter in letters),
         sum(parsed.unknown_fields.values()),
+        tuple(detector.name for detector, _ in state.detectors),
         {
             "parse": parsed_at - started,
             "enrich": enriched_at - parsed_at,

@@ -173,8 +173,9 @@ class GroupWriter:
         letters = [row for handled in group.handled for row in dead_letter_rows(handled)]
         if letters:
             await self._durably(abandoned, self._writer.insert_rows, "dead_letters", letters)
-        ledger = [ledger_row(handled, self._worker_id) for handled in group.handled]
-        await self._durably(abandoned, self._writer.insert_rows, "ledger", ledger)
+        await self._durably(
+            abandoned, self._writer.insert_rows, "ledger", ledger_rows(group.handled, self._worker_id)
+        )
         inserted = perf_counter()
         for ack in group.acks:
             ack()
@@ -276,22 +277,41 @@ def dead_letter_rows(handled: Handled) -> list[dict[str, Any]]:
     ]
 
 
-def ledger_row(handled: Handled, worker_id: str) -> dict[str, Any]:
-    """Return the account of a chunk."""
-    records, batch = handled.records, handled.batch
-    return {
-        "kafka_topic": records.topic,
-        "kafka_partition": records.partition,
-        "first_offset": handled.first_offset,
-        "last_offset": records.offsets[-1],
-        "records": len(records),
-        "stored": len(batch) - handled.skipped,
-        "rejected": handled.rejected,
-        "skipped": handled.skipped,
-        "evaluated": int(batch.mask().sum()),
-        "alerts": len(handled.alerts),
-        "unknown_fields": handled.unknown_fields,
-        "worker_id": worker_id,
-        "term": handled.claim.term,
-        "handled_at": datetime.now(UTC),
-    }
+# What adds up over the chunks of one partition.
+_COUNTED: Final = ("records", "stored", "rejected", "skipped", "evaluated", "alerts", "unknown_fields")
+
+
+def ledger_rows(chunks: Sequence[Handled], worker_id: str) -> list[dict[str, Any]]:
+    """Return the account of handled chunks: one row for each partition, of consecutive chunks."""
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for handled in chunks:
+        records = handled.records
+        row = rows.setdefault(
+            (records.topic, records.partition),
+            {
+                "kafka_topic": records.topic,
+                "kafka_partition": records.partition,
+                "first_offset": handled.first_offset,
+                **dict.fromkeys(_COUNTED, 0),
+                "evaluated_by": dict.fromkeys(handled.detectors, 0),
+                "worker_id": worker_id,
+                "term": handled.claim.term,
+                "handled_at": datetime.now(UTC),
+            },
+        )
+        row["last_offset"] = records.offsets[-1]
+        evaluated = int(handled.batch.mask().sum())
+        counts = (
+            len(records),
+            len(handled.batch) - handled.skipped,
+            handled.rejected,
+            handled.skipped,
+            evaluated,
+            len(handled.alerts),
+            handled.unknown_fields,
+        )
+        for name, count in zip(_COUNTED, counts, strict=True):
+            row[name] += count
+        for detector in handled.detectors:
+            row["evaluated_by"][detector] += evaluated
+    return list(rows.values())

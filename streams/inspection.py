@@ -74,6 +74,33 @@ def view_cluster(bootstrap: str) -> ClusterView:
         raise TopicError(f"Kafka at {bootstrap} does not answer: {error}") from error
 
 
+def committed_offsets(bootstrap: str) -> dict[str, dict[int, int]]:
+    """Return what the workers have committed of the event topics: topic id to partition to offset.
+
+    Raises
+    ------
+    TopicError
+        If the cluster does not answer.
+    """
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=bootstrap.split(","), bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS
+        )
+        try:
+            names = sorted(set(admin.list_topics()) & set(TOPIC_OF.values()))
+            described = admin.describe_topics(names) if names else []
+            ids = {topic["name"]: str(topic["topic_id"]) for topic in described}
+            found: dict[str, dict[int, int]] = {}
+            for tp, at in admin.list_group_offsets(GROUP).get(GROUP, {}).items():
+                if tp.topic in ids and at.offset >= 0:
+                    found.setdefault(ids[tp.topic], {})[tp.partition] = at.offset
+            return found
+        finally:
+            admin.close()
+    except (KafkaError, ValueError) as error:
+        raise TopicError(f"Kafka at {bootstrap} does not answer: {error}") from error
+
+
 def _max_bytes(admin: Any, topics: list[str]) -> dict[str, int]:
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic, {_MAX_BYTES: None}) for topic in topics]
     found = admin.describe_configs(resources, config_filter="all") if resources else {}

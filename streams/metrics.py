@@ -67,6 +67,12 @@ CONSUMER_LAG: Final = Gauge(
     ["topic", "partition"],
     registry=REGISTRY,
 )
+PARTITION_STOPPED: Final = Gauge(
+    "tenantwatch_partition_stopped",
+    "1 while nothing of a partition is handled, because too much of it was rejected.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
 STORE_UP: Final = Gauge("tenantwatch_store_up", "1 while inserts succeed.", registry=REGISTRY)
 DIRECTORY_READY: Final = Gauge(
     "tenantwatch_directory_ready", "1 once the tenant directory has caught up.", registry=REGISTRY
@@ -86,6 +92,16 @@ EVENTS_SKIPPED: Final = Counter(
     "tenantwatch_events_skipped",
     "Events delivered again that were stored already.",
     ["kind"],
+    registry=REGISTRY,
+)
+RECONCILIATION_GAPS: Final = Gauge(
+    "tenantwatch_reconciliation_gaps",
+    "What the latest check of this worker's partitions found that does not add up; should be 0.",
+    registry=REGISTRY,
+)
+RECONCILED_AT: Final = Gauge(
+    "tenantwatch_reconciled_timestamp_seconds",
+    "When this worker's partitions were last checked, seconds since 1970.",
     registry=REGISTRY,
 )
 SNAPSHOT_SECONDS: Final = Histogram(

@@ -21,6 +21,7 @@ from streams.app import Pipeline, StreamConfig, create_app
 from streams.directory import Entry
 from streams.groups import GroupWriter
 from streams.partition import PartitionState
+from streams.reconciling import Reconciler
 from streams.recovery import GroupMember, Recovery
 from streams.snapshots import SnapshotTaker
 from streams.topics import ALERTS, Topics
@@ -99,6 +100,7 @@ class Worker:
             self.pipeline.directory.tenant,
             self._groups.inserts_ended,
         )
+        self._reconciler = Reconciler(self.pipeline, database, ids)
         self._snapshots = SnapshotTaker(self.pipeline, Snapshots(database, ids), snapshot_interval_s)
 
     @property
@@ -136,6 +138,7 @@ class Worker:
         self._spawn(self._stay_member())
         self._spawn(self._watch_fence())
         self._spawn(self._snapshots.run())
+        self._spawn(self._reconciler.run())
         self._spawn(self._webhooks.wait())
         await self.app.start()
         cast(Consumer, self.app.consumer).before_revoke = self._finish

@@ -16,6 +16,7 @@ from tenantwatch.commands import (
     demo,
     doctor,
     events,
+    reconcile,
     replay,
     run,
     tenants,
@@ -64,6 +65,7 @@ def tenantwatch(
 run.register(app)
 demo.register(app)
 doctor.register(app)
+reconcile.register(app)
 events.register(app)
 replay.register(app)
 backtest.register(app)

@@ -62,6 +62,14 @@ class Settings(BaseSettings):
     session_timeout_s: Annotated[float, Field(ge=6, le=300)] = Field(
         6.0, description="A worker that is silent this long is replaced."
     )
+    dead_letter_max_run: Annotated[int, Field(ge=0)] = Field(
+        1_000,
+        description="So many messages of a partition rejected in a row stop it until "
+        "`tenantwatch dead-letters resume`; 0 switches it off.",
+    )
+    dead_letter_max_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="As does a larger share of its last 1,000 messages; 1.0 switches it off."
+    )
     webhook_allow: Annotated[list[IPv4Network | IPv6Network], NoDecode] = Field(
         default_factory=list,
         description="Private networks that webhooks may reach, CIDR[,CIDR]; none by default.",

@@ -64,7 +64,7 @@ def sent_messages(up: Up, tenant_id: str) -> list[tuple[bytes, Json]]:
 
 @pytest.fixture(scope="module")
 def rejected(up: Up) -> Sequence[Json]:
-    """Three letters of letters-a: no tenant, an array with two bad events of four, and no JSON; latest first."""
+    """Letters of letters-a, latest first: no JSON, an array with two bad events of four, no tenant."""
     tenant_id = "letters-a"
     send(up, (tenant_id, encode(events(tenant_id, 1)[0]), {}))
     letters(up, tenant_id, 1)
@@ -118,7 +118,14 @@ def test_a_letter_is_shown_with_what_was_rejected(up: Up, rejected: Sequence[Jso
     """Reason, detail, the message's headers, and of an array only the bad events, each with its position."""
     done = up.run("dead-letters", "show", letter_id(rejected[1]))
     assert done.returncode == 0
-    for expected in ("invalid_event", "[1].time:", "[3].time:", "header trace", "t-1", '"event_id": "letters-a-3"'):
+    for expected in (
+        "invalid_event",
+        "[1].time:",
+        "[3].time:",
+        "header trace",
+        "t-1",
+        '"event_id": "letters-a-3"',
+    ):
         assert expected in done.stdout
     assert '"letters-a-0"' not in done.stdout
     assert [line for line in done.stdout.splitlines() if line in ("[1] {", "[3] {")] == ["[1] {", "[3] {"]
@@ -178,7 +185,9 @@ def test_a_redriven_message_is_stored_exactly_once(up: Up) -> None:
     eventually(lambda: stored(up, tenant_id) == 3)
     sent = sent_messages(up, tenant_id)[3:]
     assert [json.loads(value)["event_id"] for value, _ in sent] == [f"{tenant_id}-{i}" for i in range(3)]
-    assert [headers["redriven_from"].decode() for _, headers in sent] == [letter_id(row) for row in rows[::-1]]
+    assert [headers["redriven_from"].decode() for _, headers in sent] == [
+        letter_id(row) for row in rows[::-1]
+    ]
     assert {headers["trace"] for _, headers in sent} == {b"t-2"}
 
     second = up.json(*command, "--yes")
@@ -203,7 +212,7 @@ def test_a_letter_is_redriven_by_its_id(up: Up) -> None:
 
 
 def test_of_an_array_only_the_rejected_events_are_sent_again(up: Up, rejected: Sequence[Json]) -> None:
-    """The good ones are stored already; what is still wrong becomes a new letter, with the cause it has now."""
+    """The good ones are stored already; what is still wrong becomes a new letter."""
     result = up.json("dead-letters", "redrive", letter_id(rejected[1]), "--yes")
     assert (result["messages"], result["events"]) == (1, 2)
     newest = letters(up, "letters-a", 4)[0]
@@ -216,7 +225,9 @@ def test_of_an_array_only_the_rejected_events_are_sent_again(up: Up, rejected: S
 
 def test_an_unreadable_message_is_sent_again_as_it_is(up: Up, rejected: Sequence[Json]) -> None:
     """Nothing of it can be chosen."""
-    assert up.json("dead-letters", "redrive", "--tenant", "letters-a", "--reason", "invalid_json", "--yes")["events"]
+    assert up.json("dead-letters", "redrive", "--tenant", "letters-a", "--reason", "invalid_json", "--yes")[
+        "events"
+    ]
     eventually(lambda: sent_messages(up, "letters-a")[-1][0] == b'{"torn": ')
 
 

@@ -66,7 +66,17 @@ def chunk(
     )
     rejected = sum(len(letter.indexes) for letter in letters)
     return Handled(
-        records, parsed.batch, claim, first_offset, None, [], list(letters), rejected, 0, {"parse": 0.001}
+        records,
+        parsed.batch,
+        claim,
+        first_offset,
+        None,
+        [],
+        list(letters),
+        rejected,
+        0,
+        ("failed_login",),
+        {"parse": 0.001},
     )
 
 
@@ -100,6 +110,9 @@ async def test_chunks_are_stored_together_and_then_acknowledged() -> None:
         await groups.drained()
     assert writer.groups == [30]
     assert acked == [0, 1, 2]
+    (row,) = writer.rows["ledger"]
+    assert (row["first_offset"], row["last_offset"], row["records"], row["stored"]) == (0, 29, 30, 30)
+    assert row["evaluated_by"] == {"failed_login": 30}
 
 
 async def test_a_full_group_does_not_wait() -> None:

@@ -1,15 +1,25 @@
 """From record values to columns: what is stored, what is rejected, and that neighbours never suffer."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from schema_examples import TEXTS, VALUES, any_events, encode, event, valid_events
 
+import schemas.joined
 from schemas.event import KINDS, MAX_EVENT_BYTES, MAX_EVENTS_PER_MESSAGE, AuthEvent, Kind
 from schemas.parse import Parsed, parse
+
+
+@pytest.fixture(scope="module", autouse=True, params=[1, schemas.joined.MIN_RECORDS])
+def min_records(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything holds for records that are read together, and for the few that are not."""
+    with patch.object(schemas.joined, "MIN_RECORDS", request.param):
+        yield
 
 
 def ids(parsed: Parsed) -> list[str]:

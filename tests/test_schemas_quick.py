@@ -1,5 +1,6 @@
 """The quick reader accepts nothing that pydantic would not, and changes nothing."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import schemas.joined
 import schemas.parse
 from schemas.event import KINDS, MODELS, AuthEvent, Kind
 from schemas.parse import Parsed, parse
@@ -30,7 +32,8 @@ class Refusing(QuickReader):
 
 @contextmanager
 def only_pydantic() -> Iterator[None]:
-    with patch.object(schemas.parse, "QUICK", {kind: Refusing(kind) for kind in KINDS}):
+    refusing = patch.object(schemas.parse, "QUICK", {kind: Refusing(kind) for kind in KINDS})
+    with refusing, patch.object(schemas.joined, "MIN_RECORDS", sys.maxsize):
         yield
 
 

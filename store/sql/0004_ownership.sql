@@ -18,3 +18,5 @@ ORDER BY (kafka_topic_id, kafka_partition, term, generation);
 -- first_offset is where the interval before it ended, so that intervals meet whatever Kafka left out between
 -- them (transaction markers, compaction).
 ALTER TABLE ledger ADD COLUMN IF NOT EXISTS term Int64 COMMENT 'of the owner that handled the chunk';
+ALTER TABLE ledger ADD COLUMN IF NOT EXISTS evaluated_by Map(LowCardinality(String), UInt32)
+    COMMENT 'events handed to each detector';

@@ -158,7 +158,6 @@ def _break(
             version += 1
             stage.counts["directory_changed"] += 1
             sending.change_directory(tenant_id, version)
-        stage.revive()
         fault(scene)
         took_s = time.monotonic() - began
         setup.say(f"round {stage.round}: {fault.__name__}, {took_s:.1f} s, {sending.events} events sent")

@@ -215,9 +215,9 @@ class Sending:
     messages
         The plan.
     per_round
-        Events that may be sent in each round; a round that takes longer than usual does not get more.
+        Events that each round adds to what is to be sent.
     round_s
-        How long a round usually takes: the pace is `per_round` events in so many seconds.
+        How long a round usually takes: what is to be sent goes out over so many seconds.
     seed
         Cuts the transactions.
     """
@@ -236,7 +236,7 @@ class Sending:
         self.events = 0
         self._messages = iter(messages)
         self._per_round = per_round
-        self._pace = per_round / round_s
+        self._round_s = round_s
         self._rounds = 0
         self._hurry = False
         self._directory: Queue[tuple[str, int]] = Queue()
@@ -286,16 +286,21 @@ class Sending:
             while self.events > allowed:
                 time.sleep(NAP_S)
                 now_s = time.monotonic()
-                allowed += (now_s - clock_s) * self._pace * (HURRY if self._hurry else 1)
+                allowed += (now_s - clock_s) * self._pace()
                 clock_s = now_s
-                if not self._hurry:
-                    allowed = min(allowed, self._per_round * self._rounds)
                 self._tell_directory()
                 for lane in self._lanes.values():
                     lane.poll()
             self._lanes[message.lane].send(message)
             self.events += message.events
         self._tell_directory()
+
+    def _pace(self) -> float:
+        """Return events a second: fewer, but never none, the longer a round takes."""
+        per_round_s = self._per_round / self._round_s
+        if self._hurry:
+            return HURRY * per_round_s
+        return max(self._per_round * self._rounds - self.events, 0) / self._round_s
 
     def _tell_directory(self) -> None:
         while True:

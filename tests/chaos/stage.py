@@ -252,15 +252,16 @@ class Stage:
         """Start the workers that do not run, as a supervisor does."""
         for worker in self.workers:
             if not worker.alive:
-                if worker.exit_code not in (None, -signal.SIGKILL, 0):
+                if worker.exit_code not in (None, 0, -signal.SIGKILL, -signal.SIGTERM):
                     self.count("worker_exited", worker=worker.name, exit_code=worker.exit_code)
                 self.note("started", worker=worker.name)
                 worker.start(f"round {self.round}")
 
     def kill(self, worker: Worker) -> None:
-        """Kill a worker."""
-        self.count("kill_worker", worker=worker.name)
-        worker.kill()
+        """Kill -9 a worker, if it runs."""
+        if worker.alive:
+            self.count("kill_worker", worker=worker.name)
+            worker.kill()
 
     def stop(self, worker: Worker, within_s: float = STOP_S) -> int | None:
         """Ask a worker to stop; one that does not is killed and noted."""
@@ -277,17 +278,16 @@ class Stage:
         return code
 
     def await_ready(self, *workers: Worker, timeout_s: float = READY_S) -> bool:
-        """Wait until workers handle events; one that ends meanwhile is started again."""
+        """Wait until workers handle events, by default all; what does not run is started."""
         deadline = time.monotonic() + timeout_s
         wanted = workers or tuple(self.workers)
+        self.revive()
         while not all(worker.ready for worker in wanted):
             if time.monotonic() > deadline:
                 problems = {worker.name: worker.status() for worker in wanted}
                 self.stall(f"not ready after {timeout_s:.0f} s: {problems}")
                 return False
-            for worker in wanted:
-                if not worker.alive and worker in self.workers:
-                    self.revive()
+            self.revive()
             time.sleep(POLL_S)
         return True
 

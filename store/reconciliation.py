@@ -1,0 +1,284 @@
+"""Reconciliation: does the ledger account for every offset, and do the tables hold what it says?
+
+A chunk's ledger row counts unless a later owner of the partition began at or before it: that one handled the
+same messages once more. What counts must form intervals that meet, and must add up to the rows that are
+there, plus those that retention removed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from store.database import Database
+from store.events import KafkaIds
+from store.ownership import OF_TOPIC, bound
+
+MAX_GAPS_SHOWN: Final = 100
+# Of each term, where the next owner began; rows from there on do not count. Rows from before there were terms
+# have term 0.
+_ENDS: Final = f"""
+    SELECT kafka_partition, term, min(start_offset) OVER (
+        PARTITION BY kafka_partition ORDER BY term ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
+    ) AS ends, count() OVER (
+        PARTITION BY kafka_partition ORDER BY term ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
+    ) AS later
+    FROM (
+        SELECT kafka_partition, term, argMax(start_offset, generation) AS start_offset
+        FROM ownership WHERE {OF_TOPIC} GROUP BY kafka_partition, term
+        UNION ALL
+        SELECT DISTINCT kafka_partition, 0 AS term, 0 AS start_offset FROM ownership WHERE {OF_TOPIC}
+    )
+"""
+_COUNTING: Final = f"""
+    SELECT ledger.* FROM (
+        SELECT * FROM ledger WHERE {OF_TOPIC} AND ({{since}}) LIMIT 1 BY kafka_partition, term, first_offset
+    ) AS ledger
+    INNER JOIN ({_ENDS}) AS owners USING (kafka_partition, term)
+    WHERE owners.later = 0 OR ledger.last_offset < owners.ends
+"""
+_TOTALS: Final = f"""
+    SELECT kafka_partition, min(first_offset) AS first, max(last_offset) + 1 AS next,
+        sum(stored + skipped) AS rows, sum(rejected) AS rejected, sum(evaluated) AS evaluated,
+        sumMap(evaluated_by) AS evaluated_by
+    FROM ({_COUNTING}) GROUP BY kafka_partition ORDER BY kafka_partition
+"""
+_GAPS: Final = f"""
+    SELECT kafka_partition, before AS first, first_offset AS next FROM (
+        SELECT kafka_partition, first_offset, lagInFrame(last_offset + 1, 1, first_offset) OVER (
+            PARTITION BY kafka_partition ORDER BY first_offset
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) AS before
+        FROM ({_COUNTING})
+    ) WHERE first != next ORDER BY kafka_partition, next LIMIT {MAX_GAPS_SHOWN}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What does not add up.
+
+    Parameters
+    ----------
+    topic, partition
+        Where.
+    kind
+        ``offsets_missing``, ``offsets_twice``, ``rows_missing``, ``rows_extra``, ``dead_letters_missing``,
+        ``evaluated_differs``, ``not_handled``.
+    detail
+        What was expected and what is there, in words.
+    """
+
+    topic: str
+    partition: int
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One partition's totals.
+
+    Parameters
+    ----------
+    next_offset
+        Everything before it is accounted for.
+    rows, rejected, removed
+        Events stored, set aside, and removed by retention since.
+    """
+
+    topic: str
+    partition: int
+    next_offset: int
+    rows: int
+    rejected: int
+    removed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """The outcome.
+
+    Parameters
+    ----------
+    accounts
+        One for each partition of which anything was handled.
+    gaps
+        What does not add up; empty when all does.
+    """
+
+    accounts: list[Account]
+    gaps: list[Gap]
+
+
+def reconcile(
+    database: Database,
+    ids: KafkaIds,
+    topic: str,
+    committed: Mapping[int, int] | None = None,
+    since: Mapping[int, int] | None = None,
+) -> Reconciliation:
+    """Check one topic of a Kafka cluster. Workers may go on meanwhile.
+
+    Parameters
+    ----------
+    committed
+        Committed offset of each partition, as Kafka has it: the ledger must reach it. None: not asked.
+    since
+        Check only what comes from these offsets on, by partition: `Account.next_offset` of an earlier check.
+        What retention removed is then taken to be older. None: all.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the store does not answer.
+    """
+    parameters = bound(ids, topic)
+    recent = " OR ".join(
+        f"(kafka_partition = {p} AND first_offset >= {at})" for p, at in (since or {}).items()
+    )
+    chosen = "1" if since is None else recent or "0"
+    found = database.query(_TOTALS.replace("{since}", chosen), parameters)
+    totals = {row["kafka_partition"]: row for row in found}
+    gaps = [_gap(topic, row) for row in database.query(_GAPS.replace("{since}", chosen), parameters)]
+    if since is not None:
+        gaps += _gaps_after(topic, since, totals)
+    events = _counts(database, _EVENTS, totals, parameters)
+    letters = _counts(database, _LETTERS, totals, parameters)
+    removed = _counts(database, _REMOVED, totals, parameters) if since is None else {}
+    accounts = []
+    for partition, row in totals.items():
+        there, set_aside, gone = (counts.get(partition, {}) for counts in (events, letters, removed))
+        accounts.append(
+            Account(topic, partition, row["next"], row["rows"], row["rejected"], gone.get("rows", 0))
+        )
+        gaps += _differences(topic, partition, row, there, set_aside, gone)
+    for partition, offset in (committed or {}).items():
+        reached = (
+            totals[partition]["next"] if partition in totals else _start(database, parameters, partition)
+        )
+        if reached < offset:
+            gaps.append(
+                Gap(
+                    topic,
+                    partition,
+                    "not_handled",
+                    f"offsets {reached} to {offset - 1} are committed and in no account",
+                )
+            )
+    return Reconciliation(accounts, gaps)
+
+
+_EVENTS: Final = f"""
+    SELECT kafka_partition, count() AS rows, countIf(flags = 0) AS evaluated FROM events
+    WHERE {OF_TOPIC} AND ({{conditions}}) GROUP BY kafka_partition
+"""
+_LETTERS: Final = f"""
+    SELECT kafka_partition, sum(greatest(length(rejected_indexes), 1)) AS rows FROM (
+        SELECT * FROM dead_letters FINAL WHERE {OF_TOPIC} AND ({{conditions}})
+        ORDER BY rejected_at DESC LIMIT 1 BY kafka_partition, kafka_offset
+    ) GROUP BY kafka_partition
+"""
+_REMOVED: Final = f"""
+    SELECT kafka_partition, sum(rows_removed) AS rows, sum(evaluated_removed) AS evaluated FROM retention_runs
+    WHERE {OF_TOPIC} GROUP BY kafka_partition
+"""
+
+
+def _counts(
+    database: Database, sql: str, totals: Mapping[int, Mapping[str, Any]], parameters: Mapping[str, Any]
+) -> dict[int, dict[str, Any]]:
+    """Return rows by partition, of what lies before the end of each account: the rest is in flight."""
+    conditions = " OR ".join(
+        f"(kafka_partition = {p} AND kafka_offset >= {row['first']} AND kafka_offset < {row['next']})"
+        for p, row in totals.items()
+    )
+    rows = database.query(sql.replace("{conditions}", conditions or "0"), parameters)
+    return {row["kafka_partition"]: row for row in rows}
+
+
+def reconcile_all(
+    database: Database, committed: Mapping[str, Mapping[int, int]] | None = None
+) -> Reconciliation:
+    """Check everything that the ledger knows of, of every Kafka cluster that there has been.
+
+    Parameters
+    ----------
+    committed
+        Topic id to the committed offset of each partition, of the cluster that is there now.
+    """
+    whole = Reconciliation([], [])
+    topics = database.query(
+        "SELECT DISTINCT kafka_cluster_id, kafka_topic_id, kafka_topic FROM ownership ORDER BY kafka_topic"
+    )
+    for row in topics:
+        ids = KafkaIds(row["kafka_cluster_id"], {row["kafka_topic"]: row["kafka_topic_id"]})
+        found = reconcile(database, ids, row["kafka_topic"], (committed or {}).get(row["kafka_topic_id"]))
+        whole.accounts.extend(found.accounts)
+        whole.gaps.extend(found.gaps)
+    return whole
+
+
+def _start(database: Database, parameters: Mapping[str, Any], partition: int) -> int:
+    """Return where the first owner of a partition began, of which nothing was handled yet."""
+    rows = database.query(
+        f"SELECT min(start_offset) AS start, count() AS n FROM ownership WHERE {OF_TOPIC} "
+        f"AND kafka_partition = {int(partition)}",
+        parameters,
+    )
+    return int(rows[0]["start"]) if rows[0]["n"] else 0
+
+
+def _gaps_after(topic: str, since: Mapping[int, int], totals: Mapping[int, Mapping[str, Any]]) -> list[Gap]:
+    """Return what lies between the end of an earlier check and what this one began with."""
+    return [
+        _gap(topic, {"kafka_partition": partition, "first": since[partition], "next": row["first"]})
+        for partition, row in totals.items()
+        if row["first"] != since[partition]
+    ]
+
+
+def _gap(topic: str, row: Mapping[str, Any]) -> Gap:
+    first, following = row["first"], row["next"]
+    if first < following:
+        return Gap(
+            topic,
+            row["kafka_partition"],
+            "offsets_missing",
+            f"offsets {first} to {following - 1} are in no account",
+        )
+    return Gap(
+        topic,
+        row["kafka_partition"],
+        "offsets_twice",
+        f"offsets {following} to {first - 1} are in two accounts",
+    )
+
+
+def _differences(
+    topic: str,
+    partition: int,
+    ledger: Mapping[str, Any],
+    events: Mapping[str, Any],
+    letters: Mapping[str, Any],
+    removed: Mapping[str, Any],
+) -> Sequence[Gap]:
+    found = []
+
+    def differ(kind: str, what: str, expected: int, there: int) -> None:
+        found.append(Gap(topic, partition, kind, f"the ledger has {expected:,} {what}, the store {there:,}"))
+
+    rows = events.get("rows", 0) + removed.get("rows", 0)
+    if rows != ledger["rows"]:
+        differ(
+            "rows_missing" if rows < ledger["rows"] else "rows_extra", "events stored", ledger["rows"], rows
+        )
+    evaluated = events.get("evaluated", 0) + removed.get("evaluated", 0)
+    if evaluated != ledger["evaluated"]:
+        differ("evaluated_differs", "events evaluated", ledger["evaluated"], evaluated)
+    for detector, count in dict(ledger["evaluated_by"]).items():
+        if count != ledger["evaluated"]:
+            differ("evaluated_differs", f"events handed to {detector}", ledger["evaluated"], count)
+    # There may be more: a letter whose message was accepted when it was delivered again stays.
+    if letters.get("rows", 0) < ledger["rejected"]:
+        differ("dead_letters_missing", "events rejected", ledger["rejected"], letters.get("rows", 0))
+    return found

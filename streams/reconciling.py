@@ -1,0 +1,86 @@
+"""Reconciliation that runs by itself: each minute what is new, each hour all of it."""
+
+import asyncio
+from time import monotonic, time
+from typing import Final
+
+import structlog
+
+from store.database import Database, StoreUnavailable
+from store.events import KafkaIds
+from store.reconciliation import Gap, reconcile
+from streams import metrics
+from streams.snapshots import Owner
+
+log = structlog.get_logger()
+INTERVAL_S: Final = 60.0
+# All of it reads a few columns of every row there is.
+WHOLE_INTERVAL_S: Final = 3600.0
+
+
+class Reconciler:
+    """Checks this worker's partitions.
+
+    Parameters
+    ----------
+    owner
+        Of the partitions.
+    database, ids
+        Where the ledger and the rows are, and of which Kafka cluster.
+    """
+
+    def __init__(self, owner: Owner, database: Database, ids: KafkaIds) -> None:
+        self._owner = owner
+        self._database = database
+        self._ids = ids
+        self._reached: dict[str, dict[int, int]] = {}
+        self._whole_at = -WHOLE_INTERVAL_S
+
+    async def run(self) -> None:
+        """Check until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            try:
+                await self.check()
+            except StoreUnavailable as error:
+                log.warning("reconciliation_postponed", error=str(error)[:500])
+
+    async def check(self) -> list[Gap]:
+        """Check what is new since the last check; all of it now and then, and where something is wrong."""
+        committed = self._committed()
+        whole = monotonic() - self._whole_at >= WHOLE_INTERVAL_S
+        gaps: list[Gap] = []
+        for topic, offsets in committed.items():
+            since = {p: at for p, at in self._reached.get(topic, {}).items() if p in offsets}
+            if not whole and since.keys() == offsets.keys():
+                recent = await asyncio.to_thread(reconcile, self._database, self._ids, topic, None, since)
+                if not recent.gaps:
+                    self._reach(topic, {a.partition: a.next_offset for a in recent.accounts})
+                    continue
+            found = await asyncio.to_thread(reconcile, self._database, self._ids, topic, offsets)
+            gaps += [gap for gap in found.gaps if gap.partition in offsets]
+            self._reach(topic, {a.partition: a.next_offset for a in found.accounts})
+        if whole:
+            self._whole_at = monotonic()
+        for gap in gaps:
+            log.error(
+                "reconciliation_gap",
+                topic=gap.topic,
+                partition=gap.partition,
+                kind=gap.kind,
+                detail=gap.detail,
+            )
+        metrics.RECONCILIATION_GAPS.set(len(gaps))
+        metrics.RECONCILED_AT.set(time())
+        return gaps
+
+    def _reach(self, topic: str, offsets: dict[int, int]) -> None:
+        self._reached.setdefault(topic, {}).update(offsets)
+
+    def _committed(self) -> dict[str, dict[int, int]]:
+        committed: dict[str, dict[int, int]] = {}
+        for topic, partition in self._owner.states:
+            at = self._owner.committed((topic, partition))
+            if at is not None:
+                committed.setdefault(topic, {})[partition] = at
+        return committed

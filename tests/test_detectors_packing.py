@@ -1,0 +1,47 @@
+"""Arrays and containers to bytes and back."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scenarios.streams import START_MS
+
+from detectors import packing
+from detectors.packing import pack_array, pack_container, unpack_array, unpack_container
+
+INTS = st.integers(-(2**62), 2**62) | st.integers(-300, 300) | st.sampled_from([0, START_MS])
+ARRAYS = st.one_of(
+    st.lists(INTS).map(lambda values: np.array(values, np.int64)),
+    st.lists(st.tuples(INTS, INTS)).map(lambda values: np.array(values, np.int64).reshape(-1, 2)),
+    st.lists(st.booleans()).map(lambda values: np.array(values, np.bool_)),
+    st.lists(st.floats(width=64)).map(lambda values: np.array(values, np.float64)),
+    st.lists(st.integers(-100, 100)).map(lambda values: np.array(values, np.int32)),
+)
+
+
+@given(ARRAYS, st.integers(0, 9))
+def test_arrays_come_back_as_they_were(array: np.ndarray[Any, Any], spare: int) -> None:
+    """Values, type, shape and room to spare."""
+    whole = np.concatenate((array, array[-1:].repeat(spare, axis=0)))
+    head, data = pack_array(whole)
+    back = unpack_array(head, data, whole[:0])
+    assert back.dtype == whole.dtype
+    assert back.shape == whole.shape
+    assert back.tobytes() == whole.tobytes()
+    assert back.flags.writeable
+    assert len(data) <= array.nbytes
+
+
+TEXTS = st.sampled_from(["tenant-a", "tenant-b", ""]) | st.text(max_size=4)
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS | st.none(), st.none() | TEXTS)), st.integers(1, 9))
+def test_keys_come_back_as_they_were(names: list[tuple[str | None, ...]], chunk_rows: int) -> None:
+    """However many fit a chunk, and whatever repeats in them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "CHUNK_ROWS", chunk_rows)
+        for declared in (list[tuple[str | None, ...]], set[tuple[str | None, ...]]):
+            value = declared(names)
+            assert unpack_container(pack_container(value, declared), declared) == value

@@ -1,0 +1,135 @@
+"""Reconciliation finds what was lost, doubled or handled twice, and nothing where all is well."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from schemas.tenant import Tenant
+from store.database import Database
+from store.reconciliation import Gap, Reconciliation, reconcile
+from store.retention import run_retention
+from streams.chunk import Handled
+from streams.groups import dead_letter_rows, ledger_rows
+from streams.partition import PartitionState
+from tests.test_recovery import PARTITION, TENANT, TOPIC, Cluster
+
+
+class Books(Cluster):
+    """A partition whose chunks are stored and accounted for as the group writer does."""
+
+    def keep(self, *chunks: Handled) -> None:
+        for handled in chunks:
+            self.store(handled)
+            self.writer.insert_rows("dead_letters", dead_letter_rows(handled))
+        self.writer.insert_rows("ledger", ledger_rows(chunks, "worker-1"))
+
+    async def fill(self, state: PartitionState, first: int, stop: int) -> None:
+        self.keep(*(self.handle(state, at, at + 2) for at in range(first, stop, 2)))
+
+    def checked(self, committed: int | None = None) -> Reconciliation:
+        given = None if committed is None else {PARTITION: committed}
+        return reconcile(self.database, self.ids, TOPIC, given)
+
+    def gaps(self, committed: int | None = None) -> list[str]:
+        return [gap.kind for gap in self.checked(committed).gaps]
+
+
+@pytest.fixture
+def books(database: Database) -> Books:
+    return Books(database)
+
+
+async def test_a_partition_in_order_has_no_gap(books: Books) -> None:
+    """Intervals meet up to the committed offset, and the rows are there."""
+    await books.fill(await books.take_over(0), 0, 10)
+    found = books.checked(10)
+    assert found.gaps == []
+    (account,) = found.accounts
+    assert (account.next_offset, account.rows, account.rejected) == (10, 10, 0)
+
+
+async def test_what_an_owner_left_unfinished_is_accounted_for_once(books: Books) -> None:
+    """It had stored offsets 6 to 9 and kept their account, and died before the commit."""
+    first = await books.take_over(0)
+    await books.fill(first, 0, 6)
+    await books.fill(first, 6, 10)
+    await books.fill(await books.take_over(6, generation=2), 6, 14)
+    found = books.checked(14)
+    assert found.gaps == []
+    assert found.accounts[0].rows == 14
+
+
+async def test_an_interval_without_an_account_is_a_gap(books: Books) -> None:
+    """Somebody lost offsets 4 and 5, or Kafka's retention did."""
+    await books.fill(await books.take_over(0), 0, 4)
+    await books.fill(await books.take_over(4, generation=2, earliest=6), 6, 8)
+    assert books.checked().gaps == [
+        Gap(TOPIC, PARTITION, "offsets_missing", "offsets 4 to 5 are in no account")
+    ]
+
+
+async def test_a_row_that_is_gone_is_missed(books: Books) -> None:
+    """Whoever deleted it, it is said, with where it was."""
+    await books.fill(await books.take_over(0), 0, 4)
+    books.database.command(
+        "DELETE FROM events WHERE kafka_cluster_id = {c:String} AND kafka_offset = 2",
+        {"c": books.ids.cluster_id},
+    )
+    assert books.gaps() == ["rows_missing", "evaluated_differs"]
+
+
+async def test_a_row_that_is_there_twice_is_found(books: Books) -> None:
+    """An insert that was repeated although it had been done."""
+    state = await books.take_over(0)
+    handled = books.handle(state, 0, 2)
+    books.keep(handled)
+    books.store(handled)
+    assert books.gaps() == ["rows_extra", "evaluated_differs"]
+
+
+async def test_an_account_that_is_written_twice_counts_once(books: Books) -> None:
+    """Its insert was repeated because nobody knew whether it had been done."""
+    handled = books.handle(await books.take_over(0), 0, 2)
+    books.keep(handled)
+    books.writer.insert_rows("ledger", ledger_rows([handled], "worker-1"))
+    assert books.gaps() == []
+
+
+async def test_committed_offsets_that_no_account_reaches_are_a_gap(books: Books) -> None:
+    """Somebody moved the consumer group past them."""
+    await books.fill(await books.take_over(0), 0, 4)
+    assert books.gaps(6) == ["not_handled"]
+
+
+async def test_what_is_stored_and_not_accounted_for_yet_is_no_gap(books: Books) -> None:
+    """Rows are stored first, then their account: reconciliation runs beside the workers."""
+    state = await books.take_over(0)
+    await books.fill(state, 0, 4)
+    books.store(books.handle(state, 4, 6))
+    assert books.gaps(4) == []
+
+
+async def test_what_retention_removed_is_accounted_for(books: Books) -> None:
+    """It is gone by the tenant's own setting."""
+    await books.fill(await books.take_over(0), 0, 4)
+    tenant = Tenant(tenant_id=TENANT, organization_id="o", name="n", retention_days=1)
+    now = datetime.now(UTC)
+    books.database.insert_rows(
+        "tenants", [{"tenant_id": TENANT, "version": 1, "body": tenant.model_dump_json(), "applied_at": now}]
+    )
+    run_retention(books.database, now + timedelta(days=2))
+    found = books.checked(4)
+    assert found.gaps == []
+    assert found.accounts[0].removed == 4
+
+
+async def test_a_later_check_looks_at_what_is_new(books: Books) -> None:
+    """And at where it joins what was checked before."""
+    state = await books.take_over(0)
+    await books.fill(state, 0, 4)
+    reached = {PARTITION: books.checked(4).accounts[0].next_offset}
+    await books.fill(state, 4, 8)
+    found = reconcile(books.database, books.ids, TOPIC, None, reached)
+    assert (found.gaps, found.accounts[0].rows) == ([], 4)
+    late = reconcile(books.database, books.ids, TOPIC, None, {PARTITION: 3})
+    assert [gap.kind for gap in late.gaps] == ["offsets_missing"]
