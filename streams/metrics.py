@@ -99,6 +99,11 @@ RECONCILIATION_GAPS: Final = Gauge(
     "What the latest check of this worker's partitions found that does not add up; should be 0.",
     registry=REGISTRY,
 )
+DUPLICATES_COLLAPSED: Final = Counter(
+    "tenantwatch_duplicates_collapsed",
+    "Rows that were stored twice and removed; should be 0.",
+    registry=REGISTRY,
+)
 RECONCILED_AT: Final = Gauge(
     "tenantwatch_reconciled_timestamp_seconds",
     "When this worker's partitions were last checked, seconds since 1970.",

@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 
 from store.database import Database, StoreUnavailable
+from store.duplicates import collapse
 from store.events import KafkaIds
 from store.reconciliation import Gap, reconcile
 from streams import metrics
@@ -58,6 +59,8 @@ class Reconciler:
                     self._reach(topic, {a.partition: a.next_offset for a in recent.accounts})
                     continue
             found = await asyncio.to_thread(reconcile, self._database, self._ids, topic, offsets)
+            if await self._collapse(found.gaps):
+                found = await asyncio.to_thread(reconcile, self._database, self._ids, topic, offsets)
             gaps += [gap for gap in found.gaps if gap.partition in offsets]
             self._reach(topic, {a.partition: a.next_offset for a in found.accounts})
         if whole:
@@ -73,6 +76,19 @@ class Reconciler:
         metrics.RECONCILIATION_GAPS.set(len(gaps))
         metrics.RECONCILED_AT.set(time())
         return gaps
+
+    async def _collapse(self, gaps: list[Gap]) -> bool:
+        """Remove rows that are there twice; return whether any were."""
+        removed = 0
+        for gap in gaps:
+            if gap.kind == "rows_extra":
+                copies = await asyncio.to_thread(
+                    collapse, self._database, self._ids, gap.topic, gap.partition
+                )
+                log.error("duplicates_collapsed", topic=gap.topic, partition=gap.partition, rows=copies)
+                metrics.DUPLICATES_COLLAPSED.inc(copies)
+                removed += copies
+        return removed > 0
 
     def _reach(self, topic: str, offsets: dict[int, int]) -> None:
         self._reached.setdefault(topic, {}).update(offsets)

@@ -11,6 +11,7 @@ from store.retention import run_retention
 from streams.chunk import Handled
 from streams.groups import dead_letter_rows, ledger_rows
 from streams.partition import PartitionState
+from streams.reconciling import Reconciler
 from tests.test_recovery import PARTITION, TENANT, TOPIC, Cluster
 
 
@@ -85,6 +86,27 @@ async def test_a_row_that_is_there_twice_is_found(books: Books) -> None:
     books.keep(handled)
     books.store(handled)
     assert books.gaps() == ["rows_extra", "evaluated_differs"]
+
+
+class Owner:
+    """Stands in for the pipeline: one partition, committed up to an offset."""
+
+    def __init__(self, state: PartitionState, at: int) -> None:
+        self.states = {(TOPIC, PARTITION): state}
+        self._at = at
+
+    def committed(self, key: tuple[str, int]) -> int:
+        return self._at
+
+
+async def test_rows_that_are_there_twice_are_collapsed(books: Books) -> None:
+    """One of each stays, whatever else is in its part."""
+    state = await books.take_over(0)
+    handled, more = books.handle(state, 0, 4), books.handle(state, 4, 6)
+    books.keep(handled, more)
+    books.store(handled)
+    assert await Reconciler(Owner(state, 6), books.database, books.ids).check() == []
+    assert (books.rows(), books.gaps(6)) == (6, [])
 
 
 async def test_an_account_that_is_written_twice_counts_once(books: Books) -> None:
