@@ -6,7 +6,6 @@ unknown fields, no arrays, no CloudEvents, no dead letter with a reason.
 """
 
 import json
-import resource
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -17,6 +16,8 @@ import clickhouse_connect
 import msgspec
 import pyarrow as pa
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+from bench.memory import peak_memory_mb
 
 TOPICS: Final = ("audit.auth", "audit.access", "audit.request")
 ALERTS: Final = "bench.alerts"
@@ -152,6 +153,6 @@ class Stopwatch:
                 "seconds": time.perf_counter() - self._began[0],
                 "cpu_s": time.process_time() - self._began[1],
                 "alerts": self.alerts,
-                "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+                "peak_memory_mb": peak_memory_mb(),
             }
         )

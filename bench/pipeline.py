@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,8 @@ from streams.topics import TENANTS, TOPIC_OF, ensure_topics
 from tenantwatch.logs import configure_logging
 
 
-def fill(bootstrap: str, count: int, tenant_count: int, user_count: int, seed: int) -> None:
-    """Produce the directory and the events, one event a message."""
+def produce_all(bootstrap: str, messages: Iterable[tuple[str, str | bytes, str]]) -> None:
+    """Produce topic, value and key as fast as Kafka takes them, and wait until it has them."""
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -33,16 +35,22 @@ def fill(bootstrap: str, count: int, tenant_count: int, user_count: int, seed: i
             "queue.buffering.max.messages": 1_000_000,
         }
     )
-    for tenant in tenants(tenant_count):
-        producer.produce(TENANTS, tenant.model_dump_json(), tenant.tenant_id)
-    for kind, tenant_id, value in events(count, tenant_count=tenant_count, user_count=user_count, seed=seed):
+    for topic, value, key in messages:
         while True:
             try:
-                producer.produce(TOPIC_OF[kind], value, tenant_id)
+                producer.produce(topic, value, key)
                 break
             except BufferError:
                 producer.poll(0.1)
     producer.flush()
+
+
+def fill(bootstrap: str, count: int, tenant_count: int, user_count: int, seed: int) -> None:
+    """Produce the directory and the events, one event a message."""
+    directory = ((TENANTS, tenant.model_dump_json(), tenant.tenant_id) for tenant in tenants(tenant_count))
+    traffic = events(count, tenant_count=tenant_count, user_count=user_count, seed=seed)
+    sent = ((TOPIC_OF[kind], value, tenant_id) for kind, tenant_id, value in traffic)
+    produce_all(bootstrap, chain(directory, sent))
 
 
 def measure(subject: str, bootstrap: str, root: Path, goal: int) -> dict[str, Any]:

@@ -7,7 +7,6 @@ stages, peak memory.
 
 import asyncio
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import faust
 
 import streams.partition
+from bench.memory import peak_memory_mb
 from schemas.event import KINDS
 from schemas.parse import MODELS
 from store.database import Database
@@ -176,7 +176,7 @@ def main() -> None:
     subjects = {"pipeline": pipeline, "no_detectors": no_detectors, "no_store": no_store, "plain": plain}
     subject = subjects[name]
     result = asyncio.run(subject(bootstrap, path, int(goal)))
-    result["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    result["peak_memory_mb"] = peak_memory_mb()
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
 

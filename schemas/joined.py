@@ -115,7 +115,7 @@ class JoinedReader:
             if not text.isascii() or b"\\" in text:
                 table.validate(full=True)  # UTF-8 was not looked at on the way
             return [self._column(rule, table, records) for rule in self._rules][:-1]
-        except pa.ArrowInvalid as error:
+        except ValueError as error:  # Arrow's are
             raise Unjoinable(str(error)) from error
 
     def _parse(self, text: bytes) -> Any:
@@ -180,6 +180,8 @@ def _within(rule: Rule, column: ArrowColumn) -> bool:
         # numpy's, because Arrow's passes over what is no number.
         numbers = numbers_of(column.array)[column.named()]
         least, most = numbers.min().item(), numbers.max().item()
+        if np.signbit(numbers).any():
+            return False  # -0 and -0.0 are different numbers to pydantic
     bounds = dict(rule.bounds)
     low = bounds.get("min_length", bounds.get("ge", least))
     high = bounds.get("max_length", bounds.get("le", most))

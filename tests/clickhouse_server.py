@@ -3,7 +3,9 @@
 By hand: ``python -m tests.clickhouse_server DIRECTORY`` runs one until Ctrl-C and prints its address.
 """
 
+import contextlib
 import os
+import random
 import re
 import secrets
 import shutil
@@ -53,8 +55,8 @@ _USERS: Final = """\
   </users>
 </clickhouse>
 """
-# The library's own two threads for all background schedules make them wait for one another; a server has 512.
-# The mark cache of a server takes up to 5 GB.
+# The library schedules background work on two threads, which make it wait; a server has 512 for that. By
+# default the mark cache may take 5 GB.
 _CONFIG: Final = """\
 <clickhouse>
   <users_config>users.xml</users_config>
@@ -75,12 +77,8 @@ if os.getppid() != int(sys.argv[1]):
     sys.exit("the parent has died")
 library = ctypes.CDLL(sys.argv[2])
 arguments = [argument.encode() for argument in ("clickhouse-local", *sys.argv[3:])]
-library.chdb_query_cmdline.restype = ctypes.c_void_p
-library.chdb_result_error.argtypes = [ctypes.c_void_p]
-library.chdb_result_error.restype = ctypes.c_char_p
-result = library.chdb_query_cmdline(len(arguments), (ctypes.c_char_p * len(arguments))(*arguments))
-error = library.chdb_result_error(result) if result else None
-sys.exit((error or b"the server has ended").decode(errors="replace"))
+library.chdb_query_cmdline(len(arguments), (ctypes.c_char_p * len(arguments))(*arguments))
+sys.exit("the server has ended")
 """
 
 
@@ -130,12 +128,11 @@ class ClickHouseServer:
     @property
     def url(self) -> str:
         """The address for the worker's user, as `store.database.Database.server` takes it."""
-        password = self._passwords["TENANTWATCH_CLICKHOUSE_PASSWORD"]
-        return f"http://tenantwatch:{password}@127.0.0.1:{self._http_port}/tenantwatch"
+        return self.url_of("tenantwatch", "TENANTWATCH_CLICKHOUSE_PASSWORD")
 
-    def password(self, variable: str) -> str:
-        """Return the password of the user whose password the deployment takes from a variable."""
-        return self._passwords[variable]
+    def url_of(self, user: str, variable: str) -> str:
+        """Return the address for a user, given the variable that its password is taken from."""
+        return f"http://{user}:{self._passwords[variable]}@127.0.0.1:{self._http_port}/tenantwatch"
 
     @property
     def pid(self) -> int:
@@ -233,12 +230,11 @@ class ClickHouseServer:
         return spawned.result()
 
     def _answers(self) -> bool:
-        # Asked with its own password: on a port that another server has, that one must not do.
+        # With its password: on a port that another server has, that one's answer must not do.
         try:
             answer = httpx.get(
-                f"http://127.0.0.1:{self._http_port}/",
+                self.url.removesuffix("/tenantwatch"),
                 params={"query": "SELECT 1"},
-                auth=("tenantwatch", self._passwords["TENANTWATCH_CLICKHOUSE_PASSWORD"]),
                 timeout=1.0,
                 trust_env=False,
             )
@@ -256,9 +252,15 @@ class ClickHouseServer:
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port
+    """Return a free port that no outgoing connection is given.
+
+    While the server is down, one of those could take it for good: even a client's that tries to connect to
+    this very port.
+    """
+    for port in random.sample(range(20_000, 32_000), 100):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise ServerError("no port between 20000 and 32000 is free")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from store.migrations import migrate
 from streams.broker import BrokerConfig, EmbeddedKafka
 from tenantwatch.control import Control, running
 from tenantwatch.settings import Settings
+from tests.clickhouse_server import ClickHouseServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 UP_DEADLINE_S = 120  # the first start ever downloads Kafka
@@ -53,6 +54,18 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     broker = EmbeddedKafka(BrokerConfig(tmp_path_factory.mktemp("kafka"), port=0, controller_port=0))
     yield broker.start()
     broker.stop()
+
+
+@pytest.fixture(scope="session")
+def clickhouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseServer]:
+    """A real ClickHouse server for the whole session, without tables: tests keep apart by table.
+
+    One that kills or pauses its server starts its own: that takes half a second.
+    """
+    server = ClickHouseServer(tmp_path_factory.mktemp("clickhouse"))
+    server.start()
+    yield server
+    server.stop()
 
 
 def eventually(condition: Callable[[], T]) -> T:

