@@ -132,8 +132,9 @@ class TimedReceiver(Receiver):
 @contextmanager
 def traffic(bootstrap: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Run `bench.steady` in a process of its own."""
-    flags = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-    command = [sys.executable, "-m", "bench.steady", bootstrap, *flags]
+    command = [sys.executable, "-m", "bench.steady", bootstrap]
+    for name, value in options.items():
+        command += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
         try:
             yield process

@@ -110,8 +110,9 @@ def worker(bootstrap: str, data_dir: Path, **settings: str) -> Iterator[RunningW
     Parameters
     ----------
     settings
-        Further ``TENANTWATCH_`` settings, in lower case.
+        Further ``TENANTWATCH_`` settings, in lower case; with ``clickhouse`` it is one of many workers.
     """
+    command = "worker" if "clickhouse" in settings else "up"
     data_dir.mkdir(parents=True, exist_ok=True)
     ours = {"data_dir": str(data_dir), "kafka": bootstrap, "http_port": "0", "webhook_allow": "127.0.0.1/32"}
     env = {name: value for name, value in os.environ.items() if not name.startswith("TENANTWATCH_")}
@@ -119,7 +120,7 @@ def worker(bootstrap: str, data_dir: Path, **settings: str) -> Iterator[RunningW
     log_path = data_dir / "worker.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tenantwatch.cli", "up", "--quiet"],
+            [sys.executable, "-m", "tenantwatch.cli", command, "--quiet"],
             env=env,
             cwd=REPOSITORY,
             stdout=log,

@@ -1,9 +1,9 @@
 """CPU time of each stage of the worker, without Kafka: µs of one thread per event.
 
-Chunks are those of the real run: up to 2,000 records of one kind and partition, the tenants of 12 partitions.
-Each round handles all chunks once with fresh state; the best round counts. Times are CPU time of the thread, so
-that what the engine and other processes do meanwhile is not in them. ``cold`` is the same with the processor's
-caches swept before each chunk and the chunks before it still alive, as they are in a busy worker.
+Chunks are those of the real run: 2,000 records of one kind and partition, the tenants of 12 partitions.
+Each round handles all chunks once with fresh state; of each stage the best round counts. Detectors see the
+events of one kind only, but count per event of any. Chunks stay alive as long as they wait in a busy worker;
+``cold`` is with the processor's caches swept before each chunk besides.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import json
 import sys
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import thread_time
@@ -27,7 +27,6 @@ from schemas.parse import parse
 from store.events import KafkaIds, encode
 from streams.app import StreamConfig, create_app
 from streams.chunk import _check_keys
-from streams.partition import PartitionState
 from streams.directory import Directory, Entry
 from streams.partition import PartitionState
 from streams.topics import TOPIC_OF, partition_of
@@ -37,16 +36,19 @@ PARTITIONS: Final = 12
 # What waits in a worker: three groups of 50,000 rows.
 LIVE_CHUNKS: Final = 75
 ROWS_PER_INSERT: Final = 50_000
+# Far ahead of the traffic, so that no event is in the future.
+NOW_MS: Final = 2**42
 BALLAST_BYTES: Final = 200 * 1024 * 1024
 IDS: Final = KafkaIds("cluster", {topic: f"id-{topic}" for topic in TOPIC_OF.values()})
 Result = TypeVar("Result")
+Chunk = tuple[Kind, Records]
 
 
-def chunks(count: int, tenant_count: int, user_count: int, seed: int) -> list[tuple[Kind, Records]]:
+def chunks(count: int, tenant_count: int, user_count: int, seed: int) -> list[Chunk]:
     """Return the chunks in which a worker would receive the traffic, partitions in turns."""
     waiting: dict[tuple[Kind, int], list[tuple[bytes, bytes]]] = defaultdict(list)
     offsets: dict[tuple[Kind, int], int] = defaultdict(int)
-    found: list[tuple[Kind, Records]] = []
+    found: list[Chunk] = []
     for kind, tenant_id, value in events(count, tenant_count=tenant_count, user_count=user_count, seed=seed):
         key = tenant_id.encode()
         place = kind, partition_of(key, PARTITIONS)
@@ -67,57 +69,57 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
 
-    def time(self, stage: str, work: Callable[[], Result]) -> Result:
+    def time(self, stage: str, work: Callable[..., Result], *args: Any) -> Result:
         """Do the work and return its result."""
         started = thread_time()
-        result = work()
+        result = work(*args)
         self.seconds[stage] += thread_time() - started
         return result
 
 
-def handle(
-    found: list[tuple[Kind, Records]], directory: Directory, ballast: Any
-) -> Iterator[tuple[Stopwatch, EventBatch]]:
-    """Handle the chunks as `streams.chunk` does, with a stopwatch; yields the batches to store."""
+def handle(found: list[Chunk], directory: Directory, ballast: Any, watch: Stopwatch) -> Iterator[EventBatch]:
+    """Handle the chunks as `streams.chunk` does, and yield the batches to store."""
     states: dict[tuple[Kind, int], PartitionState] = {}
-    watch = Stopwatch()
     for kind, records in found:
         state = states.setdefault((kind, records.partition), PartitionState(kind, PARTITIONS))
         if ballast is not None:
             ballast += 1
-        batch = watch.time("parse", lambda: parse(kind, records.values).batch)
-        batch, _ = watch.time("keys", lambda: _check_keys(batch, records))
-        batch, _ = watch.time("enrich", lambda: directory.enrich(batch, 2**42))
-        watch.time("placement", lambda: state.placement.misplaced(records.keys, records.partition))
+        batch = watch.time("parse", parse, kind, records.values).batch
+        batch, _ = watch.time("keys", _check_keys, batch, records)
+        batch, _ = watch.time("enrich", directory.enrich, batch, NOW_MS)
+        watch.time("placement", state.placement.misplaced, records.keys, records.partition)
         offset = np.array(records.offsets, np.int64)[batch.offset]
         batch = replace(batch, topic=records.topic, partition=records.partition, offset=offset)
-        batch = watch.time("admit", lambda: state.admission.admit(batch))
+        batch = watch.time("admit", state.admission.admit, batch)
         for detector, memory in state.detectors:
-            watch.time(detector.name, lambda: detector.fold(batch, memory))
-        yield watch, batch
+            watch.time(detector.name, detector.fold, batch, memory)
+        yield batch
 
 
-def one_round(found: list[tuple[Kind, Records]], directory: Directory, ballast: Any) -> dict[str, float]:
+def store(group: Sequence[EventBatch], watch: Stopwatch) -> None:
+    """Encode a group of batches, as the writer does."""
+    for kind in sorted({batch.kind for batch in group}):
+        watch.time("encode", encode, kind, [batch for batch in group if batch.kind == kind], IDS)
+
+
+def one_round(found: list[Chunk], directory: Directory, ballast: Any) -> dict[str, float]:
     """Return CPU seconds by stage."""
     waiting: deque[EventBatch] = deque(maxlen=LIVE_CHUNKS)
     group: list[EventBatch] = []
     watch = Stopwatch()
     gc.collect()
-    for watch, batch in handle(found, directory, ballast):
+    for batch in handle(found, directory, ballast, watch):
         waiting.append(batch)
         group.append(batch)
-        if sum(map(len, group)) >= ROWS_PER_INSERT or len(group) == len(found):
-            for kind in dict.fromkeys(batch.kind for batch in group):
-                chosen = [batch for batch in group if batch.kind == kind]
-                watch.time("encode", lambda: encode(kind, chosen, IDS))
+        if len(group) * MAX_CHUNK_RECORDS >= ROWS_PER_INSERT:
+            store(group, watch)
             group = []
+    store(group, watch)
     return dict(watch.seconds)
 
 
-def measure(
-    found: list[tuple[Kind, Records]], directory: Directory, rounds: int, cold: bool
-) -> dict[str, float]:
-    """Return CPU µs per event by stage, each stage's best round; detectors count events of their kind."""
+def measure(found: list[Chunk], directory: Directory, rounds: int, cold: bool) -> dict[str, float]:
+    """Return CPU µs per event by stage."""
     ballast = np.zeros(BALLAST_BYTES // 8, np.int64) if cold else None
     results = [one_round(found, directory, ballast) for _ in range(rounds)]
     events_all = sum(len(records) for _, records in found)

@@ -112,14 +112,16 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     for tenant in tenants(given.tenants):
         producer.produce(TENANTS, tenant.model_dump_json(), tenant.tenant_id)
     producer.flush()
-    attacks = Attacks(given.attacks_per_s, names, given.users, draw)
-    produce, randrange, chance = producer.produce, draw.randrange, draw.random
+    attacks = Attacks(given.attacks_per_s, given.attack or names, given.users, draw)
+    step, first = (1, 0) if given.only is None else (given.tenants, given.only)
+    produce, chance, people = producer.produce, draw.random, range(first, given.users, step)
+    choice = draw.choice
     sent, failures, behind_s = 0, 0, 0.0
     began = time.perf_counter()
     while (elapsed_s := time.perf_counter() - began) < given.seconds:
         text = now_text()
         for i in range(sent, int(elapsed_s * given.rate)):
-            user, kind = randrange(given.users), KINDS[i % 3]
+            user, kind = choice(people), KINDS[i % 3]
             tenant_id = names[user % given.tenants]
             failed = chance() < FAILED_SHARE
             produce(
@@ -148,6 +150,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--attacks-per-s", type=float, default=4)
     parser.add_argument("--tenants", type=int, default=300)
     parser.add_argument("--users", type=int, default=100_000)
+    parser.add_argument("--only", type=int, help="number of the one tenant that there is traffic of")
+    parser.add_argument("--attack", nargs="+", default=[], help="tenants that are attacked; all of them")
     parser.add_argument("--seed", type=int, default=7)
     return parser
 

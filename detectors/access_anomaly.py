@@ -54,8 +54,7 @@ class AccessAnomalyState:
         self.denied.sweep(self.clock)
         users = self.first_seen.users
         if users.crowded:
-            settled_ms = (self.clock.settled_ms(key[0]) for key in users.names)
-            self.first_seen.sweep(np.fromiter(settled_ms, np.int64, len(users)))
+            self.first_seen.sweep(users.by_tenant(self.clock.settled_ms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +187,6 @@ class _Accesses:
             taken(self.batch, "event_id", self.rows),
             self.values,
             marks=self.forced,
-            counts=np.ones(len(self.rows), np.bool_),
             forced=self.forced,
         )
         alerts, _ = fold_buckets(buckets, events, rules)

@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from detectors.clock import FUTURE_MS, LATE_MS, running_watermark, watermarks
+from detectors.clock import FUTURE_MS, LATE_MS, move_watermarks, running_watermark
 from schemas.batch import FLAGS, Bools, EventBatch, Int64s
 
 # Two generations of event ids: at least so many of the latest are known, at most twice as many are kept.
@@ -27,7 +27,8 @@ class Admission:
     watermark_ms
         Tenant to the largest event time admitted.
     latest_ids, earlier_ids
-        (tenant, event id) of the latest events; a generation is replaced when it is full.
+        Tenant and event id, a space between, of the latest events; a generation is replaced when it is full.
+        One string each: pairs of two would take twice the memory.
 
     >>> from schemas.parse import parse
     >>> event = b'{"kind":"auth","event_id":"1","tenant_id":"tenant-a","time":"2026-01-01T00:00:00Z",\
@@ -40,8 +41,8 @@ class Admission:
     format_version: ClassVar[int] = 1
 
     watermark_ms: dict[str, int] = field(default_factory=dict)
-    latest_ids: set[tuple[str, str]] = field(default_factory=set)
-    earlier_ids: set[tuple[str, str]] = field(default_factory=set)
+    latest_ids: set[str] = field(default_factory=set)
+    earlier_ids: set[str] = field(default_factory=set)
 
     def admit(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `flags` and `evaluated`.
@@ -67,46 +68,44 @@ class Admission:
 
     def _late(self, batch: EventBatch, admissible: Bools) -> Bools:
         """Return ``(n,)`` what is too far behind the watermark that it met; move the watermarks."""
-        _, before, after = watermarks(self.watermark_ms, batch, np.flatnonzero(admissible))
-        tenants = batch.tenant.values
-        for code in np.flatnonzero(after > before).tolist():
-            self.watermark_ms[tenants[code]] = int(after[code])
-        all_codes = batch.tenant.codes.astype(np.int64)
-        late: Bools = batch.time_ms < after[all_codes] - LATE_MS
+        before, after = move_watermarks(self.watermark_ms, batch, admissible.nonzero()[0])
+        codes = batch.tenant.codes
+        late: Bools = batch.time_ms < after[codes] - LATE_MS
         if late.any():
             # Behind the last watermark of the batch; perhaps not behind the one that it met.
-            met = running_watermark(all_codes, batch.time_ms, before, admissible)
-            late = batch.time_ms < met - LATE_MS
+            late = batch.time_ms < running_watermark(codes, batch.time_ms, before, admissible) - LATE_MS
         return late
 
     def _repeated(self, batch: EventBatch) -> Int64s:
         """Return the positions of events whose id was among the latest; remember the ids."""
-        keys = list(zip(batch.columns["tenant_id"], batch.columns["event_id"], strict=True))
-        fresh = set(keys)
+        tenants = [f"{tenant_id} " for tenant_id in batch.tenant.values]
+        codes, event_ids = batch.tenant.codes.tolist(), batch.columns["event_id"]
+        ids = [tenants[code] + event_id for code, event_id in zip(codes, event_ids, strict=True)]
+        fresh = set(ids)
         if (
-            len(fresh) == len(keys)
+            len(fresh) == len(ids)
             and self.latest_ids.isdisjoint(fresh)
             and self.earlier_ids.isdisjoint(fresh)
         ):
-            self._remember(keys, fresh)
+            self._remember(ids, fresh)
             return np.zeros(0, np.int64)
         repeated: list[int] = []
-        for row, key in enumerate(keys):
-            if key in self.latest_ids or key in self.earlier_ids:
+        for row, known_as in enumerate(ids):
+            if known_as in self.latest_ids or known_as in self.earlier_ids:
                 repeated.append(row)
             else:
-                self._remember([key], {key})
+                self._remember([known_as], {known_as})
         return np.array(repeated, np.int64)
 
-    def _remember(self, keys: list[tuple[str, str]], fresh: set[tuple[str, str]]) -> None:
+    def _remember(self, ids: list[str], fresh: set[str]) -> None:
         # At exact counts, not at the ends of batches: what is a repeat must not depend on these.
         room = GENERATION - len(self.latest_ids)
-        if len(keys) < room:
+        if len(ids) < room:
             self.latest_ids |= fresh
             return
         at = 0
-        while at < len(keys):
-            part = islice(keys, at, at + room)
+        while at < len(ids):
+            part = islice(ids, at, at + room)
             at += room
             self.latest_ids.update(part)
             if len(self.latest_ids) == GENERATION:

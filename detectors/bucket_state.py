@@ -1,14 +1,12 @@
 """What is remembered of keys with leaky buckets."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from detectors.buckets import Buckets, columns_of
 from detectors.clock import NEVER_MS, Clock
 from detectors.episode import Teller, alert_of
 from detectors.episodes import Episodes
-from detectors.keys import Key, Keys, grown
+from detectors.growing import grown
+from detectors.keys import Key, Keys
 from detectors.saved import Saved
 from detectors.spells import Spell
 from schemas.alert import Alert
@@ -34,8 +32,8 @@ class BucketState:
     last_ms
         ``(k,)`` time of the key's latest event: it never runs backwards.
     watched_ms, watched_until_ms
-        ``(k,)`` until when rows that only look must be folded: a bucket is as full as
-        `Buckets.watch_share`; and the latest of these times there has been.
+        ``(k,)`` until when rows that only look have to: a bucket is as full as `Buckets.watch_share`; and
+        the latest of these times there has been.
     in_alarm
         ``(k,)`` whether an episode is open.
     spells
@@ -58,28 +56,6 @@ class BucketState:
         self.watched_until_ms = NEVER_MS
         self.in_alarm: Bools = np.zeros(0, np.bool_)
         self.spells: list[Spell | None] = []
-
-    def suspects(self, slot: Int64s, time_ms: Int64s, rules: Sequence[Buckets], rule: Int64s) -> Int64s:
-        """Return the keys that may become as full as `Buckets.watch_share` in a batch.
-
-        Few do, and rows that only look need not be folded for the others.
-
-        Parameters
-        ----------
-        slot, time_ms, rule
-            ``(m,)`` of the batch's rows that fill buckets.
-        """
-        self.reserve()
-        keys, first, counts = np.unique(slot, return_index=True, return_counts=True)
-        if not len(keys):
-            return keys
-        least_ms = time_ms.min()
-        sizes, leaks_ms, share = columns_of(rules, rule[first])
-        level = np.maximum(self.empty_ms[keys] - least_ms, 0) / leaks_ms + counts[:, None]
-        # A hair less, so that rounding cannot leave out what the fold itself finds just full enough.
-        may = (sizes > 0) & (level >= share[:, None] * sizes - 1e-6)
-        suspects: Int64s = keys[may[:, :-1].any(axis=1)]
-        return suspects
 
     def reserve(self) -> None:
         """Make room for every key that has a number."""
@@ -110,7 +86,7 @@ class BucketState:
         if not self.keys.crowded:
             return
         n = len(self.keys)
-        settled_ms = np.fromiter((clock.settled_ms(key[0]) for key in self.keys.names), np.int64, n)
+        settled_ms = self.keys.by_tenant(clock.settled_ms)
         kept = self.in_alarm[:n] | (self.empty_ms[:n] > settled_ms[:, None]).any(axis=1)
         self.keys.keep(kept)
         self.empty_ms = self.empty_ms[:n][kept]

@@ -56,8 +56,6 @@ class Events:
         ``(n,)`` ids, and what is counted as new or not (an address's users); None is never new.
     marks
         ``(n,)`` what the rule wants to know the share of, e.g. that the user is unknown.
-    counts
-        ``(n,)`` False where a row only asks how full the key's buckets are.
     forced
         ``(n,)`` True where a row opens an episode whatever the level.
     """
@@ -68,7 +66,6 @@ class Events:
     event_ids: Sequence[str]
     values: Sequence[str | None]
     marks: Bools
-    counts: Bools
     forced: Bools
 
 
@@ -101,7 +98,7 @@ def fill(
     group = group_of(starts, len(time_ms))
     leak = leak_ms[group]
     filled = running_count(counts, starts)[:, None] * leak
-    # A row that only looks leaves the maximum where it is.
+    # A row that does not fill leaves the maximum where it is.
     floor = np.where(counts[:, None], time_ms[:, None] - filled + leak, empty_ms[group])
     empty = running_max(floor, starts, empty_ms) + filled
     return np.maximum(empty - time_ms[:, None], 0), empty

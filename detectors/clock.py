@@ -1,13 +1,13 @@
 """Event time: how far each tenant has got, and how far behind that an event may be."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Final
 
 import numpy as np
 
 from detectors.segments import by_key, running_max, starts_of
-from schemas.batch import Bools, EventBatch, Int64s
+from schemas.batch import Bools, EventBatch, Int32s, Int64s
 
 # Events further behind their tenant's watermark are stored, not detected on (architecture.md, event time).
 LATE_MS: Final = 15 * 60 * 1000
@@ -16,27 +16,27 @@ FUTURE_MS: Final = 5 * 60 * 1000
 NEVER_MS: Final = 0
 
 
-def watermarks(
-    watermark_ms: Mapping[str, int], batch: EventBatch, rows: Int64s
-) -> tuple[Int64s, Int64s, Int64s]:
-    """Return codes, watermarks by code before the rows, and watermarks by code after them.
+def move_watermarks(watermark_ms: dict[str, int], batch: EventBatch, rows: Int64s) -> tuple[Int64s, Int64s]:
+    """Move the watermarks of a batch's tenants; return what they were and what they are, by tenant code.
 
     Parameters
     ----------
     watermark_ms
-        Tenant to the largest event time so far.
+        Tenant to the largest event time so far; changed.
     rows
         ``(m,)`` the positions in the batch that may move a watermark.
     """
-    codes = batch.tenant.codes[rows].astype(np.int64)
     tenants = batch.tenant.values
-    before = np.fromiter((watermark_ms.get(t, NEVER_MS) for t in tenants), np.int64, len(tenants))
+    before = np.fromiter(map(watermark_ms.get, tenants, repeat(NEVER_MS)), np.int64, len(tenants))
     after = before.copy()
-    np.maximum.at(after, codes, batch.time_ms[rows])
-    return codes, before, after
+    np.maximum.at(after, batch.tenant.codes[rows], batch.time_ms[rows])
+    moved = (after > before).nonzero()[0]
+    names = tenants if len(moved) == len(tenants) else [tenants[code] for code in moved.tolist()]
+    watermark_ms.update(zip(names, after[moved].tolist(), strict=True))
+    return before, after
 
 
-def running_watermark(codes: Int64s, time_ms: Int64s, before: Int64s, moves: Bools | None = None) -> Int64s:
+def running_watermark(codes: Int32s, time_ms: Int64s, before: Int64s, moves: Bools | None = None) -> Int64s:
     """Return the watermark of its tenant that each row meets: the largest time of the rows before it.
 
     Parameters
@@ -85,12 +85,9 @@ class Clock:
         """
         if not len(rows):
             return np.zeros(0, np.int64)
-        codes, before, after = watermarks(self.watermark_ms, batch, rows)
-        time_ms = batch.time_ms[rows]
-        tenants = batch.tenant.values
-        for code in np.flatnonzero(after > before).tolist():
-            self.watermark_ms[tenants[code]] = int(after[code])
-        if np.any(time_ms < after[codes] - LATE_MS):
+        before, after = move_watermarks(self.watermark_ms, batch, rows)
+        time_ms, codes = batch.time_ms[rows], batch.tenant.codes[rows]
+        if (time_ms < after[codes] - LATE_MS).any():
             time_ms = np.maximum(time_ms, running_watermark(codes, time_ms, before) - LATE_MS)
         return time_ms
 

@@ -9,7 +9,7 @@ import numpy as np
 from detectors.clock import NEVER_MS
 from detectors.episode import Episode
 from detectors.episodes import EpisodeRule
-from detectors.keys import Key
+from detectors.keys import Key, Keys
 from detectors.segments import by_key, running_max, starts_of
 from schemas.alert import Alert
 from schemas.batch import Int64s
@@ -25,7 +25,7 @@ class Crossings:
     ----------
     slot
         ``(n,)`` number of each row's key.
-    names
+    keys
         Keys by number.
     time_ms, quiet_ms
         ``(n,)`` event times, and after which quiet an episode is over.
@@ -38,7 +38,7 @@ class Crossings:
     def __init__(
         self,
         slot: Int64s,
-        names: Sequence[Key],
+        keys: Keys[Key],
         time_ms: Int64s,
         quiet_ms: Int64s,
         event_ids: Sequence[str],
@@ -46,7 +46,7 @@ class Crossings:
     ) -> None:
         order = by_key(slot)
         self._slot = slot[order]
-        self._names = names
+        self._keys = keys
         self._time_ms = time_ms[order]
         self._quiet_ms = quiet_ms[order]
         self._rows = order.tolist()
@@ -58,7 +58,7 @@ class Crossings:
         """Return the revisions that the rows give rise to."""
         alerts: list[Alert] = []
         starts = starts_of(self._slot)
-        keys = [self._names[slot] for slot in self._slot[starts].tolist()]
+        keys = [self._keys[slot] for slot in self._slot[starts].tolist()]
         latest_ms = [episode.last_ms if (episode := rule.episodes.find(key)) else NEVER_MS for key in keys]
         self.times = running_max(self._time_ms, starts, np.array(latest_ms, np.int64)).tolist()
         crossings = range(len(self._slot))

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from detectors.bucket_looks import fullness_at
 from detectors.bucket_pass import fold_buckets
 from detectors.bucket_state import BucketState
 from detectors.buckets import Buckets, Events, Floats
@@ -17,12 +18,13 @@ from detectors.failed_login_state import (
     FailedLoginState,
     rule_of,
 )
-from detectors.keys import Key, Keys, grown
+from detectors.growing import grown
+from detectors.keys import Key, Keys
 from detectors.parameters import FailedLoginParameters, Rules, resolve
 from detectors.segments import by_key, running_max, starts_of
 from detectors.settling import settle_batch, settle_reached
 from schemas.alert import Alert
-from schemas.batch import Bools, EventBatch, Int64s
+from schemas.batch import EventBatch, Int64s
 from schemas.event import Kind
 from schemas.tenant import Tenant
 
@@ -76,9 +78,12 @@ class FailedLogin:
         time_ms = state.clock.read(batch, rows)
         is_attempt = map(ATTEMPTS.__contains__, batch.columns["action"])
         attempts = np.fromiter(is_attempt, np.bool_, len(batch))[rows]
-        fold = _Fold(self._rules, batch, state, rows[attempts], time_ms[attempts])
-        fold.run()
-        alerts = fold.alerts + settle_batch(state.rules(), state.clock, batch)
+        alerts: list[Alert] = []
+        if attempts.any():
+            fold = _Fold(self._rules, batch, state, rows[attempts], time_ms[attempts])
+            fold.run()
+            alerts += fold.alerts
+        alerts += settle_batch(state.rules(), state.clock, batch)
         state.sweep(max((rule.known_ms for rule in self._rules.distinct), default=0))
         return in_order(alerts)
 
@@ -102,8 +107,8 @@ class _Fold:
         self.rules = rules.distinct
         self.rule = rules.of(batch)[batch.tenant.codes[rows]]
         self.time_ms = time_ms
-        self.share = np.array([rule.by_user.watch_share for rule in self.rules])[self.rule]
         self.failed = batch.failed[rows]
+        self.earliest_ms = int(time_ms.min())
         self.tenants = Tenants(batch, rows)
         self.users = Hashed(taken(batch, "user_id", rows))
         self.addresses = Hashed(taken(batch, "source_ip", rows))
@@ -113,89 +118,87 @@ class _Fold:
 
     def run(self) -> None:
         """Fold addresses, then users, then successes: each needs to know of the one before."""
+        failures = self.failed.nonzero()[0]
         by_address = [rule.by_address for rule in self.rules]
         by_user = [rule.by_user for rule in self.rules]
-        state, looked = self.state, ~self.failed
         by_addresses = self._fill(
-            state.addresses, by_address, "source_ip", self.addresses, self.users, self.failed
+            self.state.addresses, by_address, "source_ip", self.addresses, self.users, failures
         )
-        unexplained = self.failed & (by_addresses <= 1.0)
-        by_users = self._fill(state.users, by_user, "user_id", self.users, self.addresses, unexplained)
-        self._succeed(np.where(looked, np.maximum(by_addresses, by_users), 0.0))
+        unexplained = failures[by_addresses[failures] <= 1.0]
+        by_users = self._fill(self.state.users, by_user, "user_id", self.users, self.addresses, unexplained)
+        self._succeed(np.maximum(by_addresses, by_users))
 
     def _fill(
         self,
-        keys: BucketState,
-        buckets: Sequence[Buckets],
+        state: BucketState,
+        rules: Sequence[Buckets],
         entity_type: str,
         who: Hashed,
         values: Hashed,
-        counts: Bools,
+        failures: Int64s,
     ) -> Floats:
-        """Return ``(n,)`` how full the fullest bucket of each attempt's key was after it.
+        """Fill buckets; return ``(n,)`` how full the fullest one of each attempt's key was after it.
 
         Parameters
         ----------
-        keys, buckets
+        state, rules
             The keys' state, and what holds for them.
         entity_type, who
             The keys.
         values
             What is counted as new: the users at an address, the addresses at a user.
-        counts
-            ``(n,)`` the attempts that fill buckets.
+        failures
+            ``(f,)`` the attempts that fill buckets, as far as they have a key.
         """
-        n = len(self.rule)
-        known = named(who.values)
-        failures = np.flatnonzero(counts & known)
-        fullness = np.zeros(n)
-        if not len(failures) and not len(keys.keys):
+        fullness = np.zeros(len(self.rule))
+        failures = np.array([i for i in failures.tolist() if who.values[i] is not None], np.int64)
+        if not len(failures) and (not len(state.keys) or self.earliest_ms > state.watched_until_ms):
             return fullness
-        slot = np.full(n, -1, np.int64)
         parts = (self.tenants, entity_type, who)
-        slot[failures] = keys.keys.intern(parts, failures)
-        # Successes only look, and only at keys whose buckets could be full enough to matter.
-        suspects = keys.suspects(slot[failures], self.time_ms[failures], buckets, self.rule[failures])
-        if len(suspects) or (n and int(self.time_ms.min()) <= keys.watched_until_ms):
-            looks = np.flatnonzero(~self.failed & known)
-            found = keys.keys.find(parts, looks)
-            watched = (found >= 0) & (
-                (self.time_ms[looks] <= keys.watched_ms[found]) | np.isin(found, suspects)
-            )
-            slot[looks[watched]] = found[watched]
-        rows = np.flatnonzero(slot >= 0)
-        picks = rows.tolist()
+        picks = failures.tolist()
         events = Events(
-            slot[rows],
-            self.time_ms[rows],
-            self.rule[rows],
+            state.keys.intern(parts, failures),
+            self.time_ms[failures],
+            self.rule[failures],
             [self.event_ids[i] for i in picks],
             [values.values[i] for i in picks],
             marks=np.array([self.reasons[i] in UNKNOWN_USER for i in picks], np.bool_),
-            counts=counts[rows],
-            forced=np.zeros(len(rows), np.bool_),
+            forced=np.zeros(len(failures), np.bool_),
         )
-        alerts, fullness[rows] = fold_buckets(keys, events, buckets)
+        alerts, filled = fold_buckets(state, events, rules)
         self.alerts.extend(alerts)
+        fullness[failures] = filled.fullness
+        least = min(buckets.watch_share for buckets in rules)
+        if filled.fullness.max(initial=0.0) < least and self.earliest_ms > state.watched_until_ms:
+            return fullness
+        # Successes only look, and only at keys whose buckets could be full enough to matter.
+        looks = (~self.failed).nonzero()[0]
+        slot = state.keys.find(parts, looks)
+        matters = (self.time_ms[looks] <= state.watched_ms[slot]) | filled.touched[slot]
+        looks, slot = looks[matters & (slot >= 0)], slot[matters & (slot >= 0)]
+        met = filled.met(state, slot, np.searchsorted(failures, looks))
+        fullness[looks] = fullness_at(rules, self.rule[looks], self.time_ms[looks], *met)
         return fullness
 
     def _succeed(self, fullness: Floats) -> None:
         """Learn from successes where addresses come from, and find those in the middle of guessing."""
         state = self.state
-        rows = np.flatnonzero(~self.failed & named(self.users.values))
+        rows = (~self.failed).nonzero()[0]
+        rows = rows[named(self.users.values)[rows]]
         if not len(rows):
             return
         slot = state.pairs.intern((self.tenants, self.users, self.addresses), rows)
         state.pair_ms = grown(state.pair_ms, len(state.pairs), NEVER_SUCCEEDED_MS)
         time_ms, rule = self.time_ms[rows], self.rule[rows]
         # A success in the middle of guessing teaches nothing: it may be the guesser's.
-        hot = fullness[rows] >= self.share[rows]
+        hot = fullness[rows] >= np.array([r.by_user.watch_share for r in self.rules])[rule]
         if hot.any():
-            known_ms = np.array([r.known_ms for r in self.rules])[rule]
-            latest_ms = _latest(slot, np.where(hot, NEVER_SUCCEEDED_MS, time_ms), state.pair_ms)
-            found = np.flatnonzero(hot & (latest_ms < time_ms - known_ms))
-            self._raise_successes(rows[found], fullness)
-        np.maximum.at(state.pair_ms, slot[~hot], time_ms[~hot])
+            since_ms = time_ms - np.array([r.known_ms for r in self.rules], np.int64)[rule]
+            if (hot & (state.pair_ms[slot] < since_ms)).any():
+                latest_ms = _latest(slot, np.where(hot, NEVER_SUCCEEDED_MS, time_ms), state.pair_ms)
+                self._raise_successes(rows[hot & (latest_ms < since_ms)], fullness)
+            slot, time_ms = slot[~hot], time_ms[~hot]
+        np.maximum.at(state.pair_ms, slot, time_ms)
 
     def _raise_successes(self, rows: Int64s, fullness: Floats) -> None:
         keys: Keys[Key] = Keys()
@@ -208,7 +211,7 @@ class _Fold:
 
         crossings = Crossings(
             slot,
-            keys.names,
+            keys,
             self.time_ms[rows],
             np.array([rule.quiet_ms for rule in rules], np.int64),
             [self.event_ids[i] for i in picks],

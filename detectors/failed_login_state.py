@@ -46,7 +46,7 @@ class FailedLoginState:
     clock: Clock = field(default_factory=Clock)
     addresses: BucketState = field(default_factory=lambda: BucketState(AddressTeller(), WIDTH))
     users: BucketState = field(default_factory=lambda: BucketState(UserTeller(), WIDTH))
-    pairs: Keys[tuple[str, str, str | None]] = field(default_factory=Keys)
+    pairs: Keys[tuple[str, str, str | None]] = field(default_factory=lambda: Keys(words=1, texts=2))
     pair_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
     known_ms: int = 0
     successes: EpisodeRule = field(default_factory=lambda: EpisodeRule(SuccessTeller()))
@@ -62,7 +62,7 @@ class FailedLoginState:
         self.users.sweep(self.clock)
         if self.pairs.crowded:
             n = len(self.pairs)
-            settled_ms = np.fromiter((self.clock.settled_ms(key[0]) for key in self.pairs.names), np.int64, n)
+            settled_ms = self.pairs.by_tenant(self.clock.settled_ms)
             kept = self.pair_ms[:n] >= settled_ms - self.known_ms
             self.pairs.keep(kept)
             self.pair_ms = self.pair_ms[:n][kept]

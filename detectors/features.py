@@ -7,17 +7,20 @@ from typing import Any, Final
 
 import numpy as np
 
-from detectors.columns import Hashed, named
-from detectors.keys import Key, Keys, Part, fingerprints, grown
+from detectors.columns import Hashed, named, picked
+from detectors.growing import grown
+from detectors.keys import Key, Keys, fingerprints
 from detectors.numbers import NumberTable
 from detectors.saved import Saved
-from schemas.batch import Int64s
+from schemas.batch import Int32s, Int64s
 
 FEATURES: Final = ("network", "user_agent", "resource_type", "action", "permission")
 ACTION: Final = FEATURES.index("action")
 COMBINATION: Final = ("tenant_id", "user_id", "source_ip", "user_agent", *FEATURES[2:])
 # What a cache may hold before it is emptied: raw values are often chosen by whoever calls.
 MAX_CACHED: Final = 1 << 18
+# Before any that an event can name.
+_NO_HOUR: Final = -(1 << 30)
 
 # The first that occurs names the program; Chrome calls itself Safari too, Edge both.
 _BROWSERS: Final = (("Edg", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"))
@@ -64,19 +67,20 @@ class _Cache:
 
     def __init__(self, width: int, derive: Callable[[list[Any]], Int64s]) -> None:
         self._derive = derive
-        self._keys: Keys[Any] = Keys()
+        self._places = NumberTable()
         self._numbers: Int64s = np.zeros((0, width), np.int64)
 
-    def numbers(self, parts: Sequence[Part], rows: Int64s) -> Int64s:
+    def numbers(self, parts: Sequence[Hashed], rows: Int64s) -> Int64s:
         """Return ``(m, width)``."""
-        if len(self._keys) > MAX_CACHED:
-            self._keys = Keys()
-        known = len(self._keys)
-        slot = self._keys.intern(parts, rows)
-        if len(self._keys) > known:
-            self._numbers = grown(self._numbers, len(self._keys), 0)
-            self._numbers[known : len(self._keys)] = self._derive(self._keys.names[known:])
-        return self._numbers[slot]
+        if len(self._places) > MAX_CACHED:
+            self._places = NumberTable()
+        prints = fingerprints(parts, rows)
+        places, new = self._places.intern(prints)
+        if len(new):
+            raw = zip(*(picked(part.values, rows[new]) for part in parts), strict=True)
+            self._numbers = grown(self._numbers, len(self._places), 0)
+            self._numbers[places[new]] = self._derive(list(raw))
+        return self._numbers[places]
 
 
 class Values:
@@ -142,7 +146,7 @@ class Recent:
 
     def __init__(self) -> None:
         self._places = NumberTable()
-        self._hour: Int64s = np.zeros(0, np.int64)
+        self._hour: Int32s = np.zeros(0, np.int32)
 
     def unseen(self, columns: Mapping[str, Hashed], rows: Int64s, hour: Int64s) -> Int64s:
         """Return the positions in `rows` whose combination was not met in its hour; it is now.
@@ -154,15 +158,12 @@ class Recent:
         rows, hour
             ``(n,)`` positions in the columns, and the hour of each.
         """
-        n = len(rows)
         prints = fingerprints([columns[name] for name in COMBINATION], rows)
         if len(self._places) > MAX_CACHED:
             self._places, self._hour = NumberTable(), self._hour[:0]
-        place = self._places.find(prints)
-        unseen = np.flatnonzero((place < 0) | (self._hour[place] < hour)) if len(self._hour) else np.arange(n)
-        missing = np.unique(prints[place < 0])
-        self._places.add(missing)
-        self._hour = grown(self._hour, len(self._places), 0)
-        place = self._places.find(prints[unseen])
-        np.maximum.at(self._hour, place, hour[unseen])
+        places, _ = self._places.intern(prints)
+        self._hour = grown(self._hour, len(self._places), _NO_HOUR)
+        unseen = (self._hour[places] < hour).nonzero()[0]
+        if len(unseen):
+            np.maximum.at(self._hour, places[unseen], hour[unseen].astype(np.int32))
         return unseen

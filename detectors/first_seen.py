@@ -184,9 +184,9 @@ class FirstSeenFold:
         state.habits.reserve(len(state.users), len(state.values.keys), len(state.tenants))
         least = np.array([(r.user_habit_min, r.tenant_habit_min) for r in self.rules], np.int64)[rule]
         seen = state.habits.learn(user, value, tenant, hour, least[:, 0], least[:, 1])
-        at = seen.rows
-        if not len(at):
+        if seen is None:
             return []
+        at = seen.rows
         surprise = np.where(value[at] >= 0, surprises(seen), 0.0)
         score = sum_features(surprise)
         budget = np.array([r.false_alarms_per_week for r in self.rules])[rule[at]]
@@ -201,7 +201,7 @@ class FirstSeenFold:
 
         def look(i: int) -> tuple[float, float, Any]:
             shown = [
-                f"{name.replace('_', ' ')} {state.values.keys.names[number][2]}"
+                f"{name.replace('_', ' ')} {state.values.keys[number][2]}"
                 for name, number, is_new in zip(FEATURES, value[at[i]].tolist(), new[i].tolist(), strict=True)
                 if is_new
             ]
@@ -211,7 +211,7 @@ class FirstSeenFold:
 
         crossings = Crossings(
             user[at],
-            state.users.names,
+            state.users,
             time_ms[at],
             np.array([r.quiet_ms for r in self.rules], np.int64)[rule[at]],
             picked(self.batch.columns["event_id"], rows[at]),

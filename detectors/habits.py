@@ -7,19 +7,17 @@ import numpy as np
 
 from detectors.counts import Counts
 from detectors.features import ACTION, FEATURES
-from detectors.keys import grown
+from detectors.growing import grown
 from detectors.numbers import NumberTable
 from detectors.saved import Saved
 from detectors.segments import by_key, running_max, starts_of
-from schemas.batch import Bools, Int64s
+from schemas.batch import Bools, Int32s, Int64s
 
 F: Final = len(FEATURES)
 HOUR_MS: Final = 3_600_000
 # The habits of somebody who was not seen for so long are forgotten: jobs and machines change.
 FORGET_HOURS: Final = 90 * 24
 NEVER: Final = -1
-# What a place for a pair to come holds: no pair's key is negative.
-NO_PAIR: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +59,12 @@ class Habits:
         ``(u,)`` the hour in which each user was last seen.
     """
 
-    saved = Saved(frozenset({"_pairs"}), restored=lambda habits: habits.rebuild())
+    saved = Saved()
 
     def __init__(self) -> None:
         self._pairs = NumberTable()
-        self._pair_key: Int64s = np.zeros(0, np.int64)
-        self._pair_hour: Int64s = np.zeros(0, np.int64)
-        self.user_hour: Int64s = np.zeros(0, np.int64)
+        self._pair_hour: Int32s = np.zeros(0, np.int32)
+        self.user_hour: Int32s = np.zeros(0, np.int32)
         self._of_user, self._user_total = Counts(), Counts()
         self._of_tenant, self._tenant_total, self._tenant_distinct = Counts(), Counts(), Counts()
         self._tenant_actions = Counts()
@@ -89,7 +86,7 @@ class Habits:
         hour: Int64s,
         user_min: Int64s,
         tenant_min: Int64s,
-    ) -> Seen:
+    ) -> Seen | None:
         """Count rows; return what was known before those that showed a value new to an established user.
 
         Parameters
@@ -110,11 +107,32 @@ class Habits:
         counted, first = self._count_once_an_hour(pair[row, feature], hour[row])
         asked = np.unique(row[first])
         self._stage(row, feature, counted, first, user, value, tenant, pair)
+        seen = self._look(asked, user, value, tenant, pair, user_min, tenant_min) if len(asked) else None
+        for counts in self._all():
+            counts.commit()
+        hours = hour.astype(np.int32)
+        np.maximum.at(self._pair_hour, pair[row, feature][counted], hours[row][counted])
+        np.maximum.at(self.user_hour, user, hours)
+        return seen
+
+    def _look(
+        self,
+        asked: Int64s,
+        user: Int64s,
+        value: Int64s,
+        tenant: Int64s,
+        pair: Int64s,
+        user_min: Int64s,
+        tenant_min: Int64s,
+    ) -> Seen | None:
+        """Return what was known before the rows asked for, less those of which too little is known."""
         of_user, group = (column[:, None] * F + np.arange(F) for column in (user, tenant))
         asked = asked[self._user_total.before(of_user[asked, ACTION], asked) >= user_min[asked]]
         asked = asked[self._tenant_actions.before(tenant[asked], asked) >= tenant_min[asked]]
+        if not len(asked):
+            return None
         shown = value[asked] >= 0
-        seen = Seen(
+        return Seen(
             asked,
             np.where(shown, self._of_user.before(pair[asked], asked), 0),
             self._user_total.before(of_user[asked], asked),
@@ -123,11 +141,6 @@ class Habits:
             self._tenant_distinct.before(group[asked], asked),
             self._tenant_actions.before(tenant[asked], asked),
         )
-        for counts in self._all():
-            counts.commit()
-        np.maximum.at(self._pair_hour, pair[row, feature][counted], hour[row][counted])
-        np.maximum.at(self.user_hour, user, hour)
-        return seen
 
     def _all(self) -> tuple[Counts, ...]:
         return (
@@ -171,7 +184,7 @@ class Habits:
         users, first = np.unique(user, return_index=True)
         known = self.user_hour[users]
         absent = users[(known != NEVER) & (hour[first] - known > FORGET_HOURS)]
-        theirs = np.flatnonzero(np.isin(self._pair_key[: len(self._pairs)] >> 32, absent))
+        theirs = np.flatnonzero(np.isin(self._pairs.numbers[: len(self._pairs)] >> 32, absent))
         self._of_user.total[theirs], self._pair_hour[theirs] = 0, NEVER
         self._user_total.total.reshape(-1, F)[absent] = 0
 
@@ -180,16 +193,10 @@ class Habits:
         key = (user[:, None] << 32 | value).ravel()
         pair = np.full(len(key), -1, np.int64)
         valid = np.flatnonzero(value.ravel() >= 0)
-        pair[valid] = self._pairs.find(key[valid])
-        missing = valid[pair[valid] < 0]
-        if len(missing):
-            new = np.unique(key[missing])
-            places = self._pairs.add(new)
-            self._pair_key = grown(self._pair_key, len(self._pairs), NO_PAIR)
-            self._pair_key[places] = new
+        pair[valid], new = self._pairs.intern(key[valid])
+        if len(new):
             self._of_user.reserve(len(self._pairs))
             self._pair_hour = grown(self._pair_hour, len(self._pairs), NEVER)
-            pair[missing] = self._pairs.find(key[missing])
         return pair.reshape(value.shape)
 
     def _count_once_an_hour(self, pair: Int64s, hour: Int64s) -> tuple[Bools, Bools]:
@@ -197,7 +204,7 @@ class Habits:
         counted, first = np.zeros((2, len(pair)), np.bool_)
         order = by_key(pair)
         starts = starts_of(pair[order])
-        known = self._pair_hour[pair[order][starts]]
+        known = self._pair_hour[pair[order][starts]].astype(np.int64)
         before = np.empty(len(pair), np.int64)
         before[1:] = running_max(hour[order], starts, known)[:-1]
         before[starts] = known
@@ -218,14 +225,9 @@ class Habits:
         self.user_hour = self.user_hour[:n][kept]
         number = np.cumsum(kept) - 1
         pairs = len(self._pairs)
-        key = self._pair_key[:pairs]
+        key = self._pairs.numbers[:pairs]
         theirs = kept[key >> 32]
         self._of_user.total = self._of_user.total[:pairs][theirs]
         self._pair_hour = self._pair_hour[:pairs][theirs]
-        self._pair_key = number[key[theirs] >> 32] << 32 | key[theirs] & 0xFFFFFFFF
-        self.rebuild()
-
-    def rebuild(self) -> None:
-        """Make the table of pairs anew from their keys."""
         self._pairs = NumberTable()
-        self._pairs.add(self._pair_key[self._pair_key != NO_PAIR])
+        self._pairs.add(number[key[theirs] >> 32] << 32 | key[theirs] & 0xFFFFFFFF)

@@ -1,22 +1,23 @@
 """Keys such as (tenant, user) as dense numbers, so that their state can be columns."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, Generic, TypeVar, cast
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Final, Generic, TypeVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detectors.columns import Hashed
+from detectors.columns import Hashed, picked
+from detectors.growing import grown
 from detectors.numbers import NumberTable
 from detectors.saved import Saved
-from schemas.batch import Bools, Int64s
+from detectors.texts import Texts
+from schemas.batch import Bools, Column, Int32s, Int64s
 
 # The tenant comes first in every key: tenants are walls. Then mostly the entity's type and value.
 Key = tuple[str, str, str]
 AnyKey = TypeVar("AnyKey", bound=tuple[str | None, ...])
 # A column of a key; a string stands for itself in every row.
 Part = str | Hashed
-Array = TypeVar("Array", bound=NDArray[Any])
 
 # Below this many keys a sweep frees too little to be worth its time.
 SWEEP_MIN_KEYS: Final = 4_096
@@ -60,34 +61,71 @@ def fingerprints(parts: Sequence[Part], rows: Int64s) -> Int64s:
             prints += np.uint64(hash(part) * weight & _64_BITS)
         else:
             prints += part.hashes[rows].view(np.uint64) * np.uint64(weight)
-    return (prints >> np.uint64(1)).view(np.int64)
+    prints >>= np.uint64(1)
+    return prints.view(np.int64)
+
+
+class _Codes(dict[str, int]):
+    """Numbers words as it meets them; looking one up that is known takes no Python code."""
+
+    def __missing__(self, word: str) -> int:
+        code = self[word] = len(self)
+        return code
 
 
 class Keys(Generic[AnyKey]):
-    """Keys numbered in order of first appearance.
+    """Keys numbered in order of first appearance: ``keys[number]`` is the key.
 
-    Attributes
+    Parameters
     ----------
-    names
-        The keys by number.
+    words
+        How many of a key's parts, the first ones, have few different values: they are kept once. The tenant
+        is one, an entity's type another.
+    texts
+        How many more parts there are.
 
-    >>> Keys().intern(["tenant-a", "user_id", Hashed(["ana", "ben", "ana"])], np.arange(3)).tolist()
+    >>> keys: Keys[Key] = Keys()
+    >>> keys.intern(["tenant-a", "user_id", Hashed(["ana", "ben", "ana"])], np.arange(3)).tolist()
     [0, 1, 0]
+    >>> keys[1]
+    ('tenant-a', 'user_id', 'ben')
     """
 
+    # The table is made of hashes that hold in one process only.
     saved = Saved(
-        frozenset({"_table"}),
-        {"names": list[tuple[str | None, ...]]},
-        restored=lambda keys: keys.rebuild(),
+        frozenset({"_table", "_code_of"}), {"_vocabulary": list[str]}, restored=lambda keys: keys.rebuild()
     )
 
-    def __init__(self) -> None:
-        self.names: list[AnyKey] = []
-        self._table = NumberTable()
+    def __init__(self, words: int = 2, texts: int = 1) -> None:
+        self._vocabulary: list[str] = []
+        self._codes: Int32s = np.zeros((0, words), np.int32)
+        self._texts = Texts()
+        self._texts_of_each = texts
         self._sweep_at = SWEEP_MIN_KEYS
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Make the table anew from the keys: it holds in its own process only."""
+        self._code_of = _Codes(zip(self._vocabulary, range(len(self._vocabulary)), strict=True))
+        self._table = NumberTable()
+        columns = [Hashed(column) for column in self._columns()]
+        self._table.add(fingerprints(columns, np.arange(len(columns[-1].values))))
+
+    def _columns(self) -> Iterator[Column]:
+        texts, each = self._texts.to_list(), self._texts_of_each
+        for codes in self._codes[: len(texts) // each].T:
+            yield [self._vocabulary[code] for code in codes.tolist()]
+        for first in range(each):
+            yield texts[first::each]
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self._table)
+
+    def __getitem__(self, number: int) -> AnyKey:
+        words = (self._vocabulary[code] for code in self._codes[number].tolist())
+        first = number * self._texts_of_each
+        texts = (self._texts[first + i] for i in range(self._texts_of_each))
+        return cast(AnyKey, (*words, *texts))
 
     def intern(self, parts: Sequence[Part], rows: Int64s) -> Int64s:
         """Return ``(m,)`` the numbers of the rows' keys; new keys get the next ones.
@@ -97,36 +135,62 @@ class Keys(Generic[AnyKey]):
         parts
             The key's parts: columns ``(n,)``, at least one, or a string where all rows have the same.
         rows
-            ``(m,)`` positions in the columns.
+            ``(m,)`` positions in the columns, ascending.
         """
-        prints = fingerprints(parts, rows)
-        slots = self._table.find(prints)
-        missing = np.flatnonzero(slots < 0)
-        if len(missing):
-            _, first = np.unique(prints[missing], return_index=True)
-            new = missing[np.sort(first)]
-            self._table.add(prints[new])
-            picks = rows[new].tolist()
-            columns = (
-                [part] * len(picks) if isinstance(part, str) else [part.values[i] for i in picks]
-                for part in parts
-            )
-            self.names.extend(cast(Iterable[AnyKey], zip(*columns, strict=True)))
-            slots[missing] = self._table.find(prints[missing])
-        return slots
+        numbers, _ = self.enter(fingerprints(parts, rows), parts, rows)
+        return numbers
+
+    def enter(self, prints: Int64s, parts: Sequence[Part], rows: Int64s) -> tuple[Int64s, Int64s]:
+        """Return what `intern` does, and the positions in `rows` of the first of each new key.
+
+        Parameters
+        ----------
+        prints
+            ``(m,)`` the rows' `fingerprints`.
+        parts, rows
+            As in `intern`.
+        """
+        old = len(self)
+        numbers, new = self._table.intern(prints)
+        if len(new):
+            self._append(old, parts, rows[new])
+        return numbers, new
+
+    def _append(self, old: int, parts: Sequence[Part], rows: Int64s) -> None:
+        words = self._codes.shape[1]
+        columns = [
+            [part] * len(rows) if isinstance(part, str) else picked(part.values, rows) for part in parts
+        ]
+        self._codes = grown(self._codes, old + len(rows), 0)
+        for i, column in enumerate(columns[:words]):
+            self._codes[old : old + len(rows), i] = [self._code_of[word] for word in column]
+        self._vocabulary.extend(islice(self._code_of, len(self._vocabulary), None))
+        texts = columns[words:]
+        self._texts.extend(
+            texts[0] if len(texts) == 1 else list(chain.from_iterable(zip(*texts, strict=True)))
+        )
 
     def find(self, parts: Sequence[Part], rows: Int64s) -> Int64s:
         """Return ``(m,)`` the numbers of the rows' keys, -1 for those without one; as `intern`."""
-        return self._table.find(fingerprints(parts, rows))
+        return self.find_prints(fingerprints(parts, rows))
+
+    def find_prints(self, prints: Int64s) -> Int64s:
+        """Return the same, given the rows' `fingerprints`."""
+        return self._table.find(prints)
 
     def slot_of(self, key: AnyKey) -> int:
         """Return the number of one key that has one."""
-        return int(self._table.find(_prints_of([key]))[0])
+        return int(self.find([Hashed([part]) for part in key], np.zeros(1, np.int64))[0])
+
+    def by_tenant(self, of_tenant: Callable[[str], int]) -> Int64s:
+        """Return ``(k,)`` what holds for the tenant of each key."""
+        values = np.fromiter(map(of_tenant, self._vocabulary), np.int64, len(self._vocabulary))
+        return values[self._codes[: len(self), 0]]
 
     @property
     def crowded(self) -> bool:
         """Whether there are twice as many keys as the last sweep left: time for another."""
-        return len(self.names) >= self._sweep_at
+        return len(self) >= self._sweep_at
 
     def keep(self, kept: Bools) -> None:
         """Forget all keys but some, and number those anew, in the same order.
@@ -136,33 +200,7 @@ class Keys(Generic[AnyKey]):
         kept
             ``(k,)`` by number.
         """
-        names = self.names
-        self.names = [names[slot] for slot in np.flatnonzero(kept).tolist()]
-        self.rebuild()
-        self._sweep_at = max(SWEEP_MIN_KEYS, 2 * len(self.names))
-
-    def rebuild(self) -> None:
-        """Make the table anew from the names: it holds in its own process only."""
-        self._table = NumberTable()
-        self._table.add(_prints_of(self.names))
-
-
-def _prints_of(keys: Sequence[tuple[str | None, ...]]) -> Int64s:
-    # Several times as fast as `zip(*keys)`, which visits every key once for each part.
-    width = len(keys[0]) if keys else 0
-    columns = [Hashed([key[part] for key in keys]) for part in range(width)]
-    return fingerprints(columns, np.arange(len(keys)))
-
-
-def grown(column: Array, rows: int, fill: Any) -> Array:
-    """Return the column with room for `rows`, doubled when it was too short.
-
-    >>> grown(np.zeros(2, np.int64), 3, fill=9).tolist()
-    [0, 0, 9, 9]
-    """
-    if rows <= len(column):
-        return column
-    room = max(rows, 2 * len(column))
-    larger = np.full((room, *column.shape[1:]), fill, column.dtype)
-    larger[: len(column)] = column
-    return larger  # type: ignore[return-value]  # numpy cannot say "the same kind of array"
+        self._codes = self._codes[: len(self)][kept]
+        self._texts.keep(np.repeat(kept, self._texts_of_each))
+        self._table.keep(kept)
+        self._sweep_at = max(SWEEP_MIN_KEYS, 2 * len(self))

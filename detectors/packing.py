@@ -5,17 +5,15 @@ in a thread beside the event loop.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, get_args, get_origin
+from typing import Any, Final, NamedTuple, get_origin
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.batch import Coded
-
-# Rows of a list encoded in one call; their codes fit 16 bits.
+# Rows of a list encoded in one call.
 CHUNK_ROWS: Final = 4_096
 Buffer = bytes | memoryview
 _NARROW: Final = (np.uint8, np.uint16, np.uint32)
@@ -91,10 +89,6 @@ def unpack_array(head: ArrayHead, data: Buffer, like: NDArray[Any]) -> NDArray[A
     return array
 
 
-# A column of a chunk: values, and 16-bit codes of the rows' values where these repeat.
-_Column = tuple[list[str | None], bytes]
-
-
 def pack_container(value: Any, declared: Any) -> list[bytes]:
     """Return a list, set or dict as messages of MessagePack.
 
@@ -103,17 +97,15 @@ def pack_container(value: Any, declared: Any) -> list[bytes]:
     value, declared
         The container, and its type with those of what is in it.
 
-    >>> pair = list[tuple[str, str]]
-    >>> unpack_container(pack_container([("a", "b")], pair), pair)
-    [('a', 'b')]
+    >>> unpack_container(pack_container({"ana", "ben"}, set[str]), set[str]) == {"ana", "ben"}
+    True
     """
     if get_origin(declared) is dict:
         return [msgspec.msgpack.encode(value)]
     rows = value if isinstance(value, list) else list(value)
-    chunks = (rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS))
-    if _is_of_texts(declared):
-        return [msgspec.msgpack.encode([_coded(c) for c in zip(*chunk, strict=True)]) for chunk in chunks]
-    return [msgspec.msgpack.encode(chunk) for chunk in chunks]
+    return [
+        msgspec.msgpack.encode(rows[start : start + CHUNK_ROWS]) for start in range(0, len(rows), CHUNK_ROWS)
+    ]
 
 
 def unpack_container(messages: Sequence[Buffer], declared: Any) -> Any:
@@ -121,48 +113,21 @@ def unpack_container(messages: Sequence[Buffer], declared: Any) -> Any:
 
     Raises
     ------
-    msgspec.DecodeError, ValueError, IndexError
+    msgspec.DecodeError, ValueError
         The messages do not hold one of this type.
     """
     origin = get_origin(declared)
     if origin is dict:
         [message] = messages
         return decoder(declared).decode(message)
-    rows: list[Any] = []
-    shared: dict[str | None, str | None] = {}
+    container = origin()
+    add = container.extend if origin is list else container.update
     for message in messages:
-        if _is_of_texts(declared):
-            columns = [_decoded(column, shared) for column in decoder(list[_Column]).decode(message)]
-            rows.extend(zip(*columns, strict=True))
-        else:
-            rows.extend(decoder(list[get_args(declared)]).decode(message))  # type: ignore[misc]  # made at run time
-    return rows if origin is list else origin(rows)
+        add(decoder(declared).decode(message))
+    return container
 
 
 @lru_cache
 def decoder(declared: Any) -> msgspec.msgpack.Decoder[Any]:
     """Return what reads one message of a type."""
     return msgspec.msgpack.Decoder(declared)
-
-
-@lru_cache
-def _is_of_texts(declared: Any) -> bool:
-    """Whether a container holds tuples of texts: keys, which are told apart by few of their parts."""
-    [held] = get_args(declared)
-    return get_origin(held) is tuple and set(get_args(held)) <= {str, str | None, ...}
-
-
-def _coded(column: Iterable[str | None]) -> _Column:
-    coded = Coded.encode(column)  # type: ignore[arg-type]  # None is a value like another
-    if 2 * len(coded.values) > len(coded.codes):
-        return list(column), b""
-    return list(coded.values), coded.codes.astype("<u2").tobytes()
-
-
-def _decoded(column: _Column, shared: dict[str | None, str | None]) -> list[str | None]:
-    """Return the values by row; a tenant's name is one object, as it was in the batch it came with."""
-    values, codes = column
-    if not codes:
-        return values
-    known = [shared.setdefault(value, value) for value in values]
-    return [known[code] for code in np.frombuffer(codes, "<u2").tolist()]

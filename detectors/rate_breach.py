@@ -98,7 +98,7 @@ class RateBreachState:
         if not self.keys.crowded:
             return
         n = len(self.keys)
-        settled_ms = np.fromiter((self.clock.settled_ms(key[0]) for key in self.keys.names), np.int64, n)
+        settled_ms = self.keys.by_tenant(self.clock.settled_ms)
         kept = self.log.last_ms[:n] + self.log.window_ms[:n] > settled_ms
         self.keys.keep(kept)
         self.log.keep(kept)
@@ -201,7 +201,7 @@ class RateBreach:
 
         crossings = Crossings(
             slots,
-            state.keys.names,
+            state.keys,
             time_ms[crossing],
             np.array([r.window_ms for r in rules], np.int64),
             taken(batch, "event_id", rows[order[crossing]]),

@@ -6,15 +6,15 @@ position of each key's first row.
 
 import numpy as np
 
-from schemas.batch import Bools, Int64s
+from schemas.batch import Bools, Int32s, Int64s
 
 
-def by_key(codes: Int64s) -> Int64s:
+def by_key(codes: Int64s | Int32s) -> Int64s:
     """Return positions that sort rows by key and keep the order of arrival within each."""
     return np.argsort(codes, kind="stable")
 
 
-def starts_of(codes: Int64s) -> Int64s:
+def starts_of(codes: Int64s | Int32s) -> Int64s:
     """Return the position of the first row of each run of equal codes.
 
     >>> starts_of(np.array([4, 4, 7, 9, 9])).tolist()

@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.keys import grown
+from detectors.growing import grown
 from detectors.saved import Saved
 from detectors.segments import group_of
 from schemas.batch import Bools, Int64s

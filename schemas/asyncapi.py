@@ -28,7 +28,9 @@ snappy or gzip."""
 _DEAD_LETTER_HEADERS: Final = {
     "reason": "A word to group by, e.g. `invalid_json`, `invalid_event`, `too_large`.",
     "detail": "Which field, what was found, how to fix it.",
+    "rejected_indexes": "Positions in its array of the rejected events, from 0, with commas between.",
     "source_topic": "The topic the message came from.",
+    "source_topic_id": "Its id, which tells it from an earlier topic of the same name.",
     "source_partition": "Its partition there, in decimal digits.",
     "source_offset": "Its offset there, in decimal digits.",
     "rejected_at": "When it was rejected: RFC 3339, UTC, milliseconds.",
@@ -114,7 +116,8 @@ def _other_messages(key: Json) -> dict[str, Json]:
 def _headers() -> Json:
     return {
         "type": "object",
-        "description": "Header values are text in UTF-8.",
+        "description": "Text in UTF-8. A header that the message came with is kept as `source_header.` and "
+        "its name.",
         "required": sorted(_DEAD_LETTER_HEADERS),
         "properties": {
             name: {"type": "string", **_HEADER_RULES.get(name, {}), "description": text}

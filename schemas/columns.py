@@ -123,8 +123,8 @@ class ArrowColumn(Sequence[Any]):
         return ArrowColumn(pa.concat_arrays([self.array, array]))
 
 
-# pa.array, pa.scalar and to_numpy import pandas where they find it: half a second. By way of buffers they need
-# not be called.
+# pa.array, pa.scalar and to_numpy import pandas where they find it, half a second; by way of buffers there is
+# no need of them.
 
 
 def text_array(texts: Sequence[str | None]) -> Any:
@@ -150,6 +150,6 @@ def int64_array(numbers: Int64s) -> Any:
 
 
 def numbers_of(array: Any) -> NDArray[Any]:
-    """Return the numbers of an Arrow array, which shares their memory; what stands where null is is undefined."""
+    """Return the numbers of an Arrow array, in its memory; in place of a null stands anything."""
     found = np.frombuffer(array.buffers()[1], _NUMPY[array.type])
     return found[array.offset : array.offset + len(array)]

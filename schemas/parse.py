@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from itertools import chain, repeat
 from operator import attrgetter, itemgetter
 from typing import Annotated, Any, Final
 
@@ -252,22 +252,15 @@ def _parse_group(records: Sequence[int], values: Sequence[bytes], rows: _Rows) -
     """
     unknown_before = dict(rows.unknown_fields)
     quick = QUICK[rows.kind]
-    one, many = quick.one, quick.many
-    found: list[tuple[Any, ...]] = []
-    ends: list[int] = []
-    odd: dict[int, Sequence[int]] = {}
-    for record, value in zip(records, values, strict=True):
-        try:
-            if len(value) > MAX_EVENT_BYTES:
-                raise ValueError
-            if value[:1] == b"[":
-                found.extend(map(astuple, many(value)))
-            else:
-                found.append(astuple(one(value)))
-        except Unusual:
-            new, odd[record] = _parse_one(record, value, rows)
-            found += new
-        ends.append(len(found))
+    try:
+        if max(map(len, values)) > MAX_EVENT_BYTES:
+            raise ValueError
+        # Mostly each is an event, and no array.
+        found = [astuple(quick.one(value)) for value in values]
+        places: Sequence[int] = records
+        indexes: Sequence[int] = [0] * len(records)
+    except Unusual:
+        found, places, indexes = _decode_any(records, values, rows)
     if not found:
         return
     columns: list[Sequence[Any]] = list(zip(*found, strict=True))
@@ -277,9 +270,30 @@ def _parse_group(records: Sequence[int], values: Sequence[bytes], rows: _Rows) -
         rows.forget(records, unknown_before)
         _parse_group_carefully(records, values, rows)
         return
-    counts = np.diff(ends, prepend=0).tolist()
-    indexes = chain.from_iterable(odd.get(r) or range(n) for r, n in zip(records, counts, strict=True))
-    rows.add(columns[:-1], np.repeat(records, counts).tolist(), list(indexes))
+    rows.add(columns[:-1], places, indexes)
+
+
+def _decode_any(
+    records: Sequence[int], values: Sequence[bytes], rows: _Rows
+) -> tuple[list[tuple[Any, ...]], list[int], list[int]]:
+    """Return the rows of messages of any form, their records, and their positions in the arrays."""
+    one, many = QUICK[rows.kind].one, QUICK[rows.kind].many
+    found: list[tuple[Any, ...]] = []
+    places: list[int] = []
+    indexes: list[int] = []
+    for record, value in zip(records, values, strict=True):
+        new: Sequence[tuple[Any, ...]]
+        try:
+            if len(value) > MAX_EVENT_BYTES:
+                raise ValueError
+            new = list(map(astuple, many(value))) if value[:1] == b"[" else (astuple(one(value)),)
+            indexes.extend(range(len(new)))
+        except Unusual:
+            new, positions = _parse_one(record, value, rows)
+            indexes.extend(positions)
+        found.extend(new)
+        places.extend(repeat(record, len(new)))
+    return found, places, indexes
 
 
 def _parse_group_carefully(records: Sequence[int], values: Sequence[bytes], rows: _Rows) -> None:

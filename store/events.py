@@ -1,4 +1,4 @@
-"""Event batches to rows of the table ``events``, as Arrow."""
+"""Event batches to rows of the table ``events``."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import pyarrow as pa
 from schemas.batch import FIELDS, Column, EventBatch
 from schemas.columns import ArrowColumn
 from schemas.event import Kind
+from store.native import encode_block
 
 # Few distinct values each: sent as a dictionary and stored as LowCardinality.
 _CODED: Final = frozenset(
@@ -71,7 +72,7 @@ def _per_batch(batches: Sequence[EventBatch], values: Sequence[Any], dtype: Any)
 
 
 def encode(kind: Kind, batches: Sequence[EventBatch], ids: KafkaIds) -> tuple[list[str], bytes]:
-    """Return the columns and the rows of enriched batches of one kind, as an Arrow stream.
+    """Return the columns and the rows of enriched batches of one kind, in the Native format.
 
     Columns in which no event has a value are left out: the table's defaults stand for them.
 
@@ -109,8 +110,4 @@ def encode(kind: Kind, batches: Sequence[EventBatch], ids: KafkaIds) -> tuple[li
     arrays["kafka_partition"] = pa.array(_per_batch(batches, [b.partition for b in batches], np.int32))
     arrays["kafka_offset"] = pa.array(np.concatenate([b.offset for b in batches]))
     arrays["message_index"] = pa.array(np.concatenate([b.message_index for b in batches]).astype(np.uint16))
-    table = pa.table(arrays)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return list(arrays), sink.getvalue().to_pybytes()
+    return list(arrays), encode_block(arrays)

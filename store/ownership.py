@@ -5,6 +5,7 @@ inserts of every older term, and the running ones are ended; so what is read bac
 there will ever be of the last owner's, and only the rest is stored.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,10 @@ OF_TOPIC: Final = (
     "kafka_cluster_id = {cluster:String} AND kafka_topic_id = {topic_id:String} "
     "AND kafka_topic = {topic:String}"
 )
+
+
+# The same where parameters are not bound by the server.
+_GUARDED: Final = re.sub(r"\{(\w+):String\}", r"{\1}", OF_TOPIC)
 
 
 def bound(ids: KafkaIds, topic: str) -> dict[str, Any]:
@@ -143,7 +148,7 @@ class Ownership:
         partitions = ", ".join(str(c.partition) for c in chosen)
         refused_if = (
             "(SELECT count() FROM (SELECT kafka_partition, max((term, generation)) AS owner FROM ownership "
-            f"WHERE {OF_TOPIC} AND kafka_partition IN ({partitions}) GROUP BY kafka_partition) "
+            f"WHERE {_GUARDED} AND kafka_partition IN ({partitions}) GROUP BY kafka_partition) "
             f"WHERE (kafka_partition, owner) NOT IN ({held})) > 0"
         )
         generation = min((c.generation for c in chosen), default=0)

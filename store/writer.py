@@ -11,6 +11,7 @@ from schemas.alert import Alert
 from schemas.batch import EventBatch
 from store.database import Database, Guard
 from store.events import KafkaIds, encode
+from store.native import FORMAT
 from store.ownership import Claim, Ownership
 
 
@@ -74,7 +75,7 @@ class EventWriter:
         Fenced
             If another worker owns one of its partitions by now.
         """
-        self._database.insert("events", block.columns, block.payload, guard=block.guard)
+        self._database.insert("events", block.columns, block.payload, FORMAT, block.guard)
 
     def remaining(self, block: EventBlock) -> list[EventBlock]:
         """Return what is left of a block whose insert failed in a way that tells nothing of its outcome."""

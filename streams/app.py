@@ -18,9 +18,11 @@ from schemas.alert import Alert
 from schemas.batch import FLAGS
 from schemas.event import Kind
 from streams import metrics
+from streams.breaker import Limits
 from streams.chunk import DeadLetter, Handled, handle_chunk
 from streams.dead_letters import letter_headers
 from streams.directory import Directory, DirectoryTable, Listener
+from streams.floods import Flood, Floods
 from streams.groups import GroupWriter
 from streams.partition import PartitionState
 from streams.recovery import GroupMember, Superseded
@@ -99,6 +101,8 @@ class Pipeline:
         Told of each change of the directory.
     fail
         Called with an error of ours: the worker must stop without acknowledging anything.
+    limits
+        How much of a partition may be rejected before it is stopped.
     """
 
     def __init__(
@@ -111,10 +115,12 @@ class Pipeline:
         on_alerts: AlertHandler,
         on_tenant: Listener | None = None,
         fail: Callable[[BaseException], None],
+        limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
         self.app = app
         self.topics = topics
         self.directory = Directory(app, topics.partitions, on_tenant)
+        self.floods = Floods(limits, lambda tenant_id: self.directory.get(tenant_id) is not None)
         self.states: States = {}
         self.assigned: set[TP] = set()
         # Set while events may be handled, and of which generation of the group.
@@ -167,6 +173,11 @@ class Pipeline:
                 f"{state.next_offset - 1} had been handled"
             )
         handled = handle_chunk(kind, records, state, self.directory, int(time() * 1000))
+        # At once: after an await the partition may be another worker's.
+        flood = self.floods.judge(handled)
+        if flood is not None:
+            cast(Consumer, self.app.consumer).hold(TP(*tp), flood.next_offset)
+            log.error("partition_stopped", topic=tp[0], partition=tp[1], problem=flood.problem)
         self._last_chunk_at[tp] = monotonic()
         published = [await self._publish(alert) for alert in handled.alerts]
         if handled.alerts:
@@ -175,8 +186,20 @@ class Pipeline:
                 lambda _: metrics.ALERT_LATENCY.observe(max(time() - newest / 1000, 0))
             )
         published += [await self._set_aside(letter) for letter in handled.dead_letters]
+        if flood is not None:
+            published.append(await self._publish(flood.alert))
         _count(kind, handled)
         await self._writer.add(handled, published, ack)
+
+    async def resume(self, topic: str | None = None, partition: int | None = None) -> list[Flood]:
+        """Go on with partitions that a flood of invalid events stopped: all, those of a topic, or one."""
+        floods = self.floods.resume(topic, partition)
+        for flood in floods:
+            self._last_chunk_at[flood.topic, flood.partition] = monotonic()
+            cast(Consumer, self.app.consumer).release(TP(flood.topic, flood.partition))
+            log.info("partition_resumed", topic=flood.topic, partition=flood.partition)
+            await (await self._publish(flood.resolved()))
+        return floods
 
     async def _publish(self, alert: Alert) -> Any:
         alert = alert.model_copy(update={"published_at": datetime.now(UTC)})
@@ -220,6 +243,8 @@ class Pipeline:
         while True:
             await asyncio.sleep(IDLE_TICK_S)
             for tp, state in list(self.states.items()):
+                if self.floods.is_stopped(tp):
+                    continue  # its tenants are not quiet: their events wait
                 idle_ms = int((monotonic() - self._last_chunk_at[tp]) * 1000)
                 if idle_ms >= IDLE_TICK_S * 1000:
                     for alert in state.advance(idle_ms):
@@ -259,6 +284,7 @@ class Pipeline:
         self.taken_over.clear()
         self.generation = NO_GENERATION
         self.states = {}
+        self.floods.clear()
 
     async def _on_revoked(self, app: Any, revoked: set[TP], **kwargs: Any) -> None:
         await self._writer.abandon()

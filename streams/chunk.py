@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from time import perf_counter
 from typing import Final
 
@@ -161,24 +162,30 @@ def _recognise(batch: EventBatch, state: PartitionState) -> tuple[EventBatch, Bo
 
 def _check_keys(batch: EventBatch, records: Records) -> tuple[EventBatch, list[Rejection]]:
     """Reject events whose message key is not their tenant: the key decided where they are."""
-    texts = {key: key.decode("utf-8", "replace") if key else None for key in set(records.keys)}
-    keys = [texts[key] for key in records.keys]
-    expected = [keys[record] for record in batch.offset.tolist()]
-    tenants = batch.columns["tenant_id"]
-    if expected == tenants:
+    code_of: dict[bytes | None, int] = {
+        tenant_id.encode(): code for code, tenant_id in enumerate(batch.tenant.values)
+    }
+    keys = np.fromiter(map(code_of.get, records.keys, repeat(-1)), np.int32, len(records))
+    wrong = np.flatnonzero(keys[batch.offset] != batch.tenant.codes).tolist()
+    if not wrong:
         return batch, []
-    wrong = [i for i, (key, tenant) in enumerate(zip(expected, tenants, strict=True)) if key != tenant]
+    tenants = batch.columns["tenant_id"]
     rejections = [
         Rejection(
             int(batch.offset[i]),
             "tenant_mismatch",
-            f"tenant_id: {tenants[i]!r}, but the message key is {expected[i]!r}; "
+            f"tenant_id: {tenants[i]!r}, but the message key is {_key_text(records, batch, i)!r}; "
             "fix: set the message key to the event's tenant_id",
             (int(batch.message_index[i]),),
         )
         for i in wrong
     ]
     return batch.select(np.setdiff1d(np.arange(len(batch)), wrong)), rejections
+
+
+def _key_text(records: Records, batch: EventBatch, row: int) -> str | None:
+    key = records.keys[int(batch.offset[row])]
+    return key.decode("utf-8", "replace") if key else None
 
 
 def _drop_unknown(batch: EventBatch, unknown: set[int]) -> tuple[EventBatch, list[Rejection]]:

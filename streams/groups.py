@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -71,9 +71,15 @@ class GroupWriter:
         self._generation: int | None = None
         self._abandoned = asyncio.Event()
         self._inserting = asyncio.Lock()
+        self._asked_at: float | None = None
         # Another worker owns a partition of ours: Kafka will say so, or something is wrong.
         self.fenced = False
         self._set_store_up(True)  # until an insert says otherwise
+
+    @property
+    def insert_waits_s(self) -> float:
+        """How long the store has been owing an answer."""
+        return 0.0 if self._asked_at is None else monotonic() - self._asked_at
 
     def begin(self, generation: int) -> None:
         """Take chunks of an assignment from now on."""
@@ -188,7 +194,7 @@ class GroupWriter:
         while blocks:
             started = perf_counter()
             try:
-                await asyncio.to_thread(self._writer.insert_events, blocks[-1])
+                await self._ask(self._writer.insert_events, blocks[-1])
             except StoreUnavailable as error:
                 await self._wait_for_store(error, backoff_s, abandoned)
                 backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
@@ -204,13 +210,20 @@ class GroupWriter:
         backoff_s = 0.1
         while True:
             try:
-                done = await asyncio.to_thread(work, *args)
+                done = await self._ask(work, *args)
             except StoreUnavailable as error:
                 await self._wait_for_store(error, backoff_s, abandoned)
                 backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
             else:
                 self._set_store_up(True)
                 return done
+
+    async def _ask(self, work: Callable[..., T], *args: Any) -> T:
+        self._asked_at = monotonic()
+        try:
+            return await asyncio.to_thread(work, *args)
+        finally:
+            self._asked_at = None
 
     async def _wait_for_store(
         self, error: StoreUnavailable, backoff_s: float, abandoned: asyncio.Event

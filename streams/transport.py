@@ -10,7 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 from aiokafka.errors import CommitFailedError, IllegalStateError
@@ -23,6 +23,7 @@ log = structlog.get_logger()
 EVENT_TOPICS: Final = frozenset({"audit.auth", "audit.access", "audit.request"})
 MAX_CHUNK_RECORDS: Final = 2_000
 MAX_CHUNK_BYTES: Final = 8 * 1024 * 1024
+VOID_GENERATION: Final = -1  # no group ever has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,35 @@ class Consumer(driver.Consumer):
         # What the last fetch held, and how many of its records were delivered.
         self._fetched: dict[TP, list[Any]] = {}
         self._taken: defaultdict[TP, int] = defaultdict(int)
+        # Partitions that are held, with the first offset that waits, and those of them to be let go on.
+        self._held: dict[TP, int] = {}
+        self._released: set[TP] = set()
+
+    def hold(self, tp: TP, offset: int) -> None:
+        """Deliver nothing of an event partition from an offset on, until `release`: it waits in Kafka.
+
+        What was delivered of it already is void, as after a rebalance.
+        """
+        self._held[tp] = offset
+        delivered = self._delivered[tp]
+        while delivered and cast(Any, delivered[-1].value).offsets[0] >= offset:
+            delivered.pop().generation_id = VOID_GENERATION
+
+    def release(self, tp: TP) -> None:
+        """Deliver a held partition again, from where it was held."""
+        self._released.add(tp)
+
+    async def _go_on_with_released(self) -> None:
+        released, self._released = self._released, set()
+        for tp in released:
+            offset = self._held.pop(tp, None)
+            if offset is not None and tp in self.assignment():
+                await self.seek(tp, offset)
 
     async def _deliver(self, message: ConsumerMessage) -> None:
         tp = message.tp
+        if tp in self._held:
+            return
         if fetched := self._fetched.get(tp):
             value: Any = message.value
             first, count = (
@@ -119,9 +146,14 @@ class Consumer(driver.Consumer):
         timeout: float,  # noqa: ASYNC109 - Faust calls it so
     ) -> Any:
         await self._seek_to_undelivered()
+        await self._go_on_with_released()
         # A copy: the fetch runs in another thread, and takes an empty set for all partitions. The original
         # can be emptied meanwhile, by a pause.
-        chosen = None if active_partitions is None else set(active_partitions)
+        chosen = None if active_partitions is None else active_partitions - self._held.keys()
+        if active_partitions and not chosen:
+            await self.stay()
+            await self.sleep(timeout)
+            return {}
         records = await super()._getmany(chosen, timeout)
         self._fetched = {
             tp: found for tp, found in records.items() if found and not self._is_changelog_tp(tp)
@@ -138,7 +170,7 @@ class Consumer(driver.Consumer):
         fetched, self._fetched = self._fetched, {}
         for tp, found in fetched.items():
             taken = self._taken[tp]
-            if taken < len(found) and tp in self.assignment():
+            if taken < len(found) and tp not in self._held and tp in self.assignment():
                 offset = found[taken].offset
                 log.warning("records_fetched_again", topic=tp.topic, partition=tp.partition, offset=offset)
                 await self.seek(tp, offset)
@@ -191,6 +223,8 @@ class Consumer(driver.Consumer):
         self._delivered.clear()
         self._fetched.clear()
         self._taken.clear()
+        self._held.clear()
+        self._released.clear()
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         if not isinstance(record, list):
@@ -251,6 +285,11 @@ class Consumer(driver.Consumer):
             offset = delivered.popleft().offset + 1
         self._acked[tp].clear()
         return offset
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Let Faust complain about a partition that does not move, unless it is held."""
+        if tp not in self._held:
+            super().verify_event_path(now, tp)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         # Offsets between chunks that hold no record (transaction markers, compaction) need no account:

@@ -18,6 +18,7 @@ from store.retention import run_retention
 from store.snapshots import Snapshots
 from store.writer import EventWriter
 from streams.app import Pipeline, StreamConfig, create_app
+from streams.breaker import Limits
 from streams.directory import Entry
 from streams.groups import GroupWriter
 from streams.partition import PartitionState
@@ -32,6 +33,8 @@ log = structlog.get_logger()
 DRAIN_S: Final = 4.0
 # A snapshot spares the next start from reading events again, but is not worth waiting for.
 SNAPSHOT_S: Final = 2.0
+# A group takes a fraction of a second.
+SLOW_STORE_S: Final = 5.0
 STAY_INTERVAL_S: Final = 2.0
 STOP_S: Final = 5.0
 RETENTION_DELAY_S: Final = 60.0
@@ -54,6 +57,8 @@ class Worker:
         When a group of rows is inserted.
     snapshot_interval_s
         Between two snapshots of a partition's detectors.
+    limits
+        How much of a partition may be rejected before it is stopped.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Worker:
         max_rows: int = 50_000,
         max_wait_s: float = 0.25,
         snapshot_interval_s: float = 60.0,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
         self._database = database
         self._webhooks = webhooks
@@ -91,6 +97,7 @@ class Worker:
             on_alerts=self._on_alerts,
             on_tenant=self._on_tenant,
             fail=self._fail,
+            limits=limits,
         )
         self._recovery = Recovery(
             database,
@@ -117,7 +124,12 @@ class Worker:
             problems.append("ownership: another worker has claimed partitions of this one")
         if not self._groups.store_up:
             problems.append("store: inserts fail; events wait in Kafka and nothing is lost")
-        return problems
+        elif self._groups.insert_waits_s > SLOW_STORE_S:
+            problems.append(
+                f"store: an insert has had no answer for {self._groups.insert_waits_s:.0f} s; "
+                "events wait in Kafka and nothing is lost"
+            )
+        return [*problems, *(flood.problem for flood in self.pipeline.floods.stopped)]
 
     def _fail(self, error: BaseException) -> None:
         if not self._failure.done():
@@ -208,7 +220,8 @@ class Worker:
         """Stay in the group while the store is away or detectors catch up."""
         while True:
             await asyncio.sleep(STAY_INTERVAL_S)
-            if self.pipeline.assigned and not (self._groups.store_up and self.pipeline.taken_over.is_set()):
+            waits = not self._groups.store_up or self._groups.insert_waits_s > 1
+            if self.pipeline.assigned and (waits or not self.pipeline.taken_over.is_set()):
                 await cast(Consumer, self.app.consumer).stay()
 
     async def _watch_fence(self) -> None:

@@ -15,6 +15,7 @@ from api.health import health_app
 from api.serve import Server, tcp_listener, unix_listener
 from store.webhooks import WebhookStore
 from streams.app import StreamConfig
+from streams.breaker import Limits
 from streams.broker import BrokerConfig, EmbeddedKafka
 from streams.topics import ensure_topics
 from streams.webhooks.delivery import WebhookDelivery
@@ -96,10 +97,17 @@ class Pipeline:
             webhooks,
             max_rows=settings.insert_rows,
             max_wait_s=settings.insert_wait_ms / 1000,
+            limits=Limits(settings.dead_letter_max_run, settings.dead_letter_max_ratio),
             snapshot_interval_s=settings.snapshot_interval_s,
         )
         stack.push_async_callback(self._stop_worker)
-        control = control_app(database, webhooks, status=self.status, webhook_allow=settings.webhook_allow)
+        control = control_app(
+            database,
+            webhooks,
+            status=self.status,
+            webhook_allow=settings.webhook_allow,
+            resume=worker.pipeline.resume,
+        )
         for server in (
             Server(health_app(lambda: worker.problems), health),
             Server(control, unix_listener(settings.socket_path)),

@@ -67,8 +67,8 @@ _CONFIG: Final = """\
 </clickhouse>
 """
 
-# Runs in the child. The kernel kills it when its parent's thread ends, also while it is stopped, hence
-# SIGKILL; had the parent died before the prctl, its child would have another parent.
+# Runs in the child. The kernel kills it when the thread that forked it ends, with the one signal that a
+# stopped process obeys too. Had the parent died before the prctl, its child would have another parent.
 _LAUNCHER: Final = """\
 import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
@@ -170,7 +170,7 @@ class ClickHouseServer:
         return self.url
 
     def stop(self) -> None:
-        """End the server with SIGTERM, paused or not.
+        """End the server with SIGTERM, also while it is paused.
 
         The library has no orderly shutdown: running queries break off. What was acknowledged is kept.
         """
@@ -186,8 +186,9 @@ class ClickHouseServer:
             self._await_end()
 
     def pause(self) -> None:
-        """Stop its threads with SIGSTOP: connections stay open and nothing answers."""
+        """Stop its threads with SIGSTOP, and wait until they are: connections stay open, nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a paused server go on."""

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 NAME: Final = "@chdb/lib-linux-x64-gnu"
 VERSION: Final = "26.7.3-stable.1"
@@ -79,7 +79,7 @@ def fetch(directory: Path) -> Path:
     if done.returncode != 0 or len(packages) != 1:
         raise LibraryMissing(
             f"npm cannot fetch {spec}; the first test against a ClickHouse server needs an npm registry, as "
-            f"npm is configured to reach it:\n{done.stderr}"
+            f"npm is configured to reach it:\n{cast(str, done.stderr)}"
         )
     return packages[0]
 

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
+from typing import Any, cast
+from unittest.mock import Mock, patch
 from uuid import uuid4
 
 import httpx
@@ -19,18 +19,21 @@ from test_cli_dead_letters import add_tenant, events, send, stored
 from test_transport import Harness, until
 
 import streams.transport
+from schemas.alert import Alert
 from schemas.batch import EventBatch
 from schemas.parse import parse
 from store.ownership import Claim
-from streams.app import StreamConfig
+from streams.app import Pipeline, StreamConfig, create_app
 from streams.breaker import Breaker, Limits
 from streams.chunk import DeadLetter, Handled
 from streams.floods import PLATFORM_TENANT, Floods
 from streams.metrics import REGISTRY
-from streams.topics import partition_of
-from streams.transport import Records
+from streams.topics import Topics, partition_of
+from streams.transport import MAX_CHUNK_RECORDS, Records
 from tests.schema_examples import encode, event
 
+MANY = 30_000
+TOPICS = Topics("cluster", {}, 12)
 OFF = Limits(max_run=0, max_ratio=1.0, window=10)
 
 
@@ -253,7 +256,7 @@ async def test_a_held_partition_waits_and_loses_nothing(harness: Harness) -> Non
     seen: dict[int, list[int]] = {0: [], 1: []}
     producer = AIOKafkaProducer(bootstrap_servers=harness.bootstrap)
     await producer.start()
-    for i in range(20_000):
+    for i in range(2 * MANY):
         await producer.send(harness.topic, b"%d" % i, partition=i % 2)
     await producer.flush()
     held = TP(harness.topic, 0)
@@ -262,21 +265,23 @@ async def test_a_held_partition_waits_and_loses_nothing(harness: Harness) -> Non
         records = event.value
         seen[records.partition].extend(records.offsets)
         if records.partition == 0 and len(seen[0]) == len(records):
+            await asyncio.sleep(0.5)  # while more chunks of it are delivered
             app.consumer.hold(held, records.offsets[-1] + 1)
         event.ack()
 
     async with harness.running(body) as app:
-        await until(lambda: len(seen[1]) == 10_000)
+        await until(lambda: len(seen[1]) == MANY)
         await producer.send_and_wait(harness.topic, b"later", partition=1)
-        await until(lambda: len(seen[1]) == 10_001)
+        await until(lambda: len(seen[1]) == MANY + 1)
         first = len(seen[0])
-        assert first < 10_000
+        assert first <= MAX_CHUNK_RECORDS
         await until(lambda: app.consumer.committed(held) == first)
+        assert await app.consumer.position(held) < MANY  # what waits is not read either
         app.consumer.release(held)
-        await until(lambda: len(seen[0]) == 10_000)
+        await until(lambda: len(seen[0]) >= MANY)
     await producer.stop()
-    assert seen == {0: list(range(10_000)), 1: list(range(10_001))}
-    assert [await harness.committed(partition) for partition in range(2)] == [10_000, 10_001]
+    assert seen == {0: list(range(MANY)), 1: list(range(MANY + 1))}
+    assert [await harness.committed(partition) for partition in range(2)] == [MANY, MANY + 1]
 
 
 async def test_a_worker_with_only_held_partitions_stays_in_its_group(harness: Harness) -> None:
@@ -303,6 +308,53 @@ async def test_a_worker_with_only_held_partitions_stays_in_its_group(harness: Ha
             await until(lambda: len(seen) == 5_000)
             assert app.consumer_generation_id == generation
     assert seen == list(range(5_000))
+
+
+async def test_a_rebalance_ends_a_hold(harness: Harness) -> None:
+    """Whoever has the partition then is given it from the commit on."""
+    await harness.create()
+    await harness.produce([b"%d" % i for i in range(MANY)])
+    seen: set[int] = set()
+    held = TP(harness.topic, 0)
+
+    async def body(event: Any) -> None:
+        if not seen:
+            first.consumer.hold(held, event.value.offsets[-1] + 1)
+        seen.update(event.value.offsets)
+        event.ack()
+
+    async with harness.running(body) as first:
+        await until(lambda: bool(seen))
+        generation = first.consumer_generation_id
+        async with harness.running(body):
+            await until(lambda: first.consumer_generation_id != generation)
+            await until(lambda: len(seen) == MANY)
+    assert await harness.committed() == MANY
+
+
+class Quiet:
+    """A partition's state that notes that time passed."""
+
+    def __init__(self) -> None:
+        self.advanced = 0
+
+    def advance(self, idle_ms: int) -> list[Alert]:
+        self.advanced += 1
+        return []
+
+
+async def test_no_time_passes_for_tenants_whose_events_wait(tmp_path: Path) -> None:
+    """They are not quiet: a deadline that ran now would cut an episode in two."""
+    app = create_app(StreamConfig("127.0.0.1:1", tmp_path, "w"))
+    pipeline = Pipeline(app, TOPICS, Mock(), take_over=Mock(), on_alerts=Mock(), fail=Mock())
+    stopped, other = Quiet(), Quiet()
+    pipeline.states = cast(Any, {("audit.auth", 3): stopped, ("audit.auth", 4): other})
+    pipeline._last_chunk_at = dict.fromkeys(pipeline.states, 0.0)
+    with patch.object(pipeline.floods, "is_stopped", {("audit.auth", 3)}.__contains__):
+        idle = asyncio.create_task(pipeline.run_idle())
+        await until(lambda: other.advanced > 0)
+        idle.cancel()
+    assert stopped.advanced == 0
 
 
 FLOOD = 5_000

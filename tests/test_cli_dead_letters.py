@@ -2,17 +2,23 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from conftest import Up, eventually
+from conftest import CommandLine, Up, eventually, settings_env
 from schema_examples import encode, event
+from test_dead_letters import Written, row
 
+from store.database import Database
+from store.migrations import migrate
 from streams.topics import partition_of
 from tenantwatch.control import Control
 from tenantwatch.settings import Settings
+from tests.clickhouse_server import ClickHouseServer
 
 Json = dict[str, Any]
 
@@ -256,3 +262,24 @@ def test_an_interrupted_redrive_is_not_repeated_unasked(up: Up) -> None:
     assert stored(up, tenant_id) == 0
     assert up.json("dead-letters", "redrive", letter_id(row), "--yes", "--again")["messages"] == 1
     eventually(lambda: stored(up, tenant_id) == 1)
+
+
+def test_dead_letters_are_redriven_beside_a_cluster(kafka: str, tmp_path: Path) -> None:
+    """Without a worker on this machine: the settings name Kafka and ClickHouse's server."""
+    written = Written(kafka)
+    written.write(11, value=b'{"torn": ')
+    server = ClickHouseServer(tmp_path / "clickhouse")
+    url = server.start()
+    try:
+        database = Database.server(url)
+        migrate(database)
+        now = {"rejected_at": datetime.now(UTC), "kafka_topic_id": written.topic_id}
+        database.insert_rows("dead_letters", [row("letters-e", 11, reason="invalid_json", **now)])
+        database.close()
+        line = CommandLine(settings_env(tmp_path / "nothing", kafka=kafka, clickhouse=url))
+        assert line.run("dead-letters", "show", "audit.auth:3:11", "--raw").stdout == '{"torn": '
+        command = ("dead-letters", "redrive", "--tenant", "letters-e", "--yes")
+        assert line.json(*command)["messages"] == 1
+        assert line.json(*command)["sent_before"] == 1
+    finally:
+        server.stop()

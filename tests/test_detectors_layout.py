@@ -17,10 +17,10 @@ from detectors.saved import walk
 
 # Class, format version, and the fingerprint of that version's layout.
 LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
-    "access_anomaly": (AccessAnomalyState, 1, ""),
-    "admission": (Admission, 1, ""),
-    "failed_login": (FailedLoginState, 1, ""),
-    "rate_breach": (RateBreachState, 1, ""),
+    "access_anomaly": (AccessAnomalyState, 1, "75fb82cfce482270"),
+    "admission": (Admission, 1, "832aa5281c2844c9"),
+    "failed_login": (FailedLoginState, 1, "ae95d854a417b9e4"),
+    "rate_breach": (RateBreachState, 1, "735ccefdb3353d25"),
 }
 
 

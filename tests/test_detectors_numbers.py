@@ -43,14 +43,15 @@ def test_keys_keep_their_numbers_until_some_are_forgotten() -> None:
     assert known.intern(["tenant-a", "user_id", names], rows).tolist() == [0, 1, 0, 2]
     assert known.intern([Hashed(["tenant-b"] * 4), "user_id", names], rows[:1]).tolist() == [3]
     known.keep(np.array([False, True, False, True]))
-    assert known.names == [("tenant-a", "user_id", "ben"), ("tenant-b", "user_id", "ana")]
+    assert [known[0], known[1]] == [("tenant-a", "user_id", "ben"), ("tenant-b", "user_id", "ana")]
+    assert len(known) == 2
     assert known.find(["tenant-a", "user_id", names], rows).tolist() == [-1, 0, -1, -1]
     assert known.slot_of(("tenant-b", "user_id", "ana")) == 1
 
 
 def test_parts_of_a_key_are_told_apart_by_place() -> None:
     """(a, b) and (b, a) are two keys, and None is a value like another."""
-    known: Keys[tuple[str | None, ...]] = Keys()
+    known: Keys[tuple[str | None, ...]] = Keys(words=0, texts=2)
     first, second = Hashed(["a", "b", "a", None]), Hashed(["b", "a", None, "a"])
     assert known.intern([first, second], np.arange(4)).tolist() == [0, 1, 2, 3]
 
@@ -58,7 +59,7 @@ def test_parts_of_a_key_are_told_apart_by_place() -> None:
 def test_a_sweep_is_due_when_keys_have_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sweeping costs a look at every key, so it waits until there are twice as many."""
     monkeypatch.setattr(keys, "SWEEP_MIN_KEYS", 4)
-    known: Keys[tuple[str, ...]] = Keys()
+    known: Keys[tuple[str, ...]] = Keys(words=0, texts=1)
     known.intern([Hashed(["a", "b", "c"])], np.arange(3))
     assert not known.crowded
     known.intern([Hashed(["d"])], np.arange(1))

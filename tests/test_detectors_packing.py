@@ -50,14 +50,18 @@ def test_an_array_of_another_shape_is_told(shape: tuple[int, ...]) -> None:
         unpack_array(head, data, np.zeros((0, *shape), np.int64))
 
 
-TEXTS = st.sampled_from(["tenant-a", "tenant-b", ""]) | st.text(max_size=4)
+ROWS = st.tuples(st.text(max_size=4), st.none() | st.text(max_size=4), st.integers(0, START_MS))
 
 
-@given(st.lists(st.tuples(TEXTS, TEXTS | st.none(), st.none() | TEXTS)), st.integers(1, 9))
-def test_keys_come_back_as_they_were(names: list[tuple[str | None, ...]], chunk_rows: int) -> None:
-    """However many fit a chunk, and whatever repeats in them."""
+@given(st.lists(ROWS), st.integers(1, 9))
+def test_containers_come_back_as_they_were(rows: list[tuple[str, str | None, int]], chunk_rows: int) -> None:
+    """However many rows fit a chunk."""
+    row = tuple[str, str | None, int]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "CHUNK_ROWS", chunk_rows)
-        for declared in (list[tuple[str | None, ...]], set[tuple[str | None, ...]]):
-            value = declared(names)
+        for declared, value in (
+            (list[row], rows),
+            (set[row], set(rows)),
+            (dict[row, list[row]], dict.fromkeys(rows, rows)),
+        ):
             assert unpack_container(pack_container(value, declared), declared) == value

@@ -1,18 +1,19 @@
 """Fencing on a real ClickHouse server: an owner who hung and woke up doubles nothing."""
 
-import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, urlsplit
+from unittest.mock import patch
 from uuid import uuid4
 
 import pytest
 
 from schemas.parse import parse
 from schemas.tenant import Tenant
-from store.database import Database, Fenced
+from store.database import Database, Fenced, StoreUnavailable
 from store.events import KafkaIds
 from store.migrations import migrate
 from store.ownership import Claim, Ownership
@@ -115,66 +116,81 @@ def test_other_topics_and_other_clusters_are_other_partitions(server: Database, 
 
 
 class HalfSent:
-    """An insert whose worker stopped in the middle of sending it.
+    """An insert whose worker stopped in the middle of sending it."""
 
-    The server begins with it once it has read 256 KiB or all of it, so the block must be larger than twice that.
-    """
+    def __init__(self, url: str, block: EventBlock) -> None:
+        self._half_sent, self._go_on = threading.Event(), threading.Event()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._insert, args=(url, block))
+        self._thread.start()
+        assert self._half_sent.wait(10)
 
-    def __init__(self, url: str, block: EventBlock, database: Database) -> None:
-        parts = urlsplit(url)
-        self._rest = block.payload[len(block.payload) // 2 :]
-        names = ", ".join(block.columns)
-        types = {row["name"]: row["type"] for row in database.query("DESCRIBE TABLE events")}
-        given = ", ".join(f"{name} {types[name]}" for name in block.columns).replace("'", "\\'")
-        sql = (
-            f"INSERT INTO events ({names}) SELECT {names} FROM input('{given}') "
-            f"WHERE NOT throwIf({block.guard.refused_if}, 'fenced') FORMAT ArrowStream"
-        )
-        bound = "".join(f"&param_{name}={quote(str(v))}" for name, v in block.guard.parameters.items())
-        path = f"/?database={parts.path.strip('/')}&query_id={block.guard.query_id}{bound}&query={quote(sql)}"
-        self._socket = socket.create_connection((parts.hostname, parts.port), 30)
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: {parts.hostname}\r\nX-ClickHouse-User: {parts.username}\r\n"
-            f"X-ClickHouse-Key: {parts.password}\r\nContent-Length: {len(block.payload)}\r\n\r\n"
-        )
-        self._socket.sendall(head.encode() + block.payload[: len(block.payload) // 2])
+    def _insert(self, url: str, block: EventBlock) -> None:
+        database = Database.server(url)
+        with patch("store.database.iter", self._slowly, create=True):
+            try:
+                EventWriter(database, KafkaIds("", {}), "hung").insert_events(block)
+            except (Fenced, StoreUnavailable) as error:
+                self._error = error
+        database.close()
 
-    def go_on(self) -> bytes:
-        """Send the rest and return the answer; nothing where the server has closed the connection."""
-        try:
-            self._socket.sendall(self._rest)
-            return self._socket.recv(65_536)
-        except OSError:
-            return b""
-        finally:
-            self._socket.close()
+    def _slowly(self, body: tuple[bytes, bytes]) -> Iterator[bytes]:
+        sql, payload = body
+        yield sql
+        yield payload[: len(payload) // 2]
+        self._half_sent.set()
+        self._go_on.wait(30)
+        yield payload[len(payload) // 2 :]
+
+    def go_on(self) -> Exception | None:
+        """Send the rest; return what the insert ended with."""
+        self._go_on.set()
+        self._thread.join()
+        return self._error
+
+
+def test_an_insert_that_hung_half_sent_stores_nothing_after_a_take_over(
+    clickhouse_server: ClickHouseServer, partition: Partition
+) -> None:
+    """The guard is judged when the last byte has come, not when the first did."""
+    hung = HalfSent(clickhouse_server.url, partition.block(partition.claim(1), events=20_000))
+    partition.claim(2)
+    assert partition.rows() == 0
+    assert isinstance(hung.go_on(), Fenced | StoreUnavailable)
+    assert partition.rows() == 0
+
+
+def test_an_insert_half_sent_goes_on_while_nobody_takes_over(
+    clickhouse_server: ClickHouseServer, partition: Partition
+) -> None:
+    """A pause is no failure; and this shows that the test above refuses something."""
+    paused = HalfSent(clickhouse_server.url, partition.block(partition.claim(1), events=20_000))
+    assert paused.go_on() is None
+    assert partition.rows() == 20_000
+
+
+def test_an_insert_that_runs_is_ended_by_the_next_owner(
+    clickhouse_server: ClickHouseServer, server: Database, partition: Partition
+) -> None:
+    """It had passed its guard; what it has stored is seen, and nothing is added afterwards."""
+    block = partition.block(partition.claim(1), events=20_000)
+    inserting = threading.Thread(target=_insert_quietly, args=(clickhouse_server.url, block))
+    inserting.start()
+    eventually(lambda: running(server, block.guard.query_id) or not inserting.is_alive())
+    partition.claim(2)
+    assert not running(server, block.guard.query_id)
+    seen = partition.rows()
+    inserting.join()
+    assert partition.rows() == seen
+
+
+def _insert_quietly(url: str, block: EventBlock) -> None:
+    database = Database.server(url)
+    with suppress(Fenced, StoreUnavailable):
+        EventWriter(database, KafkaIds("", {}), "hung").insert_events(block)
+    database.close()
 
 
 def running(database: Database, query_id: str) -> bool:
     sql = "SELECT count() AS n FROM system.processes WHERE query_id = {q:String}"
     return bool(database.query(sql, {"q": query_id})[0]["n"])
-
-
-def test_an_insert_that_hangs_half_sent_is_ended_by_the_next_owner(
-    clickhouse_server: ClickHouseServer, server: Database, partition: Partition
-) -> None:
-    """Its guard was passed before the partition changed hands: so it is ended, and nothing of it stays."""
-    block = partition.block(partition.claim(1), events=20_000)
-    hung = HalfSent(clickhouse_server.url, block, server)
-    eventually(lambda: running(server, block.guard.query_id))
-    partition.claim(2)
-    assert not running(server, block.guard.query_id)
-    assert partition.rows() == 0
-    assert b"200 OK" not in hung.go_on()
-    assert partition.rows() == 0
-
-
-def test_an_insert_half_sent_goes_on_while_nobody_takes_over(
-    clickhouse_server: ClickHouseServer, server: Database, partition: Partition
-) -> None:
-    """A pause is no failure; and this shows that the test above ends something."""
-    block = partition.block(partition.claim(1), events=20_000)
-    paused = HalfSent(clickhouse_server.url, block, server)
-    eventually(lambda: running(server, block.guard.query_id))
-    assert b"200 OK" in paused.go_on()
-    assert partition.rows() == 20_000

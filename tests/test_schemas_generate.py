@@ -203,7 +203,16 @@ def test_a_dead_letter_carries_its_headers() -> None:
     """The headers are the contract's, all of them; the payload may be any bytes."""
     message = ASYNCAPI["components"]["messages"]["dead-letter"]
     headers = resolve(ASYNCAPI, message["headers"]["$ref"])
-    names = ["detail", "reason", "rejected_at", "source_offset", "source_partition", "source_topic"]
+    names = [
+        "detail",
+        "reason",
+        "rejected_at",
+        "rejected_indexes",
+        "source_offset",
+        "source_partition",
+        "source_topic",
+        "source_topic_id",
+    ]
     assert sorted(headers["properties"]) == headers["required"] == names
     assert message["contentType"] == "application/octet-stream"
 

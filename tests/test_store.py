@@ -14,6 +14,7 @@ import pytest
 import store.migrations
 from schemas.alert import Alert, Entity, Evidence
 from schemas.batch import EventBatch
+from schemas.columns import ArrowColumn
 from schemas.event import Kind
 from schemas.parse import parse
 from schemas.tenant import Tenant
@@ -118,6 +119,27 @@ def test_batches_of_many_tenants_and_kinds_are_one_insert_for_each_topic(databas
         ("many-a", "free", 1, 2),
         ("many-b", "enterprise", 1, 2),
     ]
+
+
+def test_events_are_stored_alike_however_they_were_read(database: Database) -> None:
+    """Many are read together into Arrow's columns, few singly into lists; one insert may hold both."""
+    sent = [
+        event(
+            "request", tenant_id="alike", event_id=f"{i:03}", user_id="Zoë" if i % 3 else None, bytes_in=0,
+            http_status=None if i % 2 else 200, duration_ms=i / 2, attributes={"i": i} if i == 7 else None,
+        )
+        for i in range(100)
+    ]  # fmt: skip
+    many, few = batch("request", *sent), [batch("request", e) for e in sent]
+    assert isinstance(many.columns["user_id"], ArrowColumn)
+    assert isinstance(few[0].columns["user_id"], list)
+    insert(database, many, *few)
+    rows = database.query(
+        "SELECT * EXCEPT (kafka_offset) FROM events WHERE tenant_id = 'alike' ORDER BY event_id"
+    )
+    assert len(rows) == 200
+    assert rows[::2] == rows[1::2]
+    assert [row["duration_ms"] for row in rows[::2]] == [e["duration_ms"] for e in sent]
 
 
 def test_migrating_again_does_nothing(database: Database) -> None:

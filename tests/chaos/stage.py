@@ -118,7 +118,7 @@ class Worker:
             "session_timeout_s": str(SESSION_TIMEOUT_S),
             **settings,
         }
-        self._env = kept | {f"TENANTWATCH_{key.upper()}": value for key, value in mine.items()}
+        self.env = kept | {f"TENANTWATCH_{key.upper()}": value for key, value in mine.items()}
         self._process: subprocess.Popen[bytes] | None = None
         self.paused = False
 
@@ -126,6 +126,12 @@ class Worker:
     def alive(self) -> bool:
         """Whether the process runs (or is paused)."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
@@ -139,7 +145,7 @@ class Worker:
             log.flush()
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _LAUNCHER, str(os.getpid()), self._command],
-                env=self._env,
+                env=self.env,
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
