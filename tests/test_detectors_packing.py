@@ -34,6 +34,17 @@ def test_arrays_come_back_as_they_were(array: np.ndarray[Any, Any], spare: int) 
     assert len(data) <= array.nbytes
 
 
+@pytest.mark.parametrize(
+    ("span", "item_bytes"), [(255, 1), (256, 2), (65_535, 2), (65_536, 4), (2**32 - 1, 4), (2**32, 8)]
+)
+def test_numbers_take_the_bytes_that_their_span_needs(span: int, item_bytes: int) -> None:
+    """Wherever they begin."""
+    array = np.array([START_MS, START_MS + span])
+    head, data = pack_array(array)
+    assert len(data) == 2 * item_bytes
+    assert unpack_array(head, data, array).tolist() == array.tolist()
+
+
 @pytest.mark.parametrize("other", [np.int32, np.uint8, np.float64, np.bool_])
 def test_an_array_of_another_type_is_told(other: type[Any]) -> None:
     """Also where the numbers would fit."""

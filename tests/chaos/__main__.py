@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tenantwatch.logs import configure_logging
+from tests.chaos.faults import choose
 from tests.chaos.run import Setup, describe, run
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     configure_logging("warning", "console")
     setup = Setup(
         given.mode,
-        given.rounds,
+        choose(given.mode, given.rounds, given.seed),
         given.seed,
         given.folder / given.mode,
         per_round=given.per_round,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from tests.chaos.stage import READY_S, SESSION_TIMEOUT_S, Stage, Worker
+from tests.chaos.stage import READY_S, SESSION_TIMEOUT_S, Mode, Stage, Worker
 from tests.chaos.topics import Progress
 
 # From the start of the process to its first inserts: imports, the engine, joining, recovery.
@@ -240,6 +240,7 @@ def join_and_leave(scene: Scene) -> None:
         guest.kill()
 
 
+# How often each is chosen, in proportion.
 EMBEDDED: Final[dict[Fault, int]] = {
     kill_running: 5,
     kill_starting: 4,
@@ -273,3 +274,15 @@ CLUSTER: Final[dict[Fault, int]] = {
     store_pause: 3,
     join_and_leave: 3,
 }
+
+
+def choose(mode: Mode, rounds: int, seed: int) -> list[Fault]:
+    """Return a fault for each round: as from a pack of cards, so that none is rare in a long run."""
+    weights = EMBEDDED if mode == "embedded" else CLUSTER
+    draw = Random(f"{seed}/rounds")
+    chosen: list[Fault] = []
+    while len(chosen) < rounds:
+        pack = [fault for fault, weight in weights.items() for _ in range(weight)]
+        draw.shuffle(pack)
+        chosen += pack
+    return chosen[:rounds]

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from streams.topics import ALERTS, DEAD_LETTERS, TOPIC_OF, ensure_topics
 from tests.chaos import stored, topics
-from tests.chaos.faults import CLUSTER, EMBEDDED, Fault, Scene
+from tests.chaos.faults import Fault, Scene
 from tests.chaos.sending import Sending
 from tests.chaos.stage import Mode, Stage, Worker
 from tests.chaos.traffic import Plan
@@ -34,15 +34,14 @@ class Setup:
     per_round
         Events sent in each round.
     faults
-        Which, and with what weight; None: all that the mode has.
+        One for each round.
     """
 
     mode: Mode
-    rounds: int
+    faults: Sequence[Fault]
     seed: int
     folder: Path
     per_round: int = 4_000
-    faults: dict[Fault, int] | None = None
     say: Callable[[str], None] = print
 
 
@@ -71,7 +70,7 @@ class Outcome:
         return {
             "mode": self.setup.mode,
             "seed": self.setup.seed,
-            "rounds": self.setup.rounds,
+            "rounds": len(self.setup.faults),
             "kills": kills,
             "sent": counts["sent"],
             **first,
@@ -106,14 +105,14 @@ def _run(setup: Setup, stage: Stage, progress: topics.Progress, began: float) ->
     plan = Plan(setup.seed, PARTITIONS)
     sending = Sending(
         stage.kafka.bootstrap,
-        plan.messages(setup.rounds * setup.per_round),
+        plan.messages(len(setup.faults) * setup.per_round),
         per_round=setup.per_round,
         round_s=ROUND_S,
         seed=setup.seed,
     )
     sending.set_up(plan.tenant_ids)
     _break(setup, stage, progress, sending, plan.tenant_ids)
-    stage.round = setup.rounds + 1
+    stage.round += 1
     stage.revive()
     setup.say("the rest is sent")
     sending.finish(plan.finale())
@@ -146,11 +145,9 @@ def _break(
 ) -> None:
     draw = Random(f"{setup.seed}/faults")
     scene = Scene(stage, progress, draw)
-    faults = setup.faults or (EMBEDDED if setup.mode == "embedded" else CLUSTER)
     version = 0
-    for stage.round in range(1, setup.rounds + 1):
+    for stage.round, fault in enumerate(setup.faults, 1):
         sending.next_round()
-        fault = draw.choices(list(faults), list(faults.values()))[0]
         began = time.monotonic()
         stage.note("round", fault=fault.__name__)
         changes = draw.sample(tenant_ids, 3) if draw.random() < DIRECTORY_CHANGES else []
