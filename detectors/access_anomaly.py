@@ -118,11 +118,13 @@ class AccessAnomaly:
         rules = self._rules.distinct
         failed = batch.failed[rows]
         with_user = named(taken(batch, "user_id", rows))
-        others = _other_tenants(batch, rows)
-        across = named(others)
+        across = np.zeros(len(rows), np.bool_)
         alerts: list[Alert] = []
+        others = _other_tenants(batch, rows)
+        if others is not None:
+            across = named(others)
         at = np.flatnonzero(across)
-        if len(at):
+        if others is not None and len(at):
             away = _Accesses(batch, rows[at], time_ms[at], rule[at], picked(others, at), ~failed[at])
             alerts.extend(away.fold(state.across, [r.across for r in rules]))
         at = np.flatnonzero(failed & with_user & ~across)
@@ -143,14 +145,14 @@ class AccessAnomaly:
         return settle_reached(state.rules(), until_ms)
 
 
-def _other_tenants(batch: EventBatch, rows: Int64s) -> Column:
-    """Return ``(n,)`` the other tenant that an access involves; None: it stays at home."""
+def _other_tenants(batch: EventBatch, rows: Int64s) -> Column | None:
+    """Return ``(n,)`` the other tenant that an access involves; None: it stays at home, or all do."""
     home, owner, token = (
         taken(batch, name, rows) for name in ("tenant_id", "resource_tenant_id", "token_tenant_id")
     )
     # Mostly nobody leaves home: found out at the speed of comparing lists.
-    if all(column == home or column.count(None) == len(rows) for column in (owner, token)):
-        return [None] * len(rows)
+    if all(column.count(None) == len(rows) or column == home for column in (owner, token)):
+        return None
     return [
         o if o is not None and o != h else t if t != h else None
         for h, o, t in zip(home, owner, token, strict=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from detectors.bucket_state import BucketState
-from detectors.buckets import Buckets, Floats, columns_of
+from detectors.buckets import Buckets, Floats
 from detectors.segments import by_key
 from schemas.batch import Bools, Int64s
 
@@ -80,13 +80,10 @@ def fullness_at(
     empty_ms, last_ms
         ``(m, width)`` and ``(m,)`` as `Filled.met` returns them.
     """
-    sizes, leaks_ms, _ = columns_of(rules, rule)
     at_ms = np.maximum(time_ms, last_ms)
-    need_ms = (sizes * leaks_ms)[:, :-1]
+    need_ms = np.array([b.need_ms[:-1] for b in rules])[rule]
     level_ms = np.maximum(empty_ms[:, :-1] - at_ms[:, None], 0)
-    fullness: Floats = np.divide(level_ms, need_ms, out=np.zeros(need_ms.shape), where=need_ms > 0).max(
-        axis=1
-    )
+    fullness: Floats = (level_ms / need_ms).max(axis=1)
     quiet_ms = np.array([b.quiet_ms for b in rules], np.int64)[rule]
     # An episode of the key would be over, and with it the key starts afresh.
     fullness[at_ms - last_ms >= quiet_ms] = 0.0

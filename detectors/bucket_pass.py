@@ -71,8 +71,7 @@ class _Pass:
         self.marks: list[bool] = events.marks[order].tolist()
         self.forced = events.forced[order]
         self._fill()
-        need_ms = (self.sizes * self.leaks_ms)[self.group]
-        shares = np.divide(self.level_ms, need_ms, out=np.zeros(need_ms.shape), where=need_ms > 0)
+        shares = self.level_ms / np.array([b.need_ms for b in rules])[number][self.group]
         self.fullest = shares.argmax(axis=1)
         self.fullness = shares.max(axis=1)
         self.over = (self.fullness > 1.0) | self.forced

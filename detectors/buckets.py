@@ -8,6 +8,7 @@ needs no loop, and integers make every split of a stream give the same level to 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,13 @@ class Buckets:
     leaks_ms: tuple[int, ...]
     quiet_ms: int
     watch_share: float = 1.0
+
+    @property
+    def need_ms(self) -> tuple[float, ...]:
+        """Levels at which the buckets are full."""
+        return tuple(
+            size * leak_ms if size else inf for size, leak_ms in zip(self.sizes, self.leaks_ms, strict=True)
+        )
 
 
 @dataclass(slots=True)

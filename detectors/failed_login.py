@@ -9,7 +9,7 @@ from detectors.bucket_looks import fullness_at
 from detectors.bucket_pass import fold_buckets
 from detectors.bucket_state import BucketState
 from detectors.buckets import Buckets, Events, Floats
-from detectors.columns import Hashed, Tenants, named, taken
+from detectors.columns import Hashed, Tenants, among, named, taken
 from detectors.crossings import Crossings
 from detectors.episode import in_order
 from detectors.failed_login_state import (
@@ -76,8 +76,7 @@ class FailedLogin:
         """Return the revisions that a batch gives rise to, and remember what it taught."""
         rows = np.flatnonzero(batch.mask())
         time_ms = state.clock.read(batch, rows)
-        is_attempt = map(ATTEMPTS.__contains__, batch.columns["action"])
-        attempts = np.fromiter(is_attempt, np.bool_, len(batch))[rows]
+        attempts = among(batch.columns["action"], ATTEMPTS)[rows]
         alerts: list[Alert] = []
         if attempts.any():
             fold = _Fold(self._rules, batch, state, rows[attempts], time_ms[attempts])

@@ -186,7 +186,7 @@ class Habits:
         absent = users[(known != NEVER) & (hour[first] - known > FORGET_HOURS)]
         theirs = np.flatnonzero(np.isin(self._pairs.numbers[: len(self._pairs)] >> 32, absent))
         self._of_user.total[theirs], self._pair_hour[theirs] = 0, NEVER
-        self._user_total.total.reshape(-1, F)[absent] = 0
+        self._user_total.total[absent[:, None] * F + np.arange(F)] = 0
 
     def _pairs_of(self, user: Int64s, value: Int64s) -> Int64s:
         """Return ``(n, f)`` the pair of each user and value; -1 where there is no value."""

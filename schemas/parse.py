@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from operator import attrgetter, itemgetter
 from typing import Annotated, Any, Final
 
 import numpy as np
-import pyarrow as pa
 from msgspec.structs import astuple
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from schemas.batch import FIELDS, Column, EventBatch, Int64s
 from schemas.cloudevents import Headers, is_cloudevent, unwrap
-from schemas.columns import ArrowColumn, text_array
+from schemas.columns import ArrowColumn
 from schemas.errors import describe
 from schemas.event import (
     MAX_EVENT_BYTES,
@@ -26,6 +24,7 @@ from schemas.event import (
 )
 from schemas.joined import read_joined
 from schemas.quick import QUICK, Unusual
+from schemas.times import time_column_ms
 
 # This many records are validated and moved into columns before the next, so that their objects die
 # young: facts.md measured 100,000 to 245,000 events/s from this alone.
@@ -41,8 +40,6 @@ _VALIDATE_MANY: Final = {
     for kind, model in MODELS.items()
 }
 _GETTERS: Final = {kind: itemgetter("time", *names) for kind, names in FIELDS.items()}
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MS: Final = timedelta(milliseconds=1)
 _DICT: Final = attrgetter("__dict__")
 _EXTRA: Final = attrgetter("__pydantic_extra__")
 
@@ -160,35 +157,6 @@ class _Rows:
         place = self._names.index("attributes")
         columns[place] = [text or "" for text in columns[place]]
         return columns
-
-
-def time_column_ms(times: Sequence[str]) -> tuple[Int64s, list[int]]:
-    """Return RFC 3339 times as milliseconds, and the positions of those that name no real instant.
-
-    Parameters
-    ----------
-    times
-        ``(n,)`` strings that match the contract's pattern.
-
-    >>> time_column_ms(["2026-01-01T00:00:00.5Z", "2026-02-30T00:00:00Z"])
-    (array([1767225600500,             0]), [1])
-    """
-    array = times.array if isinstance(times, ArrowColumn) else text_array(times)
-    try:
-        stamps = array.cast(pa.timestamp("ns", "UTC"))
-        return np.frombuffer(stamps.buffers()[1], np.int64)[: len(times)] // 1_000_000, []
-    except pa.ArrowInvalid:
-        pass  # something unusual among them: lower case, a leap second, a day that does not exist
-    values = np.zeros(len(times), np.int64)
-    bad: list[int] = []
-    for i, text in enumerate(times):
-        try:
-            # A leap second has no number of its own in POSIX time; it counts as the second before.
-            parsed = datetime.fromisoformat(text.upper().replace(":60", ":59"))
-            values[i] = (parsed - _EPOCH) // _MS
-        except ValueError:
-            bad.append(i)
-    return values, bad
 
 
 def _parse_carefully(record: int, value: bytes, rows: _Rows) -> tuple[Sequence[Event], Sequence[int]]:

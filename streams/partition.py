@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgspec
-
 from detectors.admission import Admission
 from detectors.registry import Detector, new_detectors
 from detectors.snapshot import Frozen, SnapshotError, dumps, freeze, loads, version_of
@@ -17,7 +15,6 @@ from streams.placement import Placement
 
 ADMISSION: Final = "admission"
 PLACEMENT: Final = "placement"
-PLACEMENT_VERSION: Final = 1
 
 
 @dataclass
@@ -73,13 +70,13 @@ class PartitionState:
         until = {tenant: at + idle_ms for tenant, at in self.admission.watermark_ms.items()}
         return [alert for detector, state in self.detectors for alert in detector.advance(state, until)]
 
+    def _named(self) -> list[tuple[str, Any]]:
+        detectors = [(detector.name, state) for detector, state in self.detectors]
+        return [(ADMISSION, self.admission), (PLACEMENT, self.placement), *detectors]
+
     def freeze(self) -> "FrozenState":
         """Return the state as it is now, for `FrozenState.parts`; to be called between two chunks."""
-        named = [(ADMISSION, self.admission), *((detector.name, state) for detector, state in self.detectors)]
-        return FrozenState(
-            [(name, version_of(state), freeze(state)) for name, state in named],
-            sorted(self.placement.alerted),
-        )
+        return FrozenState([(name, version_of(state), freeze(state)) for name, state in self._named()])
 
     def restore(self, parts: list[Part]) -> None:
         """Take over a snapshot.
@@ -91,23 +88,20 @@ class PartitionState:
         """
         found = {part.name: part for part in parts}
 
-        def content(name: str, version: int) -> bytes:
-            part = found.get(name)
+        def content(name: str, current: Any) -> bytes:
+            part, version = found.get(name), version_of(current)
             if part is None or part.format_version != version:
                 has = f"format version {part.format_version}" if part else "nothing"
                 raise SnapshotError(f"{name}: the snapshot has {has}, this program reads version {version}")
             return part.state
 
-        admission = loads(Admission, content(ADMISSION, version_of(self.admission)))
-        detectors = tuple(
-            (detector, loads(detector.new_state, content(detector.name, version_of(state))))
+        admission = loads(Admission, content(ADMISSION, self.admission))
+        placement = loads(lambda: Placement(self.partitions), content(PLACEMENT, self.placement))
+        self.detectors = tuple(
+            (detector, loads(detector.new_state, content(detector.name, state)))
             for detector, state in self.detectors
         )
-        alerted = msgspec.msgpack.decode(
-            content(PLACEMENT, PLACEMENT_VERSION), type=set[tuple[str, str, int]]
-        )
-        self.admission, self.detectors = admission, detectors
-        self.placement = Placement(self.partitions, alerted)
+        self.admission, self.placement = admission, placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +111,11 @@ class FrozenState:
     Parameters
     ----------
     states
-        Name, format version and content of admission and of each detector.
-    alerted
-        What `Placement` alerted on.
+        Name, format version and content of each part.
     """
 
     states: list[tuple[str, int, Frozen]]
-    alerted: list[tuple[str, str, int]]
 
     def parts(self) -> list[Part]:
         """Return it as bytes; for a thread, while folding goes on."""
-        parts = [Part(name, version, dumps(frozen)) for name, version, frozen in self.states]
-        return [*parts, Part(PLACEMENT, PLACEMENT_VERSION, msgspec.msgpack.encode(self.alerted))]
+        return [Part(name, version, dumps(frozen)) for name, version, frozen in self.states]

@@ -7,6 +7,7 @@ another partitioner (librdkafka's default) breaks that silently; this says so.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 
@@ -33,6 +34,8 @@ class Placement:
     alerted
         Tenant, service and day that an alert was raised for.
     """
+
+    format_version: ClassVar[int] = 1
 
     partitions: int
     alerted: set[tuple[str, str, int]] = field(default_factory=set)

@@ -28,7 +28,7 @@ from detectors.failed_login_state import FailedLoginState
 from detectors.features import Recent, Values
 from detectors.keys import Keys
 from detectors.rate_breach import RateBreachState
-from detectors.saved import walk
+from detectors.saved import Saved, walk
 from detectors.sliding_log import SlidingLog
 from detectors.snapshot import SnapshotError, dumps, freeze, loads
 from schemas.tenant import unknown_tenant
@@ -351,6 +351,18 @@ def test_what_nobody_knows_how_to_save_is_told(held: Any, told: str) -> None:
     """With its place and the fix, at the first snapshot and not at the restart."""
     with pytest.raises(SnapshotError, match=told):
         freeze(_State(held))
+
+
+def test_an_unsaved_attribute_that_is_gone_is_told() -> None:
+    """One that was renamed would be saved under its new name, cache or not."""
+
+    @dataclasses.dataclass
+    class Stale:
+        saved: ClassVar[Saved] = Saved(frozenset({"cache"}))
+        cached: int = 7
+
+    with pytest.raises(SnapshotError, match=r"held: has no cache; fix: .*Stale\.saved"):
+        freeze(_State(Stale()))
 
 
 def test_containers_of_undeclared_content_are_told() -> None:

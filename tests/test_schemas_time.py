@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.alert import from_ms, rfc3339, to_ms
-from schemas.parse import time_column_ms
+from schemas.times import time_column_ms
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # One time that the quick conversion refuses sends the whole column the slow way.

@@ -11,6 +11,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
+import schemas.joined
 import store.migrations
 from schemas.alert import Alert, Entity, Evidence
 from schemas.batch import EventBatch
@@ -130,7 +131,8 @@ def test_events_are_stored_alike_however_they_were_read(database: Database) -> N
         )
         for i in range(100)
     ]  # fmt: skip
-    many, few = batch("request", *sent), [batch("request", e) for e in sent]
+    with patch.object(schemas.joined, "MIN_RECORDS", 50):
+        many, few = batch("request", *sent), [batch("request", e) for e in sent]
     assert isinstance(many.columns["user_id"], ArrowColumn)
     assert isinstance(few[0].columns["user_id"], list)
     insert(database, many, *few)

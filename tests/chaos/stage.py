@@ -66,6 +66,8 @@ class Kafka:
     def kill(self) -> None:
         """End it as a power cut would, but for what the operating system still writes."""
         self._signal(signal.SIGKILL)
+        while self._embedded.running():
+            time.sleep(0.01)
 
     def start(self) -> None:
         """Start it again."""
