@@ -77,7 +77,9 @@ def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, default=5_000, help="events a second of all tenants together")
-    parser.add_argument("--times", type=float, default=100, help="the flooding tenant's rate, by its usual one")
+    parser.add_argument(
+        "--times", type=float, default=100, help="the flood's rate, by the tenant's usual one"
+    )
     parser.add_argument("--tenants", type=int, default=100)
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--partitions", type=int, default=12)

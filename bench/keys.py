@@ -32,8 +32,8 @@ from streams.topics import partition_of
 from streams.transport import MAX_CHUNK_RECORDS
 
 PARTITIONS: Final = 12
-# Users and tenants; the second is issue 4's, part 8.
-POPULATIONS: Final = ((10_000, 50), (1_000_000, 5_000))
+# Users and tenants: those of `bench.pipeline`, and those of issue 4, part 8.
+POPULATIONS: Final = ((10_000, 300), (1_000_000, 5_000))
 # A user's events of all kinds are so far apart on average.
 SECONDS_BETWEEN: Final = 50
 FAILED_SHARE: Final = 0.02

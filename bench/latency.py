@@ -101,7 +101,7 @@ def alert_arrivals(bootstrap: str) -> Iterator[Arrivals]:
             message = consumer.poll(0.2)
             now_ns = time.time_ns()
             if message is not None and not message.error():
-                arrivals.take(json.loads(message.value()), now_ns)
+                arrivals.take(json.loads(message.value() or b""), now_ns)
 
     thread = Thread(target=read)
     thread.start()
@@ -144,10 +144,11 @@ def traffic(bootstrap: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]
 
 def measure(rate: float, given: argparse.Namespace) -> dict[str, Any]:
     """Measure at one rate, with a Kafka and a worker of its own."""
+    receiver = TimedReceiver()
     with (
         kafka(given.partitions) as (bootstrap, root),
         worker(bootstrap, root / "worker", **dict(given.setting)) as ours,
-        TimedReceiver() as receiver,
+        receiver,
         alert_arrivals(bootstrap) as alerts,
     ):
         new = {"tenant_id": "", "url": receiver.url("/"), "description": "bench"}

@@ -1,6 +1,6 @@
 # mypy: ignore-errors
 # Bytewax is installed for the benchmark only, in an environment of its own.
-"""J1 and J2 in Bytewax: ``python -m bench.peer_bytewax BOOTSTRAP DIRECTORY [CLICKHOUSE_URL]``; with a URL, J2.
+"""J1 and J2 in Bytewax: ``python -m bench.peer_bytewax BOOTSTRAP DIRECTORY [CLICKHOUSE_URL]``; J2 with a URL.
 
 As its documentation has it: a Kafka source, stateful operators by key, a recovery store in place of offsets
 in Kafka. Batches of the source are validated in one call (`flat_map_batch`), which is its own advice for
@@ -45,7 +45,6 @@ def main() -> None:
     bootstrap, directory = sys.argv[1:3]
     store = Store(sys.argv[3], bootstrap) if len(sys.argv) > 3 else None
     watch = Stopwatch()
-    seen = 0
 
     def validate(messages):
         watch.count(len(messages))

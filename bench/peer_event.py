@@ -92,14 +92,14 @@ def load_tenants(bootstrap: str) -> dict[str, tuple[str, ...]]:
     tenants: dict[str, tuple[str, ...]] = {}
     while len(tenants) < sum(ends.values()):
         for message in consumer.consume(1_000, 0.2):
-            tenant = json.loads(message.value())
+            tenant = json.loads(message.value() or b"")
             tenants[tenant["tenant_id"]] = tuple(tenant[name] for name in _SETTINGS)
     consumer.close()
     return tenants
 
 
 class Store:
-    """Enriches events and inserts them into ``events`` as Arrow, which is clickhouse-connect's fastest way."""
+    """Enriches events and inserts them into ``events`` as Arrow, clickhouse-connect's fastest way."""
 
     def __init__(self, url: str, bootstrap: str) -> None:
         parts = urlsplit(url)
@@ -107,7 +107,7 @@ class Store:
             host=parts.hostname,
             port=parts.port,
             username=parts.username,
-            password=parts.password,
+            password=parts.password or "",
             database=parts.path.strip("/"),
         )
         self._tenants = load_tenants(bootstrap)

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,7 @@ from tenantwatch.settings import Settings
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 READY_DEADLINE_S: Final = 120.0
 STOP_DEADLINE_S: Final = 30.0
+LOG: Final = "worker.log"
 _STAGE: Final = re.compile(r'^tenantwatch_stage_seconds_total\{stage="(\w+)"\} (\S+)$', re.MULTILINE)
 _STORED: Final = re.compile(r"^tenantwatch_events_stored_total\{.*\} (\S+)$", re.MULTILINE)
 
@@ -110,15 +111,33 @@ def worker(bootstrap: str, data_dir: Path, **settings: str) -> Iterator[RunningW
     Parameters
     ----------
     settings
-        Further ``TENANTWATCH_`` settings, in lower case; with ``clickhouse`` it is one of many workers.
+        Further ``TENANTWATCH_`` settings, in lower case.
     """
-    command = "worker" if "clickhouse" in settings else "up"
+    with _launched("up", bootstrap, data_dir, settings) as process:
+        yield _await_ready(process, data_dir)
+
+
+@contextmanager
+def workers(count: int, bootstrap: str, root: Path, **settings: str) -> Iterator[list[RunningWorker]]:
+    """Run some workers of one group; they start together."""
+    folders = [root / f"worker-{i}" for i in range(count)]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(_launched("worker", bootstrap, at, settings | {"worker_id": at.name}))
+            for at in folders
+        ]
+        yield [_await_ready(process, at) for process, at in zip(processes, folders, strict=True)]
+
+
+@contextmanager
+def _launched(
+    command: str, bootstrap: str, data_dir: Path, settings: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
     data_dir.mkdir(parents=True, exist_ok=True)
     ours = {"data_dir": str(data_dir), "kafka": bootstrap, "http_port": "0", "webhook_allow": "127.0.0.1/32"}
     env = {name: value for name, value in os.environ.items() if not name.startswith("TENANTWATCH_")}
     env |= {f"TENANTWATCH_{name.upper()}": value for name, value in (ours | settings).items()}
-    log_path = data_dir / "worker.log"
-    with log_path.open("wb") as log:
+    with (data_dir / LOG).open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tenantwatch.cli", command, "--quiet"],
             env=env,
@@ -127,8 +146,7 @@ def worker(bootstrap: str, data_dir: Path, **settings: str) -> Iterator[RunningW
             stderr=log,
         )
     try:
-        found = Settings(data_dir=data_dir)
-        yield RunningWorker(psutil.Process(process.pid), found, _ready(process, found, log_path))
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -138,16 +156,17 @@ def worker(bootstrap: str, data_dir: Path, **settings: str) -> Iterator[RunningW
             process.wait()
 
 
-def _ready(process: subprocess.Popen[bytes], settings: Settings, log_path: Path) -> dict[str, Any]:
+def _await_ready(process: subprocess.Popen[bytes], data_dir: Path) -> RunningWorker:
+    settings = Settings(data_dir=data_dir)
     deadline = time.monotonic() + READY_DEADLINE_S
     while time.monotonic() < deadline and process.poll() is None:
         if running(settings):
             with Control(settings) as control:
                 status: dict[str, Any] = control.get("/status")
             if not status["problems"]:
-                return status
+                return RunningWorker(psutil.Process(process.pid), settings, status)
         time.sleep(0.1)
-    raise RuntimeError(f"the worker did not get ready; it said:\n{log_path.read_text()[-4000:]}")
+    raise RuntimeError(f"the worker did not get ready; it said:\n{(data_dir / LOG).read_text()[-4000:]}")
 
 
 def machine() -> dict[str, Any]:

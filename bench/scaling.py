@@ -7,8 +7,6 @@ the same costs say what 1, 10 and 100 million events a second need elsewhere. Wr
 
 import argparse
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
@@ -18,8 +16,9 @@ import psutil
 
 from bench.peers import clickhouse
 from bench.pipeline import fill
-from bench.running import RunningWorker, kafka, machine, worker, write
+from bench.running import RunningWorker, kafka, machine, workers, write
 from store.database import Database
+from streams.topics import KIND_OF
 
 POLL_S: Final = 0.25
 GIVE_UP_S: Final = 900.0
@@ -98,63 +97,60 @@ def needs(rate: float, cost: UnitCosts, given: Assumptions) -> dict[str, float]:
 
 
 def predicted_events_per_s(workers: int, cost: UnitCosts, cores: int) -> float:
-    """Return what some workers do on one machine with Kafka and the server: the loops or the cores run out."""
+    """Return what workers do on one machine with Kafka and the server: their loops or its cores run out."""
     by_loops = workers * 1e6 / cost.loop_us
     by_cores = cores * 1e6 / (cost.worker_us + cost.server_us + cost.kafka_us)
     return min(by_loops, by_cores)
 
 
-def measure(workers: int, given: argparse.Namespace) -> dict[str, Any]:
+def measure(count: int, given: argparse.Namespace) -> dict[str, Any]:
     """Let some workers work off a backlog; measure from when all are at work until everything is stored."""
-    with ExitStack() as stack:
-        bootstrap, root = stack.enter_context(kafka(given.partitions))
+    with kafka(given.partitions) as (bootstrap, root), clickhouse(root / "server") as server:
         broker = psutil.Process().children()[0]
-        server = stack.enter_context(clickhouse(root / "server"))
         fill(bootstrap, given.events, given.tenants, given.users, given.seed)
-        # Together, so that they join the group at about the same time.
-        starting = [
-            worker(bootstrap, root / f"worker-{i}", clickhouse=server.url, worker_id=f"worker-{i}")
-            for i in range(workers)
-        ]
-        ours = [stack.enter_context(one) for one in starting]
-        processes = {"server": psutil.Process(server.pid), "kafka": broker}
-        at_first = _stored(ours)
-        began, before = time.perf_counter(), _cpu(ours, processes)
-        _until(lambda: _stored(ours) >= given.events)
-        took_s, used = time.perf_counter() - began, _cpu(ours, processes)
-        handled = given.events - at_first
-        per_event = {name: (used[name] - before[name]) / handled * 1e6 for name in used}
         database = Database.server(server.url)
-        database.command("OPTIMIZE TABLE events FINAL")
-        stored = database.query(
-            "SELECT sum(bytes_on_disk) AS bytes, sum(rows) AS n FROM system.parts WHERE active AND table = 'events'"
-        )[0]
-        database.close()
-        in_kafka = sum(
-            file.stat().st_size
-            for folder in (root / "kafka/data").glob("audit.*")
-            if not folder.name.startswith(("audit.alerts", "audit.tenants", "audit.dead"))
-            for file in folder.glob("*.log")
-        )
+        with workers(count, bootstrap, root, clickhouse=server.url) as ours:
+            others = {"server": psutil.Process(server.pid), "kafka": broker}
+            at_first, began, before = _stored(database), time.perf_counter(), _cpu(ours, others)
+            while (stored := _stored(database)) < given.events:
+                if time.perf_counter() - began > GIVE_UP_S:
+                    raise TimeoutError(f"{stored:,} of {given.events:,} events stored in {GIVE_UP_S:.0f} s")
+                time.sleep(POLL_S)
+            took_s, used = time.perf_counter() - began, _cpu(ours, others)
+            rss_mb = [round(one.rss_mb()) for one in ours]
+        handled = max(given.events - at_first, 1)
+        cpu_us = {name: (used[name] - before[name]) / handled * 1e6 for name in used}
         cost = UnitCosts(
-            per_event["workers"],
-            per_event["loops"],
-            per_event["server"],
-            per_event["kafka"],
-            stored["bytes"] / stored["n"],
-            in_kafka / given.events,
+            cpu_us["workers"],
+            cpu_us["loops"],
+            cpu_us["server"],
+            cpu_us["kafka"],
+            _stored_bytes(database),
+            _kafka_bytes(root) / given.events,
         )
-        return {
-            "workers": workers,
-            "events_per_s": round(handled / took_s),
-            "events": handled,
-            "rss_mb_each": [round(one.rss_mb()) for one in ours],
-            "cost": {name: round(value, 2) for name, value in asdict(cost).items()},
-        }
+        database.close()
+    return {
+        "workers": count,
+        "events_per_s": round(handled / took_s),
+        "events_after_all_were_ready": handled,
+        "rss_mb_each": rss_mb,
+        "cost": {name: round(value, 2) for name, value in asdict(cost).items()},
+    }
 
 
-def _stored(ours: list[RunningWorker]) -> int:
-    return sum(one.stored() for one in ours)
+def _stored(database: Database) -> int:
+    return int(database.query("SELECT count() AS n FROM events")[0]["n"])
+
+
+def _stored_bytes(database: Database) -> float:
+    database.command("OPTIMIZE TABLE events FINAL")
+    sql = "SELECT sum(bytes_on_disk) / sum(rows) AS size FROM system.parts WHERE active AND table = 'events'"
+    return float(database.query(sql)[0]["size"])
+
+
+def _kafka_bytes(root: Path) -> int:
+    folders = (folder for topic in KIND_OF for folder in (root / "kafka/data").glob(f"{topic}-*"))
+    return sum(file.stat().st_size for folder in folders for file in folder.glob("*.log"))
 
 
 def _cpu(ours: list[RunningWorker], others: dict[str, psutil.Process]) -> dict[str, float]:
@@ -162,14 +158,6 @@ def _cpu(ours: list[RunningWorker], others: dict[str, psutil.Process]) -> dict[s
     used["workers"] = sum(one.cpu_s() for one in ours)
     used["loops"] = sum(one.cpu_by_thread_s()["main"] for one in ours)
     return used
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + GIVE_UP_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not done within {GIVE_UP_S} s")
-        time.sleep(POLL_S)
 
 
 def main() -> None:
@@ -184,7 +172,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/scaling.json"))
     given = parser.parse_args()
     here = machine()
-    measured = [measure(workers, given) for workers in given.workers]
+    measured = [measure(count, given) for count in given.workers]
     cost = UnitCosts(**measured[0]["cost"])
     for one in measured:
         one["predicted_events_per_s"] = round(predicted_events_per_s(one["workers"], cost, here["cpus"]))

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import faust
+from prometheus_client import Counter
+from prometheus_client.samples import Sample
 
 import streams.partition
 from bench.memory import peak_memory_mb
-from schemas.event import KINDS
-from schemas.parse import MODELS
+from schemas.event import KINDS, MODELS
 from store.database import Database
 from store.migrations import migrate
 from store.webhooks import WebhookStore
@@ -33,12 +34,15 @@ GIVE_UP_S = 120
 
 
 def _stage_us(events: int) -> dict[str, float]:
-    samples = metrics.STAGE_SECONDS.collect()[0].samples
     return {
         sample.labels["stage"]: round(sample.value / events * 1e6, 2)
-        for sample in samples
-        if sample.name.endswith("_total")
+        for sample in _totals(metrics.STAGE_SECONDS)
     }
+
+
+def _totals(counter: Counter) -> list[Sample]:
+    [family] = counter.collect()
+    return [sample for sample in family.samples if sample.name.endswith("_total")]
 
 
 async def pipeline(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
@@ -55,7 +59,7 @@ async def pipeline(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]
             begun.extend((time.perf_counter(), time.process_time()))
         await handle(*args)
 
-    worker.pipeline.handle = first_seen  # type: ignore[method-assign]
+    worker.pipeline.handle = first_seen  # type: ignore[method-assign, assignment]  # takes whatever it takes
     await worker.start()
     await _until_committed(worker, goal)
     seconds, cpu_s = time.perf_counter() - begun[0], time.process_time() - begun[1]
@@ -79,8 +83,7 @@ def _open(directory: Path) -> Database:
 
 
 def _published() -> int:
-    samples = metrics.ALERTS_PUBLISHED.collect()[0].samples
-    return round(sum(sample.value for sample in samples if sample.name.endswith("_total")))
+    return round(sum(sample.value for sample in _totals(metrics.ALERTS_PUBLISHED)))
 
 
 async def _until_committed(worker: Worker, goal: int) -> None:

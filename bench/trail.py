@@ -42,7 +42,8 @@ def _pick(words: str, u: str) -> str:
 # Arrival: even over the days, but by day more than by night; in milliseconds, never backwards.
 _ARRIVAL: Final = (
     "{start_ms:Int64} + toInt64("
-    "n / {rows:Int64} * {span_ms:Int64} + 11000000 * sin(n / {rows:Int64} * {span_ms:Int64} * 2 * pi() / 86400000))"
+    "n / {rows:Int64} * {span_ms:Int64} "
+    "+ 11000000 * sin(n / {rows:Int64} * {span_ms:Int64} * 2 * pi() / 86400000))"
 )
 
 _EVENTS: Final = f"""
@@ -138,7 +139,7 @@ WITH
     concat('tenant-', toString(toUInt32(floor({TENANTS} * pow({_u(1)}, 4))))) AS tenant,
     lower(concat(hex(cityHash64(n, 2)), hex(cityHash64(n, 3)))) AS id,
     ['failed_login', 'rate_breach', 'access_anomaly'][1 + n % 3] AS found_by,
-    ['password_spray', 'burst', 'first_seen', 'brute_force', 'credential_stuffing', 'denied_burst'][1 + n % 6] AS what,
+    ['password_spray', 'burst', 'first_seen', 'brute_force', 'flood', 'denied_burst'][1 + n % 6] AS what,
     ['low', 'medium', 'high', 'critical'][1 + toUInt8(floor(4 * pow({_u(4)}, 2)))] AS how_bad,
     multiIf(revision_n = 1, 'open', revision_n = 4 AND n % 30 != 0, 'resolved', 'updated') AS state,
     toDateTime64({{start:DateTime64(3)}}, 3, 'UTC') + toIntervalMillisecond(
@@ -160,7 +161,8 @@ SELECT
     concat('tenant-', toString(number % {TENANTS})), number, 0,
     concat('org-', toString(intDiv(number % {TENANTS}, 3))), concat('Name ', toString(number % {TENANTS})),
     multiIf(number % 10 = 0, 'enterprise', number % 10 < 5, 'standard', 'free'), 'active', 'eu',
-    concat('{{"tenant_id":"tenant-', toString(number % {TENANTS}), '","organization_id":"org","name":"Name","rate_limit":',
+    concat('{{"tenant_id":"tenant-', toString(number % {TENANTS}),
+        '","organization_id":"org","name":"Name","rate_limit":',
         if(number % 20 = 0, '{{"requests":300,"window_s":1800}}', 'null'), '}}'),
     toDateTime64({{start:DateTime64(3)}}, 3, 'UTC')
 FROM numbers({2 * TENANTS})
@@ -183,15 +185,16 @@ FROM numbers({DEAD_LETTERS})
 _LEDGER: Final = f"""
 INSERT INTO ledger
 (
-    kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition, first_offset, last_offset, records, stored,
-    rejected, skipped, evaluated, alerts, unknown_fields, worker_id, handled_at
+    kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition, first_offset, last_offset, records,
+    stored, rejected, skipped, evaluated, alerts, unknown_fields, worker_id, handled_at
 )
 WITH toInt64(number) AS n, ['auth', 'access', 'request'][1 + intDiv(n, {PARTITIONS}) % 3] AS chosen
 SELECT
     'cluster', concat('id-', chosen), concat('audit.', chosen), n % {PARTITIONS},
     intDiv(n, 36) * 50, intDiv(n, 36) * 50 + 49, 50, 50, n % 20 = 0, 0, 49, n % 10 = 0, n % 30 = 0,
     concat('worker-', toString(n % 3)),
-    toDateTime64({{start:DateTime64(3)}}, 3, 'UTC') + toIntervalMillisecond(intDiv(n * {{span_ms:Int64}}, {LEDGER_ROWS}))
+    toDateTime64({{start:DateTime64(3)}}, 3, 'UTC') + toIntervalMillisecond(
+        intDiv(n * {{span_ms:Int64}}, {LEDGER_ROWS}))
 FROM numbers({LEDGER_ROWS})
 """
 

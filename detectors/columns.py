@@ -31,7 +31,9 @@ def picked(column: Column, rows: Int64s) -> Column:
     ['a', 'c']
     """
     # Mostly every row is looked at: then the column serves as it is.
-    return column if len(rows) == len(column) else select(column, rows)
+    if len(rows) == len(column):
+        return column
+    return select(column.values if isinstance(column, ArrowColumn) and column.made else column, rows)
 
 
 def named(column: Column) -> Bools:
@@ -73,7 +75,8 @@ class Hashed:
     @cached_property
     def hashes(self) -> Int64s:
         """``(n,)`` hashes; the same value has the same one in the whole process."""
-        if isinstance(self.values, ArrowColumn):
+        # Texts that were not coded already are mostly all different, and coding them would be in vain.
+        if isinstance(self.values, ArrowColumn) and self.values.coded:
             distinct = self.values.distinct
             return np.fromiter(map(hash, distinct), np.int64, len(distinct))[self.values.codes]
         return np.fromiter(map(hash, self.values), np.int64, len(self.values))

@@ -171,27 +171,36 @@ class Rules(Generic[Rule]):
 
     def __init__(self, derive: Callable[[Tenant], Rule]) -> None:
         self._derive = derive
-        self._of_tenant: dict[str, tuple[Tenant, int]] = {}
+        self._latest: dict[str, Tenant] = {}
+        # By identity, which takes a tenth of the time of a look at the tenant; `_latest` keeps it from
+        # becoming another's.
+        self._number_of: dict[int, int] = {}
         self._numbers: dict[Rule, int] = {}
         self.distinct: list[Rule] = []
 
     def number(self, tenant: Tenant) -> int:
         """Return the position in `distinct` of a tenant's rule."""
-        known = self._of_tenant.get(tenant.tenant_id)
+        known = self._latest.get(tenant.tenant_id)
         # The directory hands out one object for each version of a tenant's settings.
-        if known and known[0] is tenant:
-            return known[1]
+        if known is tenant:
+            return self._number_of[id(tenant)]
         rule = self._derive(tenant)
         number = self._numbers.setdefault(rule, len(self.distinct))
         if number == len(self.distinct):
             self.distinct.append(rule)
-        self._of_tenant[tenant.tenant_id] = (tenant, number)
+        if known is not None:
+            del self._number_of[id(known)]
+        self._latest[tenant.tenant_id] = tenant
+        self._number_of[id(tenant)] = number
         return number
 
     def of(self, batch: EventBatch) -> Int64s:
         """Return ``(t,)`` positions in `distinct` by tenant code; defaults before enrichment."""
-        names = batch.tenant.values
-        return np.fromiter(map(self.number, batch.tenants or (_NOBODY,) * len(names)), np.int64, len(names))
+        tenants = batch.tenants or (_NOBODY,) * len(batch.tenant.values)
+        numbers = list(map(self._number_of.get, map(id, tenants)))
+        if None in numbers:
+            numbers = list(map(self.number, tenants))
+        return np.array(numbers, np.int64)
 
 
 # Stands for every tenant where there is no directory: all defaults.

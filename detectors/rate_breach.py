@@ -86,7 +86,7 @@ class RateBreachState:
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 1
+    format_version: ClassVar[int] = 2
 
     clock: Clock = field(default_factory=Clock)
     keys: Keys[Key] = field(default_factory=Keys)

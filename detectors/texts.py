@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from detectors.growing import grown
 from detectors.saved import Saved
-from schemas.batch import Bools, Int64s
+from schemas.batch import Bools, Int32s, Int64s
 
 # Stands for None: a byte that UTF-8 never uses.
 _NONE: Final = b"\xff"
 
 
 class Texts:
-    """Strings, or None, by number.
+    """Strings, or None, by number; 2 GiB of them at most.
 
     >>> texts = Texts()
     >>> texts.extend(["ana", None, "björn"])
@@ -28,7 +28,7 @@ class Texts:
 
     def __init__(self) -> None:
         self._bytes: NDArray[np.uint8] = np.zeros(0, np.uint8)
-        self._ends: Int64s = np.zeros(0, np.int64)
+        self._ends: Int32s = np.zeros(0, np.int32)
         self._size = 0
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class Texts:
         """
         lengths = np.diff(self._ends[: self._size], prepend=0)
         self._bytes = self._bytes[: self._used][np.repeat(kept, lengths)]
-        self._ends = np.cumsum(lengths[kept])
+        self._ends = np.cumsum(lengths[kept]).astype(np.int32)
         self._size = len(self._ends)
 
 

@@ -43,6 +43,16 @@ class ArrowColumn(Sequence[Any]):
     def __repr__(self) -> str:
         return f"ArrowColumn({self.values!r})"
 
+    @property
+    def made(self) -> bool:
+        """Whether the Python values exist already."""
+        return "values" in self.__dict__
+
+    @property
+    def coded(self) -> bool:
+        """Whether the codes exist already."""
+        return "_coded" in self.__dict__
+
     @cached_property
     def values(self) -> list[Any]:
         """``(n,)`` the column as Python values."""
@@ -50,7 +60,7 @@ class ArrowColumn(Sequence[Any]):
         return values
 
     def __getitem__(self, place: Any) -> Any:
-        if "values" in self.__dict__:
+        if self.made:
             return self.values[place]
         # A few rows are wanted in mostly all batches that give rise to an alert, hardly ever all.
         found = self.array[place]

@@ -10,12 +10,25 @@ from store.database import Database
 
 MAX_ROWS: Final = 10_000
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# Bodies are nearly all of the table, so they are read only of what is returned. A revision that was published
+# again is there twice until the engine merges it; the latest holds.
 _CURRENT_ALERTS: Final = """
 SELECT body
-FROM (SELECT * FROM alerts FINAL WHERE {scope} ORDER BY revision DESC LIMIT 1 BY tenant_id, alert_id)
-WHERE {conditions}
-ORDER BY detected_at DESC, alert_id
-LIMIT {{limit:UInt32}}
+FROM alerts
+WHERE {scope} AND (tenant_id, alert_id, revision) IN
+(
+    SELECT tenant_id, alert_id, revision
+    FROM (
+        SELECT tenant_id, alert_id, revision, status, detector, severity, detected_at, published_at
+        FROM alerts WHERE {scope}
+        ORDER BY revision DESC, published_at DESC LIMIT 1 BY tenant_id, alert_id
+    )
+    WHERE {conditions}
+    ORDER BY detected_at DESC, alert_id
+    LIMIT {{limit:UInt32}}
+)
+ORDER BY detected_at DESC, alert_id, published_at DESC
+LIMIT 1 BY tenant_id, alert_id
 """
 _REVISIONS: Final = """
 SELECT body
@@ -223,7 +236,9 @@ class Reader:
         """Return by tenant and kind: events, how many were flagged, and the newest event's time."""
         return self._select(
             f"SELECT tenant_id, kind, count() AS events, countIf(flags != 0) AS flagged, max(time) AS newest "
-            f"FROM events WHERE {self._scope} GROUP BY tenant_id, kind ORDER BY tenant_id, kind",
+            f"FROM events WHERE {self._scope} GROUP BY tenant_id, kind ORDER BY tenant_id, kind "
+            # The table's own order: no row's tenant need be looked up in a hash table.
+            "SETTINGS optimize_aggregation_in_order = 1",
             {},
         )
 

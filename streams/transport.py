@@ -22,6 +22,8 @@ from faust.types.tuples import ConsumerMessage, Message
 log = structlog.get_logger()
 EVENT_TOPICS: Final = frozenset({"audit.auth", "audit.access", "audit.request"})
 MAX_CHUNK_RECORDS: Final = 2_000
+# Between two looks for partitions to read, while there are none.
+PAUSE_S: Final = 0.05
 MAX_CHUNK_BYTES: Final = 8 * 1024 * 1024
 VOID_GENERATION: Final = -1  # no group ever has it
 
@@ -150,9 +152,14 @@ class Consumer(driver.Consumer):
         # A copy: the fetch runs in another thread, and takes an empty set for all partitions. The original
         # can be emptied meanwhile, by a pause.
         chosen = None if active_partitions is None else active_partitions - self._held.keys()
+        if chosen is not None and self.app.rebalancing:
+            # While Faust restores its tables after a rebalance it seeks to the committed offsets, and empties
+            # the agents' queues, at moments of its own: what is delivered before the last of these is lost to
+            # the agents, or comes twice. Only the tables' own topics are read until then.
+            chosen = {tp for tp in chosen if self._is_changelog_tp(tp)}
         if active_partitions and not chosen:
             await self.stay()
-            await self.sleep(timeout)
+            await self.sleep(PAUSE_S)
             return {}
         records = await super()._getmany(chosen, timeout)
         self._fetched = {

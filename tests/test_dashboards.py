@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dashboards.grafana import macros
 from dashboards.grafana.__main__ import HERE, generate
 from detectors.registry import new_detectors
 from schemas.alert import SEVERITIES
@@ -38,45 +39,11 @@ def _each_query(keep: str = "", panel_type: str = "") -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("panel", "sql"), cases)
 
 
-# What Grafana makes of a query before ClickHouse sees it.
-
-
-def _arguments(sql: str, opening: int) -> list[str]:
-    depth, start, found = 0, opening + 1, []
-    for i in range(opening, len(sql)):
-        depth += {"(": 1, ")": -1}.get(sql[i], 0)
-        if (sql[i] == "," and depth == 1) or depth == 0:
-            found.append(sql[start:i])
-            start = i + 1
-        if depth == 0:
-            return found
-    raise ValueError(f"unbalanced parentheses: {sql[opening:]}")
-
-
 def expand(
     sql: str, chosen: Mapping[str, Sequence[str]] | None = None, start: datetime = START, end: datetime = END
 ) -> str:
-    """Return the SQL that reaches ClickHouse.
-
-    The plugin's front end drops a ``$__conditionalAll`` whose variable is `All` (absent from `chosen`),
-    Grafana fills in the variables, and the plugin's backend replaces its macros by plain SQL.
-    """
-    chosen = chosen or {}
-    macro = "$__conditionalAll"
-    while (at := sql.rfind(macro)) != -1:
-        arguments = _arguments(sql, at + len(macro))
-        condition, variable = arguments
-        condition = condition if variable.strip().removeprefix("$") in chosen else "1=1"
-        sql = sql[:at] + condition + sql[at + len(macro) + len(",".join(arguments)) + 2 :]
-    for name, values in chosen.items():
-        quoted = ",".join("'" + value.replace("'", "\\'") + "'" for value in values)
-        sql = sql.replace(f"${{{name}:singlequote}}", quoted)
-    low, high = (f"toDateTime({int(moment.timestamp())})" for moment in (start, end))
-    sql = re.sub(r"\$__timeFilter\((\w+)\)", rf"\1 >= {low} AND \1 <= {high}", sql)
-    sql = re.sub(r"\$__timeInterval\((\w+)\)", r"toStartOfInterval(toDateTime(\1), INTERVAL 300 second)", sql)
-    sql = sql.replace("$__interval_s", "300").replace("$__fromTime", low).replace("$__toTime", high)
-    assert "$" not in sql, f"Grafana would leave this in: {sql[sql.index('$') :][:40]}"
-    return sql
+    """Return the SQL that reaches ClickHouse, for the time range that holds our rows."""
+    return macros.expand(sql, chosen or {}, start, end)
 
 
 # A little of everything that the panels show.

@@ -17,10 +17,10 @@ from detectors.saved import walk
 
 # Class, format version, and the fingerprint of that version's layout.
 LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
-    "access_anomaly": (AccessAnomalyState, 1, "75fb82cfce482270"),
+    "access_anomaly": (AccessAnomalyState, 2, "4e546a4846869dc9"),
     "admission": (Admission, 1, "832aa5281c2844c9"),
-    "failed_login": (FailedLoginState, 1, "ae95d854a417b9e4"),
-    "rate_breach": (RateBreachState, 1, "735ccefdb3353d25"),
+    "failed_login": (FailedLoginState, 2, "e851b96e6f180730"),
+    "rate_breach": (RateBreachState, 2, "aeceb91ba23efed9"),
 }
 
 

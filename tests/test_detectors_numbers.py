@@ -1,5 +1,7 @@
 """The hash table and the numbering of keys, against a dict."""
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from detectors import keys
 from detectors.columns import Hashed
 from detectors.keys import Keys
 from detectors.numbers import NumberTable
+from detectors.texts import Texts
 
 NUMBERS = st.lists(st.integers(0, 2**63 - 1) | st.integers(0, 60), max_size=80)
 
@@ -23,6 +26,36 @@ def test_numbers_are_found_as_in_a_dict(batches: list[list[int]], asked: list[in
     found = table.find(np.array(asked, np.int64)).tolist()
     assert found == [expected.get(number, -1) for number in asked]
     assert sorted(expected.values()) == list(range(len(table)))
+
+
+@given(st.lists(NUMBERS, max_size=6), st.randoms())
+def test_new_numbers_get_places_as_they_come(batches: list[list[int]], draw: Random) -> None:
+    """In a batch with repeats as well; what is kept of them moves up and is found there."""
+    table, expected = NumberTable(), dict[int, int]()
+    for batch in batches:
+        places, new = table.intern(np.array(batch, np.int64))
+        firsts = [i for i, number in enumerate(batch) if number not in expected and number not in batch[:i]]
+        expected.update({batch[i]: place for place, i in enumerate(firsts, len(expected))})
+        assert places.tolist() == [expected[number] for number in batch]
+        assert new.tolist() == firsts
+    kept = [number for number in expected if draw.random() < 0.5]
+    table.keep(np.array([number in kept for number in expected], np.bool_))
+    assert table.find(np.array([*expected], np.int64)).tolist() == [
+        kept.index(number) if number in kept else -1 for number in expected
+    ]
+
+
+@given(st.lists(st.lists(st.none() | st.text(max_size=5), max_size=9), max_size=5), st.randoms())
+def test_texts_are_given_back_as_they_were(batches: list[list[str | None]], draw: Random) -> None:
+    """Whatever they are written in, empty ones and None too, also after some were forgotten."""
+    texts, expected = Texts(), list[str | None]()
+    for batch in batches:
+        texts.extend(batch)
+        expected += batch
+        kept = [draw.random() < 0.7 for _ in expected]
+        texts.keep(np.array(kept, np.bool_))
+        expected = [text for text, keep in zip(expected, kept, strict=True) if keep]
+        assert texts.to_list() == [texts[i] for i in range(len(texts))] == expected
 
 
 def test_a_table_grows_without_losing_anything() -> None:

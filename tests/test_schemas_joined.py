@@ -1,5 +1,6 @@
 """Records that are read together mean what each of them means alone."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import schemas.joined
+import schemas.times
 from schemas.event import KINDS, MAX_EVENT_BYTES, AuthEvent, Kind
 from schemas.joined import JOINED, JoinedReader, Unjoinable, read_joined
 from schemas.parse import parse
@@ -18,7 +20,7 @@ from tests.test_schemas_quick import TIMES, agree
 
 @pytest.fixture(scope="module", autouse=True)
 def any_number_of_records() -> Iterator[None]:
-    with patch.object(schemas.joined, "MIN_RECORDS", 1):
+    with patch.object(schemas.joined, "MIN_RECORDS", 1), patch.object(schemas.times, "MIN_TIMES", 1):
         yield
 
 
@@ -134,6 +136,13 @@ def test_joined_and_pydantic_agree_on_numbers(field: str, number: str) -> None:
     """Whole, broken, negative, endless and too large ones, and what only looks like one."""
     value = encode(event("request"))[:-1] + f', "{field}": {number}}}'.encode()
     agree("request", [value])
+
+
+def test_white_space_within_a_record_is_usual() -> None:
+    """JSON printed for people is read together with the rest."""
+    value = json.dumps(event(), indent=2).encode()
+    assert read("auth", value, encode(event()), value.replace(b"\n", b"\r\n")) == [0, 1, 2]
+    agree("auth", [value, encode(event()), value])
 
 
 def test_braces_within_texts_are_usual() -> None:

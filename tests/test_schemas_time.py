@@ -1,15 +1,30 @@
 """Event times to milliseconds: exact, rounded down, and only for instants that exist."""
 
+import re
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import schemas.times
 from schemas.alert import from_ms, rfc3339, to_ms
-from schemas.times import time_column_ms
+from schemas.columns import text_array
+from schemas.event import RFC3339
+from schemas.times import TimeColumn, time_column_ms, usual_times_ms
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module", autouse=True, params=[1, schemas.times.MIN_TIMES])
+def min_times(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything holds for times that are converted together, and for the few that are not."""
+    with patch.object(schemas.times, "MIN_TIMES", request.param):
+        yield
+
+
 # One time that the quick conversion refuses sends the whole column the slow way.
 UNUSUAL = "2026-01-01t00:00:00z"
 
@@ -42,6 +57,16 @@ def test_both_conversions_agree(drawn: tuple[str, int]) -> None:
     text, expected = drawn
     values, bad = time_column_ms([UNUSUAL, text, text.replace("T", " "), text.lower()])
     assert (values.tolist()[1:], bad) == ([expected] * 3, [])
+
+
+def test_what_is_converted_together_was_written_by_the_contract() -> None:
+    """It stands for a look at the pattern, so no other character may pass, wherever it is."""
+    for whole in ("2026-01-31T19:30:00.123Z", "2199-12-31T23:59:59Z", "1970-01-01T00:00:00.123456789Z"):
+        for place in range(len(whole)):
+            for character in map(chr, range(128)):
+                text = whole[:place] + character + whole[place + 1 :]
+                converted = usual_times_ms(TimeColumn(text_array([whole, text])))
+                assert converted is None or re.fullmatch(RFC3339, text), text
 
 
 def test_what_lies_between_milliseconds_is_cut_off() -> None:

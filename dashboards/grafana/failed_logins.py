@@ -11,6 +11,7 @@ from dashboards.grafana.panels import OUTCOME_COLORS, graph, number, rows
 from dashboards.grafana.sql import LOGIN, events
 
 DETECTOR = "failed_login"
+FAILED = f"{LOGIN} AND outcome = 'failure'"
 
 FAILURES = f"SELECT countIf(outcome = 'failure') AS failures\n{events(LOGIN)}"
 
@@ -19,7 +20,7 @@ FAILURE_RATIO = f"SELECT countIf(outcome = 'failure') / nullIf(count(), 0) AS fa
 TARGETS = f"""SELECT
   uniqIf((tenant_id, user_id), user_id != '') AS users,
   uniqIf(source_ip, source_ip != '') AS addresses
-{events(f"{LOGIN} AND outcome = 'failure'")}"""
+{events(FAILED)}"""
 
 ATTEMPTS = f"""SELECT
   $__timeInterval(time) AS bucket,
@@ -40,7 +41,7 @@ REASONS = f"""SELECT
   $__timeInterval(time) AS bucket,
   if(reason = '', 'none given', reason) AS why,
   count() AS failures
-{events(f"{LOGIN} AND outcome = 'failure'")}
+{events(FAILED)}
 GROUP BY bucket, why
 ORDER BY bucket"""
 
@@ -53,10 +54,14 @@ TOP_USERS = f"""SELECT
   topKIf(1)(reason, outcome = 'failure' AND reason != '')[1] AS usual_reason,
   maxIf(time, outcome = 'failure') AS last_failure
 {events(LOGIN)}
+  AND (tenant_id, user_id) IN
+  (
+    SELECT tenant_id, user_id
+    {events(FAILED)}
+    GROUP BY tenant_id, user_id ORDER BY count() DESC LIMIT 50
+  )
 GROUP BY tenant_id, who
-HAVING failures > 0
-ORDER BY failures DESC
-LIMIT 50"""
+ORDER BY failures DESC"""
 
 TOP_ADDRESSES = f"""SELECT
   source_ip,
@@ -66,11 +71,15 @@ TOP_ADDRESSES = f"""SELECT
   uniqIf(tenant_id, outcome = 'failure') AS tenants,
   topKIf(1)(reason, outcome = 'failure' AND reason != '')[1] AS usual_reason,
   maxIf(time, outcome = 'failure') AS last_failure
-{events(f"{LOGIN} AND source_ip != ''")}
+{events(LOGIN)}
+  AND source_ip IN
+  (
+    SELECT source_ip
+    {events(f"{FAILED} AND source_ip != ''")}
+    GROUP BY source_ip ORDER BY count() DESC LIMIT 50
+  )
 GROUP BY source_ip
-HAVING failures > 0
-ORDER BY failures DESC
-LIMIT 50"""
+ORDER BY failures DESC"""
 
 METHODS = f"""SELECT
   if(auth_method = '', 'not given', auth_method) AS how,

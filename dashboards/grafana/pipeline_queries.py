@@ -1,5 +1,9 @@
 """What the dashboard of the pipeline asks: the workers through Prometheus, the accounts in the store."""
 
+# ruff: noqa: S608 (constants only)
+
+from dashboards.grafana.sql import percentiles
+
 WORKERS_UP = 'sum(up{job="tenantwatch"})'
 # Two workers may both report a partition while it moves; the larger lag is the true one.
 LAG = "sum by (topic) (max by (topic, partition) (tenantwatch_consumer_lag_records))"
@@ -67,14 +71,14 @@ GROUP BY service, kind
 ORDER BY late + future + duplicate + wrong_partition DESC
 LIMIT 20"""
 
-EVENT_AGE = """SELECT
+EVENT_AGE = f"""SELECT
   $__timeInterval(ingest_time) AS bucket,
-  quantileTDigest(0.5)(age_ms) AS p50,
-  quantileTDigest(0.95)(age_ms) AS p95,
-  quantileTDigest(0.99)(age_ms) AS p99
+  {percentiles("age_ms")}
 FROM
 (
-  SELECT ingest_time, greatest(dateDiff('millisecond', time, ingest_time), 0) AS age_ms
+  SELECT
+    ingest_time,
+    greatest(toUnixTimestamp64Milli(ingest_time) - toUnixTimestamp64Milli(time), 0) AS age_ms
   FROM events
   WHERE $__timeFilter(ingest_time)
 )

@@ -62,38 +62,41 @@ def open_alerts(detector: str | None = None) -> str:
     return f"{current_alerts('last_time', detector)}\nWHERE status != 'resolved' AND {SEVERITY}"
 
 
-def _allowed() -> str:
+def percentiles(value: str) -> str:
+    """Return the columns ``p50``, ``p95`` and ``p99``: ClickHouse makes one digest for all three."""
+    digest = f"quantilesTDigest(0.5, 0.95, 0.99)({value})"
+    return f"{digest}[1] AS p50,\n  {digest}[2] AS p95,\n  {digest}[3] AS p99"
+
+
+# Of the limit: who never used half of it in a window is not looked at any closer.
+NEAR: Final = 0.5
+_REQUESTS: Final = events("kind = 'request' AND user_id != ''")
+# A user's hash, and a number that grows by one from window to window: neighbours differ by one.
+_USER_WINDOW: Final = (
+    "bitOr(bitShiftLeft(toUInt64(toUInt32(cityHash64(user_id))), 32), "
+    f"toUInt64(intDiv(toUnixTimestamp(time), {RATE_WINDOW_S})))"
+)
+
+
+def _limits() -> str:
+    default = RATE_LIMITS[DEFAULT_TIER]
     cases = ", ".join(f"tier = '{tier}', {limit}" for tier, limit in RATE_LIMITS.items())
-    return f"multiIf({cases}, {RATE_LIMITS[DEFAULT_TIER]})"
-
-
-def requests_per_window() -> str:
-    """Return the CTE ``sliding``: per user and minute, requests in the window that ends there, and the limit.
-
-    The detector's window slides by the request, this one by the minute: exact would cost a sort of every
-    request. A tenant's own limit over another window is scaled to this one.
-    """
-    return f"""WITH own AS
+    return f"""limits AS
 (
   SELECT
     tenant_id,
     JSONExtractUInt(body, 'rate_limit', 'requests') AS own_requests,
-    JSONExtractUInt(body, 'rate_limit', 'window_s') AS own_window_s
+    JSONExtractUInt(body, 'rate_limit', 'window_s') AS own_window_s,
+    if(own_requests > 0, own_requests * {RATE_WINDOW_S} / if(own_window_s > 0, own_window_s, {RATE_WINDOW_S}),
+      multiIf({cases}, {default})) AS allowed
   FROM (SELECT * FROM tenants WHERE {TENANT} ORDER BY version DESC LIMIT 1 BY tenant_id)
-  WHERE deleted = 0
-),
-per_minute AS
-(
-  SELECT
-    tenant_id,
-    user_id,
-    toStartOfMinute(time) AS minute,
-    count() AS in_minute,
-    argMax({_allowed()}, time) AS tier_requests
-  {events("kind = 'request' AND user_id != ''")}
-  GROUP BY tenant_id, user_id, minute
-),
-sliding AS
+  -- Tenants that are not in the directory.
+  UNION ALL SELECT '', 0, 0, {default}
+)"""
+
+
+def _sliding(name: str, condition: str) -> str:
+    return f"""{name} AS
 (
   SELECT
     tenant_id,
@@ -104,7 +107,45 @@ sliding AS
       PARTITION BY tenant_id, user_id ORDER BY toUnixTimestamp(minute)
       RANGE BETWEEN {RATE_WINDOW_S - 60} PRECEDING AND CURRENT ROW
     ) AS requests,
-    if(own_requests > 0, own_requests * {RATE_WINDOW_S} / if(own_window_s > 0, own_window_s, {RATE_WINDOW_S}),
-      tier_requests) AS allowed
-  FROM per_minute LEFT JOIN own USING (tenant_id)
+    if(limits.allowed > 0, limits.allowed, {RATE_LIMITS[DEFAULT_TIER]}) AS allowed
+  FROM
+  (
+    SELECT tenant_id, user_id, toStartOfMinute(time) AS minute, count() AS in_minute
+    {_REQUESTS}
+      AND {condition}
+    GROUP BY tenant_id, user_id, minute
+  ) AS per_minute
+  LEFT JOIN limits USING (tenant_id)
 )"""
+
+
+def requests_per_window(share: float) -> str:
+    """Return the CTE ``sliding``: per user and minute, requests in the window that ends there, and the limit.
+
+    The detector's window slides by the request, this one by the minute: exact would cost a sort of every
+    request. The limit is the tenant's of today: its own, scaled to this window, or its tier's.
+
+    Counting by minute and user is what costs, so it is done only for those who can matter. A sliding window
+    meets at most two fixed ones; if it holds a share of the limit, one of the two holds half of that. Fixed
+    windows are cheap to count, by a number instead of two texts.
+
+    Parameters
+    ----------
+    share
+        Minutes are complete from this share of the limit on; below it they may be missing.
+    """
+    return f"""WITH {_limits()},
+crowded AS
+(
+  SELECT {_USER_WINDOW} AS user_window
+  {_REQUESTS}
+  GROUP BY user_window
+  HAVING count() >= {share / 2} * (SELECT min(allowed) FROM limits)
+),
+beside AS (SELECT arrayJoin([user_window - 1, user_window, user_window + 1])::UInt64 FROM crowded),
+{_sliding("sliding", f"{_USER_WINDOW} IN beside")}"""
+
+
+def requests_of(users: str) -> str:
+    """Return a further CTE, ``lines``: as ``sliding``, with every minute of the users that a query names."""
+    return _sliding("lines", f"(tenant_id, user_id) IN ({users})")

@@ -24,9 +24,7 @@ from tenantwatch.settings import Settings
 def redrive(
     letters: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="Only these, as `list` shows them.", metavar=f"[{METAVAR}]...", callback=checked_ids
-        ),
+        typer.Argument(help="Only these, as `list` shows them.", metavar=METAVAR, callback=checked_ids),
     ] = None,
     tenant: OfTenant = None,
     reason: OfReason = None,
