@@ -6,10 +6,10 @@ STAMP  := $(VENV)/.installed
 TESTS  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint bench schemas dashboards requirements clean
+.PHONY: help setup demo up test lint bench bench-latency bench-soak bench-peers bench-floods bench-scaling bench-tables schemas dashboards requirements clean
 
 help: ## show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## create .venv from the pinned, hashed requirements
 
@@ -36,6 +36,24 @@ lint: setup ## ruff and mypy --strict
 
 bench: setup ## throughput end to end, and beside a plain Faust agent; writes build/bench.json
 	$(BIN)/python -m bench.pipeline $(ARGS)
+
+bench-latency: setup ## produce to alert and to webhook at 5,000 and 50,000 events/s; build/latency.json
+	$(BIN)/python -m bench.latency $(ARGS)
+
+bench-soak: setup ## memory with a million users over 10 minutes; build/soak.json
+	$(BIN)/python -m bench.soak $(ARGS)
+
+bench-peers: setup ## beside Bytewax and Quix Streams, installed under build/; build/peers.json
+	$(BIN)/python -m bench.peers $(ARGS)
+
+bench-floods: setup ## other tenants' latency while one floods; build/floods.json
+	$(BIN)/python -m bench.floods $(ARGS)
+
+bench-scaling: setup ## unit costs with 1, 2 and 3 workers, and what more events need; build/scaling.json
+	$(BIN)/python -m bench.scaling $(ARGS)
+
+bench-tables: setup ## put the numbers of build/*.json into docs/performance.md and docs/scaling.md
+	$(BIN)/python -m bench.tables
 
 schemas: setup ## regenerate schemas/json from the models
 	$(BIN)/python -m schemas.generate

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from bench.latency import traffic
-from bench.memory import peak_memory_mb
+from bench.memory import peak_memory_mb, status_mb
 from bench.pipeline import produce_all
 from bench.running import RunningWorker, kafka, machine, worker, write
 from bench.steady import event_of, now_text
@@ -91,6 +91,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
             "rss_mb_with_all_users": round(known_mb),
             "peak_mb_with_all_users": known_peak_mb,
             "peak_mb": peak_memory_mb(ours.process.pid),
+            "anonymous_mb_at_the_end": status_mb("RssAnon", ours.process.pid),
             "slope_mb_per_minute": round(slope_mb_per_minute(samples), 2),
             # Some are always on their way; a number that grows with the rate means that it fell behind.
             "events_not_stored_at_the_end": behind,

@@ -6,6 +6,7 @@ message and keeps its own account of what may be committed, and the transport na
 Only the event topics are batched: tables and alerts keep Faust's own path, or table recovery breaks.
 """
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from operator import attrgetter
 from typing import Any, Final, cast
 
 import structlog
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.transports import SchedulingStrategyT
@@ -101,6 +102,8 @@ class Consumer(driver.Consumer):
         # What the last fetch held, and how many of its records were delivered.
         self._fetched: dict[TP, list[Any]] = {}
         self._taken: defaultdict[TP, int] = defaultdict(int)
+        # Of the assignment in which the agents' topics are read; None: of none yet.
+        self._generation: int | None = None
         # Partitions that are held, with the first offset that waits, and those of them to be let go on.
         self._held: dict[TP, int] = {}
         self._released: set[TP] = set()
@@ -149,24 +152,46 @@ class Consumer(driver.Consumer):
     ) -> Any:
         await self._seek_to_undelivered()
         await self._go_on_with_released()
+        generation = self.app.consumer_generation_id
         # A copy: the fetch runs in another thread, and takes an empty set for all partitions. The original
         # can be emptied meanwhile, by a pause.
         chosen = None if active_partitions is None else active_partitions - self._held.keys()
-        if chosen is not None and self.app.rebalancing:
-            # While Faust restores its tables after a rebalance it seeks to the committed offsets, and empties
-            # the agents' queues, at moments of its own: what is delivered before the last of these is lost to
-            # the agents, or comes twice. Only the tables' own topics are read until then.
+        if chosen is not None and not await self._begun(generation):
             chosen = {tp for tp in chosen if self._is_changelog_tp(tp)}
         if active_partitions and not chosen:
             await self.stay()
             await self.sleep(PAUSE_S)
             return {}
         records = await super()._getmany(chosen, timeout)
+        if generation != self.app.consumer_generation_id:
+            return {}  # asked for in an assignment that is over; in this one it is fetched again
         self._fetched = {
             tp: found for tp, found in records.items() if found and not self._is_changelog_tp(tp)
         }
         self._taken.clear()
         return records
+
+    async def _begun(self, generation: int) -> bool:
+        """Return whether the agents' topics may be read; the first time, seek to where they begin.
+
+        While Faust restores its tables after a rebalance it seeks to the committed offsets, and empties the
+        agents' queues, at moments of its own; and a fetch that was under way takes records of the new
+        assignment with it. So nothing is read for the agents until Faust is done, and where they begin is
+        said once more then: else records are lost to them, or come twice.
+        """
+        if self.app.rebalancing:
+            return False
+        if self._generation == generation:
+            return True
+        tps = {tp for tp in self.assignment() if not self._is_changelog_tp(tp)}
+        try:
+            for tp, (committed, earliest) in (await self.starts(tps)).items():
+                await self.seek(tp, max(committed, earliest))
+        except (IllegalStateError, KafkaError) as error:
+            log.info("seek_postponed", reason=str(error))  # the assignment has changed, or Kafka is away
+            return False
+        self._generation = generation
+        return generation == self.app.consumer_generation_id and not self.app.rebalancing
 
     async def _seek_to_undelivered(self) -> None:
         """Go back to what was fetched and not delivered.
@@ -196,7 +221,9 @@ class Consumer(driver.Consumer):
 
     async def _fetch_committed(self, tps: set[TP]) -> dict[TP, int | None]:
         client = self._thread._ensure_consumer()
-        return {tp: await client.committed(driver.ensure_aiokafka_TP(tp)) for tp in tps}
+        ours = list(tps)
+        offsets = await asyncio.gather(*(client.committed(driver.ensure_aiokafka_TP(tp)) for tp in ours))
+        return dict(zip(ours, offsets, strict=True))
 
     async def confirm(self, offsets: Mapping[TP, int], generation: int) -> bool:
         """Commit where partitions are handled from; return whether this generation is still the group's.
@@ -230,6 +257,7 @@ class Consumer(driver.Consumer):
         self._delivered.clear()
         self._fetched.clear()
         self._taken.clear()
+        self._generation = None
         self._held.clear()
         self._released.clear()
 

@@ -1,0 +1,196 @@
+"""The tables of docs/performance.md and docs/scaling.md, made of the benchmarks' JSON in ``build/``.
+
+A table stands between ``<!-- numbers: NAME -->`` and ``<!-- end -->``. What was not measured since the last
+time is left as it is.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from bench.running import REPOSITORY
+
+BUILD: Final = REPOSITORY / "build"
+DOCS: Final = (REPOSITORY / "docs/performance.md", REPOSITORY / "docs/scaling.md")
+_PLACE: Final = re.compile(r"(<!-- numbers: ([a-z-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+Result = dict[str, Any]
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return a table in Markdown.
+
+    >>> print(table(["rate", "p50"], [[5000, 12.25]]), end="")
+    | rate | p50 |
+    |---|---|
+    | 5,000 | 12.25 |
+    """
+    lines = [list(head)]
+    lines += [[f"{v:,}" if isinstance(v, (int, float)) else str(v) for v in row] for row in rows]
+    first, *rest = ("| " + " | ".join(line) + " |\n" for line in lines)
+    return first + "|" + "---|" * len(lines[0]) + "\n" + "".join(rest)
+
+
+def throughput(found: Result) -> str:
+    """`make bench`."""
+    rows = [
+        ("end to end", found["events_per_s"], ""),
+        (
+            "plain Faust agent",
+            found["plain_faust_events_per_s"],
+            f"{found['ratio_to_plain_faust']} times as fast",
+        ),
+        (
+            "validate and insert, no detectors",
+            found["no_detectors_events_per_s"],
+            f"{found['ratio_to_no_detectors']} of it",
+        ),
+    ]
+    stages = ", ".join(f"{stage} {spent}" for stage, spent in found["stages_us"].items())
+    return table(("what", "events/s", "end to end is"), rows) + (
+        f"\n{found['events']:,} events, {found['tenants']:,} tenants, {found['users']:,} users; peak memory "
+        f"{found['peak_memory_mb']:,} MiB. µs of wall clock an event by stage, some of them at the same time: "
+        f"{stages}.\n"
+    )
+
+
+def latency(found: Result) -> str:
+    """`make bench-latency`."""
+    names = ("p50_ms", "p99_ms", "max_ms")
+    rows = [
+        (
+            int(run["rate"]),
+            *(run["produce_to_alert"].get(name, "-") for name in names),
+            *(run["produce_to_webhook"].get(name, "-") for name in names[:2]),
+            run["cpu_percent_of_a_core"],
+            run["produce_to_alert"]["n"],
+        )
+        for run in found["runs"]
+    ]
+    head = (
+        "events/s",
+        "alert p50 ms",
+        "p99",
+        "max",
+        "webhook p50 ms",
+        "p99",
+        "worker, % of a core",
+        "attacks",
+    )
+    return table(head, rows)
+
+
+def soak(found: Result) -> str:
+    """`make bench-soak`."""
+    rows = [
+        ("at the start", found["rss_mb_at_start"]),
+        ("when every user is known", found["rss_mb_with_all_users"]),
+        ("peak", found["peak_mb"]),
+        ("slope over the second half, MiB a minute", found["slope_mb_per_minute"]),
+    ]
+    return table(("resident", "MiB"), rows) + (
+        f"\n{found['users']:,} users in {found['tenants']:,} tenants, {found['rate']:,.0f} events/s "
+        f"for {found['minutes']:g} minutes.\n"
+    )
+
+
+def peers(found: Result) -> str:
+    """`make bench-peers`."""
+    rows = [
+        (
+            one["job"],
+            one["who"],
+            one["events_per_s"],
+            one["cpu_us_per_event"],
+            one.get("server_cpu_us_per_event", "-"),
+            one["peak_memory_mb"],
+        )
+        for one in found["results"]
+    ]
+    head = ("job", "who", "events/s", "CPU µs an event", "of the server", "peak MiB")
+    return table(head, rows) + f"\n{found['events']:,} events of {found['tenants']:,} tenants.\n"
+
+
+def floods(found: Result) -> str:
+    """`make bench-floods`."""
+    rows = [
+        (
+            phase,
+            where.replace("_", " "),
+            *(one.get(name, "-") for name in ("p50_ms", "p99_ms", "max_ms", "n")),
+        )
+        for phase, places in found["produce_to_alert"].items()
+        for where, one in places.items()
+    ]
+    return table(("flood", "other tenants in", "p50 ms", "p99", "max", "attacks"), rows) + (
+        f"\n{found['rate']:,.0f} events/s of all tenants; the flood adds {found['flood_rate']:,.0f} of one.\n"
+    )
+
+
+def unit_costs(found: Result) -> str:
+    """`make bench-scaling`, what an event costs."""
+    names = ("worker_us", "loop_us", "server_us", "kafka_us", "stored_bytes", "kafka_bytes")
+    rows = [(one["workers"], *(one["cost"][name] for name in names)) for one in found["measured"]]
+    head = ("workers", "worker µs", "of it the loop", "ClickHouse µs", "Kafka µs", "stored bytes", "in Kafka")
+    return table(head, rows)
+
+
+def check(found: Result) -> str:
+    """`make bench-scaling`, prediction and measurement."""
+    rows = [
+        (one["workers"], one["predicted_events_per_s"], one["events_per_s"], max(one["rss_mb_each"]))
+        for one in found["measured"]
+    ]
+    return table(("workers", "predicted events/s", "measured", "MiB each"), rows)
+
+
+def model(found: Result) -> str:
+    """`make bench-scaling`, what more events need."""
+    rows = [(int(one["rate"]), *(v for name, v in one.items() if name != "rate")) for one in found["model"]]
+    head = ("events/s", *(name.replace("_", " ") for name in found["model"][0] if name != "rate"))
+    return table(head, rows)
+
+
+def computer(found: Result) -> str:
+    """Whatever measured last."""
+    here = found["machine"]
+    return (
+        f"{here['cpus']} cores ({here['cpu_model']}), {here['memory_gb']:g} GiB, Linux {here['kernel']}, "
+        f"Python {here['python']}.\n"
+    )
+
+
+TABLES: Final[dict[str, tuple[str, Callable[[Result], str]]]] = {
+    "machine": ("latency", computer),
+    "throughput": ("bench", throughput),
+    "latency": ("latency", latency),
+    "soak": ("soak", soak),
+    "peers": ("peers", peers),
+    "floods": ("floods", floods),
+    "unit-costs": ("scaling", unit_costs),
+    "check": ("scaling", check),
+    "model": ("scaling", model),
+}
+
+
+def filled(text: str) -> str:
+    """Return a document with its tables made anew."""
+
+    def fill(place: re.Match[str]) -> str:
+        begin, name, before, end = place.groups()
+        file, render = TABLES[name]
+        path = BUILD / f"{file}.json"
+        return begin + (render(json.loads(path.read_text())) if path.exists() else before) + end
+
+    return _PLACE.sub(fill, text)
+
+
+def main() -> None:
+    """Rewrite the documents."""
+    for path in DOCS:
+        path.write_text(filled(path.read_text()))
+        print(f"{path.relative_to(REPOSITORY)} written")
+
+
+if __name__ == "__main__":
+    main()
