@@ -49,7 +49,7 @@ def throughput(found: Result) -> str:
     stages = ", ".join(f"{stage} {spent}" for stage, spent in found["stages_us"].items())
     return table(("what", "events/s", "end to end is"), rows) + (
         f"\n{found['events']:,} events, {found['tenants']:,} tenants, {found['users']:,} users; peak memory "
-        f"{found['peak_memory_mb']:,} MiB. µs of wall clock an event by stage, some of them at the same time: "
+        f"{found['peak_memory_mb']:,} MiB. µs of wall clock an event by stage, some at the same time: "
         f"{stages}.\n"
     )
 

@@ -14,6 +14,7 @@ from detectors.clock import Clock
 from detectors.columns import Hashed, named, picked, taken
 from detectors.episode import in_order
 from detectors.first_seen import FirstSeenFold, FirstSeenRule, FirstSeenState
+from detectors.keys import values_at
 from detectors.parameters import AccessAnomalyParameters, Rules, resolve
 from detectors.settling import Rule, settle_batch, settle_reached
 from schemas.alert import Alert
@@ -129,7 +130,8 @@ class AccessAnomaly:
             alerts.extend(away.fold(state.across, [r.across for r in rules]))
         at = np.flatnonzero(failed & with_user & ~across)
         if len(at):
-            permissions, no_mark = taken(batch, "permission", rows[at]), np.zeros(len(at), np.bool_)
+            permissions = values_at(batch.columns["permission"], rows[at])
+            no_mark = np.zeros(len(at), np.bool_)
             denied = _Accesses(batch, rows[at], time_ms[at], rule[at], permissions, no_mark)
             alerts.extend(denied.fold(state.denied, [r.denied for r in rules]))
         at = np.flatnonzero(with_user)
@@ -186,7 +188,7 @@ class _Accesses:
             buckets.keys.intern(self._who(), np.arange(len(self.rows))),
             self.time_ms,
             self.rule,
-            taken(self.batch, "event_id", self.rows),
+            values_at(self.batch.columns["event_id"], self.rows),
             self.values,
             marks=self.forced,
             forced=self.forced,
@@ -197,7 +199,7 @@ class _Accesses:
     def _who(self) -> tuple[Hashed, Hashed, Hashed]:
         """Return who made each access: the user, else the address, else somebody of the tenant."""
         tenants, users, addresses = (
-            taken(self.batch, name, self.rows) for name in ("tenant_id", "user_id", "source_ip")
+            values_at(self.batch.columns[name], self.rows) for name in ("tenant_id", "user_id", "source_ip")
         )
         entity_types: list[str] = []
         values: list[str] = []

@@ -19,7 +19,7 @@ from detectors.failed_login_state import (
     rule_of,
 )
 from detectors.growing import grown
-from detectors.keys import Key, Keys
+from detectors.keys import Key, Keys, values_at
 from detectors.parameters import FailedLoginParameters, Rules, resolve
 from detectors.segments import by_key, running_max, starts_of
 from detectors.settling import settle_batch, settle_reached
@@ -109,10 +109,14 @@ class _Fold:
         self.failed = batch.failed[rows]
         self.earliest_ms = int(time_ms.min())
         self.tenants = Tenants(batch, rows)
-        self.users = Hashed(taken(batch, "user_id", rows))
+        # As a list, of which a few are picked again and again.
+        self.users = Hashed(list(taken(batch, "user_id", rows)))
         self.addresses = Hashed(taken(batch, "source_ip", rows))
         self.event_ids = taken(batch, "event_id", rows)
-        self.reasons = taken(batch, "reason", rows)
+        reasons = taken(batch, "reason", rows)
+        self.user_unknown = np.zeros(len(rows), np.bool_)
+        failures = self.failed.nonzero()[0]
+        self.user_unknown[failures] = [reasons[i] in UNKNOWN_USER for i in failures.tolist()]
         self.alerts: list[Alert] = []
 
     def run(self) -> None:
@@ -150,18 +154,17 @@ class _Fold:
             ``(f,)`` the attempts that fill buckets, as far as they have a key.
         """
         fullness = np.zeros(len(self.rule))
-        failures = np.array([i for i in failures.tolist() if who.values[i] is not None], np.int64)
+        failures = failures[named(values_at(who.values, failures))]
         if not len(failures) and (not len(state.keys) or self.earliest_ms > state.watched_until_ms):
             return fullness
         parts = (self.tenants, entity_type, who)
-        picks = failures.tolist()
         events = Events(
             state.keys.intern(parts, failures),
             self.time_ms[failures],
             self.rule[failures],
-            [self.event_ids[i] for i in picks],
-            [values.values[i] for i in picks],
-            marks=np.array([self.reasons[i] in UNKNOWN_USER for i in picks], np.bool_),
+            values_at(self.event_ids, failures),
+            values_at(values.values, failures),
+            marks=self.user_unknown[failures],
             forced=np.zeros(len(failures), np.bool_),
         )
         alerts, filled = fold_buckets(state, events, rules)

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 import numpy as np
 
-from detectors.columns import Hashed, picked
+from detectors.columns import Hashed
 from detectors.growing import grown
 from detectors.numbers import NumberTable
 from detectors.saved import Saved
 from detectors.texts import Texts
 from schemas.batch import Bools, Column, Int32s, Int64s
+from schemas.columns import ArrowColumn
 
 # The tenant comes first in every key: tenants are walls. Then mostly the entity's type and value.
 Key = tuple[str, str, str]
@@ -63,6 +64,18 @@ def fingerprints(parts: Sequence[Part], rows: Int64s) -> Int64s:
             prints += part.hashes[rows].view(np.uint64) * np.uint64(weight)
     prints >>= np.uint64(1)
     return prints.view(np.int64)
+
+
+def values_at(column: Column, rows: Int64s) -> list[Any]:
+    """Return ``(m,)`` values at few positions of a column, from its codes where it has been coded.
+
+    >>> values_at(["a", "b", "c"], np.array([0, 2]))
+    ['a', 'c']
+    """
+    if isinstance(column, ArrowColumn) and column.coded:
+        distinct = column.distinct
+        return [distinct[code] for code in column.codes[rows].tolist()]
+    return [column[i] for i in rows.tolist()]
 
 
 class _Codes(dict[str, int]):
@@ -159,7 +172,7 @@ class Keys(Generic[AnyKey]):
     def _append(self, old: int, parts: Sequence[Part], rows: Int64s) -> None:
         words = self._codes.shape[1]
         columns = [
-            [part] * len(rows) if isinstance(part, str) else picked(part.values, rows) for part in parts
+            [part] * len(rows) if isinstance(part, str) else values_at(part.values, rows) for part in parts
         ]
         self._codes = grown(self._codes, old + len(rows), 0)
         for i, column in enumerate(columns[:words]):

@@ -19,7 +19,7 @@ from schemas.batch import FLAGS
 from schemas.event import Kind
 from streams import metrics
 from streams.breaker import Limits
-from streams.chunk import DeadLetter, Handled, handle_chunk
+from streams.chunk import DeadLetter, Handled, handle_chunk, read_chunk
 from streams.dead_letters import letter_headers
 from streams.directory import Directory, DirectoryTable, Listener
 from streams.floods import Flood, Floods
@@ -35,6 +35,8 @@ AlertHandler = Callable[[list[tuple[Alert, int]]], Awaitable[None]]
 States = dict[tuple[str, int], PartitionState]
 # Takes partitions over in a generation of the group, and returns their states.
 TakeOver = Callable[[GroupMember, set[TP], int], Awaitable[States]]
+# Below this a thread costs more than it saves (and Arrow's reader is not used: schemas.joined).
+MIN_THREAD_RECORDS: Final = 500
 NO_GENERATION: Final = -1
 IDLE_TICK_S: Final = 1.0
 
@@ -152,7 +154,7 @@ class Pipeline:
         async def consume(stream: Any) -> None:
             async for event in stream.noack().events():
                 try:
-                    await self.handle(kind, event.value, event.message.generation_id, event.ack)
+                    await self.handle(kind, event.message, event.value, event.ack)
                 except Exception as error:
                     log.exception("chunk_failed", kind=kind, topic=event.message.topic)
                     self._fail(error)
@@ -160,10 +162,14 @@ class Pipeline:
 
         return consume
 
-    async def handle(self, kind: Kind, records: Records, generation: int, ack: Callable[[], Any]) -> None:
+    async def handle(self, kind: Kind, message: Any, records: Records, ack: Callable[[], Any]) -> None:
         """Take one chunk through parse, enrich, detect, publish; the group writer stores and acks it."""
         await self.taken_over.wait()
-        if generation != self.generation:
+        # A large chunk is read by a thread, mostly without the interpreter's lock, while others are handled.
+        read = None
+        if len(records) >= MIN_THREAD_RECORDS and message.generation_id == self.generation:
+            read = await asyncio.to_thread(read_chunk, kind, records)
+        if message.generation_id != self.generation:
             return  # of an assignment that is over: whoever has the partition now is given it again
         tp = (records.topic, records.partition)
         state = self.states[tp]
@@ -172,7 +178,7 @@ class Pipeline:
                 f"{records.topic} {records.partition}: offset {records.offsets[0]} was delivered after "
                 f"{state.next_offset - 1} had been handled"
             )
-        handled = handle_chunk(kind, records, state, self.directory, int(time() * 1000))
+        handled = handle_chunk(kind, records, state, self.directory, int(time() * 1000), read)
         # At once: after an await the partition may be another worker's.
         flood = self.floods.judge(handled)
         if flood is not None:
