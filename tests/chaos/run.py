@@ -1,5 +1,6 @@
 """One run: rounds of faults, the end of the traffic, the reference, the verdict."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from tests.chaos.faults import Fault, Scene
 from tests.chaos.sending import Sending
 from tests.chaos.stage import Mode, Stage, Worker
 from tests.chaos.traffic import Plan
-from tests.chaos.verdict import FAULTLESS, Published, Verdict, judge
+from tests.chaos.verdict import FAULTLESS, Account, Published, Verdict, judge
 
 PARTITIONS: Final = 12
 ROUND_S: Final = 10.0
@@ -80,6 +81,7 @@ class Outcome:
             "faults": self.faults,
             "seconds": round(self.seconds, 1),
             **self.more,
+            "alerts_by_kind": self.verdict.alerts,
             "examples": self.verdict.examples,
         }
 
@@ -119,6 +121,7 @@ def _run(setup: Setup, stage: Stage, progress: topics.Progress, began: float) ->
     messages = [m for topic in TOPIC_OF.values() for m in topics.read(stage.kafka.bootstrap, topic)]
     setup.say(f"{len(messages)} messages; waiting until all are handled")
     _drain(stage, progress, messages)
+    account = _account(stage)
     for worker in stage.workers:
         if stage.stop(worker) != 0:
             stage.stalls.append(f"{worker.name} ended with {worker.exit_code} when it was asked to stop")
@@ -128,7 +131,7 @@ def _run(setup: Setup, stage: Stage, progress: topics.Progress, began: float) ->
     broken = stored.read(stage.store.url if stage.store else str(stage.workers[0].data_dir))
     setup.say("the same again, undisturbed")
     reference = _refer(stage, progress, messages)
-    verdict = judge(messages, sending.acknowledged, published, broken, reference)
+    verdict = judge(messages, sending.acknowledged, published, account, broken, reference)
     return Outcome(
         setup,
         verdict,
@@ -184,6 +187,13 @@ def _drain(stage: Stage, progress: topics.Progress, messages: list[topics.Found]
             # Stalled or lost? A fresh start tells.
             for worker in stage.workers:
                 stage.kill(worker)
+
+
+def _account(stage: Stage) -> Account:
+    """Return what `tenantwatch reconcile` says, and what the workers have said on the way."""
+    logs = [entry for worker in stage.workers for entry in worker.events("duplicates_collapsed")]
+    gaps = [json.dumps(gap) for gap in stage.workers[0].ask("reconcile")["gaps"]]
+    return Account(gaps, [json.dumps(entry) for entry in logs if entry["rows"]])
 
 
 def _refer(stage: Stage, progress: topics.Progress, messages: list[topics.Found]) -> stored.Stored:

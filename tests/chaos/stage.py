@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -189,6 +190,31 @@ class Worker:
         # The socket of a killed process stays until the next one has its own.
         return found if self._process is not None and found["pid"] == self._process.pid else None
 
+    def ask(self, *arguments: str) -> Any:
+        """Return what a command prints beside this worker, as JSON."""
+        done = subprocess.run(
+            [sys.executable, "-m", "tenantwatch.cli", *arguments, "--json"],
+            env=self.env,
+            cwd=REPOSITORY,
+            capture_output=True,
+        )
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            raise RuntimeError(f"{' '.join(arguments)}: {done.stderr.decode()}") from None
+
+    def events(self, name: str) -> Iterator[dict[str, Any]]:
+        """Yield what the worker's processes logged under a name."""
+        with self.log_path.open(errors="replace") as log:
+            for line in log:
+                if f'"event": "{name}"' in line:
+                    with contextlib.suppress(ValueError):  # a line that kill -9 cut short
+                        yield json.loads(line)
+
+    def last_words(self) -> str:
+        """Return the last line of the log."""
+        return self.log_path.read_text(errors="replace").rstrip().rpartition("\n")[2][-500:]
+
     def metrics(self) -> str:
         """Return the worker's metrics, as text; or why there are none."""
         status = self.status()
@@ -261,7 +287,8 @@ class Stage:
         for worker in self.workers:
             if not worker.alive:
                 if worker.exit_code not in (None, 0, -signal.SIGKILL, -signal.SIGTERM):
-                    self.count("worker_exited", worker=worker.name, exit_code=worker.exit_code)
+                    code, why = worker.exit_code, worker.last_words()
+                    self.count("worker_exited", worker=worker.name, exit_code=code, why=why)
                 self.note("started", worker=worker.name)
                 worker.start(f"round {self.round}")
 

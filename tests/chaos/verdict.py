@@ -21,6 +21,8 @@ FAULTLESS: Final = (
     "dead_letters_missing",
     "dead_letters_extra",
     "dead_letters_unpublished",
+    "collapsed",
+    "gaps",
     "lost_by_kafka",
     "reference_lost",
     "reference_doubled",
@@ -37,10 +39,13 @@ class Verdict:
         By name; see `judge`.
     examples
         The first few of what should not be, by the same names.
+    alerts
+        What the reference's revisions were: detector, classification and status.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[Any]] = field(default_factory=dict)
+    alerts: list[str] = field(default_factory=list)
 
     def add(self, name: str, found: Iterable[Any]) -> None:
         """Count something that should not be, and keep a few examples."""
@@ -63,10 +68,19 @@ class Published:
     dead_letters: Sequence[Found]
 
 
+@dataclass(frozen=True)
+class Account:
+    """What the broken run said of itself: gaps that reconciliation found, and rows that it collapsed."""
+
+    gaps: Sequence[str]
+    collapsed: Sequence[str]
+
+
 def judge(
     messages: Sequence[Found],
     acknowledged: Iterable[Place],
     published: Published,
+    account: Account,
     broken: Stored,
     reference: Stored,
 ) -> Verdict:
@@ -78,8 +92,8 @@ def judge(
         Every committed message of the event topics: the truth.
     acknowledged
         Where the producers were told that their messages are.
-    published
-        By the broken run.
+    published, account
+        Of the broken run.
     broken, reference
         What the two runs stored.
 
@@ -90,7 +104,8 @@ def judge(
         stand for no committed event, as of an aborted transaction. ``changed``: rows whose content is not
         the reference's (flags, for one: they come from state). ``alerts_missing``, ``alerts_extra``:
         revisions, with their content, in one run only; extra are also those that were published and later
-        replaced in the table by better ones. ``lost_by_kafka``: acknowledged and not in the topics. That,
+        replaced in the table by better ones. ``collapsed``: rows that were there twice for a while.
+        ``lost_by_kafka``: acknowledged and not in the topics. That,
         and a reference that is wrong itself, make the run worthless.
     """
     verdict = Verdict()
@@ -108,6 +123,8 @@ def judge(
     verdict.add("lost_by_kafka", set(acknowledged) - {(m.topic, m.partition, m.offset) for m in messages})
     _compare_alerts(verdict, published.alerts, broken, reference)
     _compare_dead_letters(verdict, published.dead_letters, broken, reference)
+    verdict.add("collapsed", account.collapsed)
+    verdict.add("gaps", account.gaps)
     verdict.add("reference_lost", expected.keys() - reference.rows.keys())
     verdict.add("reference_doubled", _surplus(reference))
     return verdict
@@ -134,11 +151,17 @@ def _compare_alerts(verdict: Verdict, published: Sequence[Found], broken: Stored
         content = json.loads(message.value or b"{}")
         revision = (content["alert_id"], content["revision"])
         said.add((revision, alert_content(message.value or b"{}")))
+    verdict.alerts = sorted({_kind_of(body) for body in reference.alerts.values()})
     verdict.counts["alerts"] = len({alert_id for alert_id, _ in reference.alerts})
     verdict.counts["revisions"] = len(reference.alerts)
     verdict.counts["revisions_repeated"] = len(published) - len(said)
     verdict.add("alerts_missing", right - mine)
     verdict.add("alerts_extra", (mine | said) - right)
+
+
+def _kind_of(body: str) -> str:
+    alert = json.loads(body)
+    return f"{alert['detector']} {alert['classification']} {alert['status']}"
 
 
 def _compare_dead_letters(
