@@ -6,7 +6,6 @@ its own, with a consumer group and a store of its own. Writes ``build/bench.json
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
+from bench.running import machine
 from bench.traffic import events, tenants
 from streams.broker import BrokerConfig, EmbeddedKafka
 from streams.topics import TENANTS, TOPIC_OF, ensure_topics
@@ -87,6 +87,7 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, default=Path("build/bench.json"))
     given = arguments.parse_args()
     configure_logging("warning", "console")
+    here = machine()
     with tempfile.TemporaryDirectory(prefix="tenantwatch-bench-") as folder:
         root = Path(folder)
         kafka = EmbeddedKafka(BrokerConfig(root, port=0, controller_port=0))
@@ -116,7 +117,7 @@ def main() -> None:
         "tenants": given.tenants,
         "users": given.users,
         "seed": given.seed,
-        "cpus": os.cpu_count(),
+        "machine": here,
     }
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -247,6 +247,29 @@ def pipeline_health() -> models.Dashboard:
             height=8,
         )
     ]
+    takeover = [
+        graph(
+            "Warm-up and events delivered again",
+            promql("max by (instance) (tenantwatch_recovery_seconds)", "warm-up {{instance}}", "A"),
+            promql("sum(rate(tenantwatch_recovery_events_total[$__rate_interval]))", "folded again", "B"),
+            promql(rate("tenantwatch_events_skipped_total", "kind"), "stored already {{kind}}", "C"),
+            see="Seconds from the latest assignment to its first event, and events that it read once more.",
+            worry="warm-up takes minutes: alerts are late by as much after each rebalance.",
+            act="take snapshots more often (TENANTWATCH_SNAPSHOT_INTERVAL_S), or see whether they fail.",
+            unit=units.Short,
+            width=12,
+        ),
+        graph(
+            "Snapshots",
+            promql(quantile(0.95, "tenantwatch_snapshot_seconds"), "p95 seconds", "A"),
+            promql("sum(increase(tenantwatch_snapshot_bytes_total[1h])) / 1e6", "MB an hour", "B"),
+            see="Time that a partition's snapshot takes, and how much they write.",
+            worry="they stop while events flow: a restart would read all events since the last one.",
+            act="see whether inserts fail.",
+            unit=units.Short,
+            width=12,
+        ),
+    ]
     ledger = [
         graph(
             "Events per second, as accounted",
@@ -298,6 +321,7 @@ def pipeline_health() -> models.Dashboard:
             "Lost, late or misplaced": [lost, flagged],
             "Alerts and their delivery": [alerts, webhooks],
             "Accounts": [ledger, age],
+            "Restarts": [takeover],
         },
         since="now-3h",
     )

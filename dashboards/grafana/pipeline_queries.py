@@ -129,8 +129,9 @@ RETENTION = """SELECT
   kind,
   retention_days,
   cutoff,
-  rows_removed
+  sum(rows_removed) AS rows_removed
 FROM retention_runs
 WHERE $__timeFilter(run_at)
+GROUP BY run_at, tenant_id, kind, retention_days, cutoff
 ORDER BY run_at DESC
 LIMIT 50"""

@@ -11,6 +11,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -93,6 +95,19 @@ class Kafka:
     def stop(self) -> None:
         """Stop it in good order."""
         self._embedded.stop()
+
+
+class _UnixConnection(HTTPConnection):
+    """Closes its socket also where nobody listens, as httpx does not."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("worker", timeout=2.0)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(unix_address(self._path))
 
 
 class Worker:
@@ -178,14 +193,11 @@ class Worker:
 
     def status(self) -> dict[str, Any] | None:
         """Return what the worker says of itself; None if it does not answer."""
-        path = self.data_dir / "tenantwatch.sock"
-        if not path.exists():
-            return None
-        transport = httpx.HTTPTransport(uds=unix_address(path))
         try:
-            with httpx.Client(transport=transport, base_url="http://worker", timeout=2.0) as client:
-                found: dict[str, Any] = client.get("/status").json()
-        except (httpx.HTTPError, ValueError):
+            with closing(_UnixConnection(self.data_dir / "tenantwatch.sock")) as connection:
+                connection.request("GET", "/status")
+                found: dict[str, Any] = json.load(connection.getresponse())
+        except (OSError, ValueError, HTTPException):
             return None
         # The socket of a killed process stays until the next one has its own.
         return found if self._process is not None and found["pid"] == self._process.pid else None
