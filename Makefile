@@ -4,9 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 TESTS  ?=
+# Of `make chaos`: rounds, what its chance comes from, embedded or cluster.
+ROUNDS ?= 50
+SEED   ?= 7
+MODE   ?= embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint bench bench-latency bench-soak bench-peers bench-floods bench-scaling bench-tables schemas dashboards requirements clean
+.PHONY: help setup demo up test faults chaos lint bench bench-latency bench-soak bench-peers bench-floods bench-scaling bench-tables schemas dashboards requirements clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -27,7 +31,13 @@ up: setup ## run the pipeline on this machine until Ctrl-C
 	@$(BIN)/tenantwatch up $(ARGS)
 
 test: setup ## the tests, real Kafka and ClickHouse's engine included
-	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow' $(TESTS) $(ARGS)
+
+faults: setup ## each fault with a test of its own: store, Kafka, disk, signals, hung workers (minutes)
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+chaos: setup ## break everything for some ROUNDS (SEED, MODE=embedded|cluster), compare; writes build/chaos.json
+	$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) --mode $(MODE) $(ARGS)
 
 lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -176,7 +176,8 @@ class ClickHouseServer:
         """
         if self.running():
             os.kill(self.pid, signal.SIGTERM)
-            self.resume()
+            with contextlib.suppress(ProcessLookupError):  # it has ended already
+                self.resume()
             self._await_end()
 
     def kill(self) -> None:

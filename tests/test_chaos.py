@@ -18,7 +18,7 @@ from tests.chaos.verdict import Account, Published, Verdict, judge
 from tests.libchdb import LibraryMissing, library
 
 SEED = 7
-PER_ROUND = 1_500
+EVENTS = 3_000  # enough for revisions of every kind
 
 
 def messages(seed: int) -> list[Message]:
@@ -146,7 +146,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[Mode, Outcome]:
         library()
         rounds["cluster"] = [faults.freeze]
     setups = {
-        mode: Setup(mode, chosen, SEED, tmp_path_factory.mktemp("chaos") / mode, PER_ROUND)
+        mode: Setup(mode, chosen, SEED, tmp_path_factory.mktemp("chaos") / mode, EVENTS // len(chosen))
         for mode, chosen in rounds.items()
     }
     with ThreadPoolExecutor(len(setups)) as pool:
