@@ -85,6 +85,16 @@ class Scheduler(SchedulingStrategyT):
                 break
 
 
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Reads only what was committed: a record of an aborted transaction never happened."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust offers this only together with its own transactions, which the store takes no part in.
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+
 class Consumer(driver.Consumer):
     """Delivers chunks, and commits up to the first chunk that was delivered and is not acknowledged.
 
@@ -107,6 +117,9 @@ class Consumer(driver.Consumer):
         # Partitions that are held, with the first offset that waits, and those of them to be let go on.
         self._held: dict[TP, int] = {}
         self._released: set[TP] = set()
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def hold(self, tp: TP, offset: int) -> None:
         """Deliver nothing of an event partition from an offset on, until `release`: it waits in Kafka.

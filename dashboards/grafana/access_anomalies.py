@@ -8,7 +8,7 @@ from dashboards.grafana.alert_panels import alerts_over_time, alerts_table, open
 from dashboards.grafana.board import board
 from dashboards.grafana.clickhouse import Shape, Sql
 from dashboards.grafana.panels import OUTCOME_COLORS, graph, number, rows
-from dashboards.grafana.sql import CROSS_TENANT, SEVERITY, current_alerts, events
+from dashboards.grafana.sql import CROSS_TENANT, SEVERITY, USER, current_alerts, events
 
 DETECTOR = "access_anomaly"
 ACCESS = "kind = 'access'"
@@ -102,7 +102,7 @@ RESOURCE_TYPES = f"""SELECT
   if(resource_type = '', '(none named)', resource_type) AS what,
   countIf(outcome = 'success') AS allowed,
   countIf(outcome = 'failure') AS denied,
-  uniq((tenant_id, user_id)) AS users,
+  uniq({USER}) AS users,
   sum(ifNull(record_count, 0)) AS records
 {events(ACCESS)}
 GROUP BY what

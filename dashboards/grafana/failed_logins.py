@@ -8,7 +8,7 @@ from dashboards.grafana.alert_panels import alerts_over_time, alerts_table, open
 from dashboards.grafana.board import board
 from dashboards.grafana.clickhouse import Shape, Sql
 from dashboards.grafana.panels import OUTCOME_COLORS, graph, number, rows
-from dashboards.grafana.sql import LOGIN, events
+from dashboards.grafana.sql import LOGIN, USER, events
 
 DETECTOR = "failed_login"
 FAILED = f"{LOGIN} AND outcome = 'failure'"
@@ -18,7 +18,7 @@ FAILURES = f"SELECT countIf(outcome = 'failure') AS failures\n{events(LOGIN)}"
 FAILURE_RATIO = f"SELECT countIf(outcome = 'failure') / nullIf(count(), 0) AS failure_ratio\n{events(LOGIN)}"
 
 TARGETS = f"""SELECT
-  uniqIf((tenant_id, user_id), user_id != '') AS users,
+  uniqIf({USER}, user_window != 0) AS users,
   uniqIf(source_ip, source_ip != '') AS addresses
 {events(FAILED)}"""
 
@@ -67,7 +67,7 @@ TOP_ADDRESSES = f"""SELECT
   source_ip,
   countIf(outcome = 'failure') AS failures,
   countIf(outcome = 'success') AS successes,
-  uniqIf((tenant_id, user_id), outcome = 'failure') AS users,
+  uniqIf({USER}, outcome = 'failure') AS users,
   uniqIf(tenant_id, outcome = 'failure') AS tenants,
   topKIf(1)(reason, outcome = 'failure' AND reason != '')[1] AS usual_reason,
   maxIf(time, outcome = 'failure') AS last_failure
