@@ -17,9 +17,10 @@ from threading import Event, Thread
 from typing import Any, Final
 
 import numpy as np
+import psutil
 from confluent_kafka import Consumer, TopicPartition
 
-from bench.running import REPOSITORY, RunningWorker, kafka, machine, worker, write
+from bench.running import REPOSITORY, RunningWorker, broker, kafka, machine, worker, write
 from bench.steady import CROSSING
 from streams.topics import ALERTS, ensure_topics
 from tenantwatch.demo.receiver import Receiver
@@ -156,7 +157,8 @@ def measure(rate: float, given: argparse.Namespace) -> dict[str, Any]:
         options = {"tenants": given.tenants, "users": given.users, "attacks_per_s": given.attacks_per_s}
         with traffic(bootstrap, rate=rate, seconds=given.warmup + given.seconds, **options) as sending:
             time.sleep(given.warmup)
-            used = usage(ours, given.seconds)
+            beside = {"kafka": broker(), "traffic": psutil.Process(sending.pid), "this": psutil.Process()}
+            used = usage(ours, given.seconds, beside)
             begin_ns, end_ns = used.pop("begin_ns"), used.pop("end_ns")
             out, _ = sending.communicate()
             sent = json.loads(out)
@@ -176,14 +178,16 @@ def measure(rate: float, given: argparse.Namespace) -> dict[str, Any]:
         }
 
 
-def usage(ours: RunningWorker, seconds: float) -> dict[str, Any]:
-    """Return what the worker uses while some time passes."""
+def usage(ours: RunningWorker, seconds: float, beside: Mapping[str, psutil.Process]) -> dict[str, Any]:
+    """Return what the worker, and what runs beside it, use while some time passes."""
     begin_ns, began, stored = time.time_ns(), time.perf_counter(), ours.stored()
     cpu_s, threads, stages = ours.cpu_s(), ours.cpu_by_thread_s(), ours.stage_s()
+    others_s = {name: sum(process.cpu_times()[:2]) for name, process in beside.items()}
     time.sleep(seconds)
     cpu_s, took_s, stored = ours.cpu_s() - cpu_s, time.perf_counter() - began, ours.stored() - stored
     after_s, threads_after = ours.stage_s(), ours.cpu_by_thread_s()
     threads_after.subtract(threads)
+    others_s = {name: sum(process.cpu_times()[:2]) - others_s[name] for name, process in beside.items()}
     return {
         "begin_ns": begin_ns,
         "end_ns": time.time_ns(),
@@ -194,6 +198,7 @@ def usage(ours: RunningWorker, seconds: float) -> dict[str, Any]:
             for name, spent in threads_after.most_common()
             if spent > took_s / 1000
         },
+        "cpu_percent_beside": {name: round(100 * spent / took_s, 1) for name, spent in others_s.items()},
         "stage_us_per_event": {
             stage: round((spent - stages.get(stage, 0)) / max(stored, 1) * 1e6, 1)
             for stage, spent in after_s.items()

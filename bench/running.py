@@ -47,6 +47,12 @@ def kafka(partitions: int = 12) -> Iterator[tuple[str, Path]]:
             broker.stop()
 
 
+def broker() -> psutil.Process:
+    """Return the process of the Kafka that this process runs."""
+    [java] = [child for child in psutil.Process().children() if "kafka.Kafka" in child.cmdline()]
+    return java
+
+
 @dataclass(frozen=True)
 class RunningWorker:
     """A worker in a process of its own: its CPU time and memory are not those of Kafka or of the traffic.

@@ -16,7 +16,7 @@ import psutil
 
 from bench.peers import clickhouse
 from bench.pipeline import fill
-from bench.running import RunningWorker, kafka, machine, workers, write
+from bench.running import RunningWorker, broker, kafka, machine, workers, write
 from store.database import Database
 from streams.topics import KIND_OF
 
@@ -106,11 +106,10 @@ def predicted_events_per_s(workers: int, cost: UnitCosts, cores: int) -> float:
 def measure(count: int, given: argparse.Namespace) -> dict[str, Any]:
     """Let some workers work off a backlog; measure from when all are at work until everything is stored."""
     with kafka(given.partitions) as (bootstrap, root), clickhouse(root / "server") as server:
-        broker = psutil.Process().children()[0]
         fill(bootstrap, given.events, given.tenants, given.users, given.seed)
         database = Database.server(server.url)
         with workers(count, bootstrap, root, clickhouse=server.url) as ours:
-            others = {"server": psutil.Process(server.pid), "kafka": broker}
+            others = {"server": psutil.Process(server.pid), "kafka": broker()}
             at_first, began, before = _stored(database), time.perf_counter(), _cpu(ours, others)
             while (stored := _stored(database)) < given.events:
                 if time.perf_counter() - began > GIVE_UP_S:

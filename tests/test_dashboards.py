@@ -98,6 +98,12 @@ def _events() -> list[dict[str, Any]]:
         made.append(_event("request", "board-a", 10, n, http_status=status, api_key_id="key-1", **request))
     own = {"http_status": 500, "tier": "enterprise"}  # the tenant's own limit: 50 in 30 minutes, so 25 in 15
     made += [_event("request", "board-b", 10, n, **own, **request) for n in range(30)]
+    # 103 in ten minutes, on both sides of a full quarter of an hour; those before it are few by themselves.
+    made += [_event("request", "board-a", 18, n, user_id="user-3", **request) for n in range(38)]
+    made += [_event("request", "board-a", 9, n, user_id="user-3", **request) for n in range(65)]
+    made.append(_event("request", "board-a", 180, 0, user_id="user-3", **request))
+    # Far below the limit.
+    made += [_event("request", "board-a", 9, n, user_id="user-4", **request) for n in range(20)]
 
     return made + [_event("access", "board-a", 5, bit, **read, flags=1 << bit) for bit in range(4)]
 
@@ -389,11 +395,29 @@ def test_failed_logins_are_logins_and_mfa_only(filled: Database) -> None:
 
 def test_the_limit_is_the_tenants_own_or_its_tiers(filled: Database) -> None:
     """120 of the tier's 100 requests, and 30 of the 25 that 50 in half an hour leave for 15 minutes."""
-    rows = {row["tenant_id"]: row for row in _rows(filled, "Busiest users", "rate-breaches")}
-    assert (rows["board-a"]["most_requests_in_window"], rows["board-a"]["requests_allowed"]) == (120, 100)
-    assert rows["board-a"]["use_of_limit"] == pytest.approx(1.2)
-    assert (rows["board-b"]["most_requests_in_window"], rows["board-b"]["requests_allowed"]) == (30, 25)
-    assert _rows(filled, "Users over their limit", "rate-breaches") == [{"users_over_limit": 2}]
+    rows = {
+        (row["tenant_id"], row["user_id"]): row
+        for row in _rows(filled, "Users near their limit", "rate-breaches")
+    }
+    one, other = rows["board-a", "user-1"], rows["board-b", "user-1"]
+    assert (one["most_requests_in_window"], one["requests_allowed"]) == (120, 100)
+    assert one["use_of_limit"] == pytest.approx(1.2)
+    assert (other["most_requests_in_window"], other["requests_allowed"]) == (30, 25)
+    assert _rows(filled, "Users over their limit", "rate-breaches") == [{"users_over_limit": 3}]
+
+
+def test_requests_on_both_sides_of_a_fixed_window_count_together(filled: Database) -> None:
+    """The windows that a user is looked for in are fixed, the one that counts slides."""
+    rows = _rows(filled, "Users near their limit", "rate-breaches", tenant=["board-a"])
+    assert {row["user_id"]: row["most_requests_in_window"] for row in rows} == {"user-1": 120, "user-3": 103}
+
+
+def test_the_graph_has_every_minute_of_the_users_nearest_to_their_limit(filled: Database) -> None:
+    """Also those far from their peak, or a line would be drawn across them."""
+    rows = _rows(filled, "Use of the limit, ten users nearest to it", "rate-breaches", tenant=["board-a"])
+    minutes = {row["bucket"] for row in rows if row["who"] == "board-a / user-3"}
+    assert len(minutes) == 4
+    assert {row["who"] for row in rows} == {"board-a / user-1", "board-a / user-3"}
 
 
 def test_an_access_to_the_own_tenant_is_no_crossing(filled: Database) -> None:

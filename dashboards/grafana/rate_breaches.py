@@ -24,7 +24,7 @@ THROTTLED = f"SELECT countIf(http_status = 429) AS throttled\n{events(REQUEST)}"
 
 REQUESTS = f"SELECT count() AS requests\n{events(REQUEST)}"
 
-BUSIEST = f"""
+NEAREST = f"""
       SELECT tenant_id, user_id FROM sliding
       WHERE requests >= {NEAR} * allowed
       GROUP BY tenant_id, user_id
@@ -33,7 +33,7 @@ BUSIEST = f"""
     """
 
 USE_OF_LIMIT = f"""{requests_per_window(NEAR)},
-{requests_of(BUSIEST)}
+{requests_of(NEAREST)}
 SELECT
   $__timeInterval(minute) AS bucket,
   concat(tenant_id, ' / ', user_id) AS who,
@@ -141,7 +141,7 @@ def rate_breaches() -> models.Dashboard:
             Sql(OVER_LIMIT),
             see="Users who at some minute had made more requests in 15 minutes than their tenant allows.",
             worry="there is any that has no alert: the limit may be set wrong.",
-            act="find them in *Busiest users*; agree on a higher limit, or have the client slow down.",
+            act="find them in *Users near their limit*; agree on a higher limit, or slow the client down.",
             unit=units.Short,
             width=5,
             thresholds={1: "orange", 10: "red"},
@@ -168,10 +168,10 @@ def rate_breaches() -> models.Dashboard:
     ]
     limits = [
         graph(
-            "Use of the limit, ten busiest users",
+            "Use of the limit, ten users nearest to it",
             Sql(USE_OF_LIMIT, Shape.TIME_SERIES),
             see="Requests in 15 minutes as a share of what the user's tenant allows, by its tier or its own "
-            "`rate_limit` (scaled to 15 minutes), of users who once used half of it. Counted by whole "
+            "`rate_limit` (scaled to 15 minutes), of users who once came to 80 % of it. Counted by whole "
             "minutes; the detector is exact.",
             worry="a line crosses 100 %, or climbs steadily towards it.",
             act="a steep line is a loop or a script, a slow climb is growth: talk to the tenant in time.",
@@ -186,11 +186,11 @@ def rate_breaches() -> models.Dashboard:
     ]
     users = [
         rows(
-            "Busiest users",
+            "Users near their limit",
             Sql(TOP_USERS),
-            see="Users who made at least half of the requests allowed in any 15 minutes: their most, and "
-            "what is allowed.",
-            worry="the use is above 100 %, or above 80 % every day.",
+            see="Users who made 80 % or more of the requests allowed in any 15 minutes: their most, and what "
+            "is allowed.",
+            worry="the use is above 100 %, or the same user is here every day.",
             act="click the tenant; ask for what the requests are before raising the limit.",
             width=14,
             column_units={"use_of_limit": units.PercentUnit},

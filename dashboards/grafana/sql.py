@@ -70,8 +70,8 @@ def percentiles(value: str) -> str:
     return f"{digest}[1] AS p50,\n  {digest}[2] AS p95,\n  {digest}[3] AS p99"
 
 
-# Of the limit: who never used half of it in a window is not looked at any closer.
-NEAR: Final = 0.5
+# Of the limit: who never came so far is not looked at any closer.
+NEAR: Final = 0.8
 _REQUESTS: Final = events("kind = 'request' AND user_window != 0")
 
 

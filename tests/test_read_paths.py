@@ -1,0 +1,145 @@
+"""What makes reads fast: indexes are used, rows of before are covered, and answers stay the same."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+import store.migrations
+from schemas.tenant import RATE_WINDOW_S
+from store.database import Database
+from store.migrations import migrate, migrations
+from store.queries import Reader, TenantContext
+from tests.clickhouse_server import ClickHouseServer
+from tests.conftest import eventually
+
+MIGRATION = "0006_read_paths.sql"
+NOW = datetime(2032, 1, 1, 12, tzinfo=UTC)
+INDEXED = ("time", "kafka_offset", "event_id", "trace_id", "user_id", "source_ip")
+
+
+def _events(tenant_id: str, count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "tenant_id": tenant_id,
+            "kind": "request",
+            "time": NOW - timedelta(minutes=n),
+            "event_id": f"event-{n}",
+            "trace_id": f"trace-{n}",
+            "user_id": f"user-{n}" if n else "",
+            "source_ip": f"192.0.2.{n}",
+            "ingest_time": NOW,
+            "kafka_offset": 1_000 + n,
+        }
+        for n in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def tenant(database: Database) -> Iterator[str]:
+    """A tenant with a few events in the shared engine."""
+    database.insert_rows("events", _events("paths-a", 30))
+    yield "paths-a"
+    database.command("DELETE FROM events WHERE tenant_id = 'paths-a'")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("time", "'2000-01-01'"),
+        ("kafka_offset", "9000000"),
+        ("event_id", "'none'"),
+        ("trace_id", "'none'"),
+        ("user_id", "'none'"),
+        ("source_ip", "'198.51.100.1'"),
+    ],
+)
+def test_a_search_skips_what_cannot_hold_the_value(
+    database: Database, tenant: str, column: str, value: str
+) -> None:
+    """Each column that is searched across tenants has its index, and the engine uses it."""
+    sql = f"SELECT count() FROM events WHERE {column} = {value} SETTINGS use_statistics = 0"
+    plan = "\n".join(row["explain"] for row in database.query(f"EXPLAIN indexes = 1 {sql}"))
+    assert f"Name: events_{column}\n" in plan
+
+
+def test_an_indexed_value_is_found(database: Database, tenant: str) -> None:
+    """The indexes lose nothing."""
+    for column, value in (("event_id", "event-7"), ("user_id", "user-7"), ("source_ip", "192.0.2.7")):
+        rows = database.query(
+            f"SELECT event_id FROM events WHERE tenant_id = 'paths-a' AND {column} = {{value:String}}",
+            {"value": value},
+        )
+        assert rows == [{"event_id": "event-7"}]
+
+
+def _windows(database: Database) -> list[dict[str, Any]]:
+    return database.query(
+        "SELECT user_id, bitShiftRight(user_window, 32) AS user, bitAnd(user_window, 0xffffffff) AS window, "
+        "toUnixTimestamp(time) AS at FROM events WHERE tenant_id = 'paths-a' ORDER BY time DESC"
+    )
+
+
+def test_a_user_window_is_the_user_and_the_window_of_rate_limits(database: Database, tenant: str) -> None:
+    """It follows the window that limits are given for, and tells users apart; anonymous events have none."""
+    anonymous, *rows = _windows(database)
+    assert (anonymous["user"], anonymous["window"]) == (0, 0)
+    assert [row["window"] for row in rows] == [row["at"] // RATE_WINDOW_S for row in rows]
+    assert len({row["user"] for row in rows}) == len(rows)
+
+
+def test_events_stored_before_the_migration_are_covered_by_it(tmp_path: Path) -> None:
+    """On a server: indexes and the new column are made for the rows that are there, in the background."""
+    server = ClickHouseServer(tmp_path / "clickhouse")
+    server.start()
+    database = Database.server(server.url)
+    before = [each for each in migrations() if each[1] < MIGRATION]
+    with patch.object(store.migrations, "migrations", lambda: before):
+        migrate(database)
+    database.insert_rows("events", _events("paths-a", 30))
+    assert MIGRATION in migrate(database)
+    eventually(
+        lambda: database.query(
+            "SELECT 1 FROM system.mutations HAVING countIf(NOT is_done) = 0 AND count() > 0"
+        )
+    )
+    indexes = database.query("SELECT name, data_compressed_bytes AS n FROM system.data_skipping_indices")
+    assert {row["name"] for row in indexes if row["n"]} == {f"events_{column}" for column in INDEXED}
+    stored = database.query(
+        "SELECT rows FROM system.parts_columns WHERE active AND table = 'events' AND column = 'user_window'"
+    )
+    assert stored == [{"rows": 30}]
+    assert len({row["user"] for row in _windows(database)}) == 30
+    database.close()
+    server.stop()
+
+
+def _alert(alert_id: str, revision: int, status: str, published_s: int) -> dict[str, Any]:
+    return {
+        "tenant_id": "paths-alerts",
+        "alert_id": alert_id,
+        "revision": revision,
+        "status": status,
+        "severity": "high",
+        "detected_at": NOW,
+        "published_at": NOW + timedelta(seconds=published_s),
+        "body": f'{{"alert_id": "{alert_id}", "published_s": {published_s}}}',
+    }
+
+
+def test_an_alert_whose_revision_was_published_again_is_returned_once(database: Database) -> None:
+    """Also while the engine has not merged the two; the latest one holds."""
+    for published_s in (5, 9, 7):
+        database.insert_rows("alerts", [_alert("again", 2, "updated", published_s)])
+    database.insert_rows("alerts", [_alert("again", 1, "open", 20), _alert("other", 1, "open", 1)])
+    reader = Reader(database, TenantContext("paths-alerts"))
+    assert reader.alerts() == [
+        {"alert_id": "again", "published_s": 9},
+        {"alert_id": "other", "published_s": 1},
+    ]
+    # Its newest revision is not `open`, and was published before the older one.
+    assert [alert["alert_id"] for alert in reader.alerts(published_after=NOW + timedelta(seconds=9))] == []
+    assert [alert["alert_id"] for alert in reader.alerts(limit=1)] == ["again"]
