@@ -11,18 +11,26 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import chain
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, Final, cast
 
 from bench.trail import fill
 from dashboards.grafana.macros import expand
 from store.database import Database
+from store.duplicates import collapse
+from store.events import KafkaIds
 from store.health import health
 from store.migrations import migrate
+from store.ownership import Ownership
 from store.queries import PlatformContext, Reader, Scope, TenantContext
+from store.reconciliation import reconcile, reconcile_all
+from store.tail import Tail
 from store.webhooks import WebhookStore
 
 BOARDS: Final = Path(__file__).parent.parent / "dashboards/grafana/json"
@@ -38,26 +46,37 @@ POINTS: Final = 1_000
 BYTES_PER_ROW: Final = 250  # on disk, parts that merges are about to remove included
 SETTINGS: Final = {"max_threads": 2, "use_query_condition_cache": 0}
 REPEATS: Final = 3
+TAIL_OFFSETS: Final = 20_000  # of the partition of the largest tenant: about 100,000 rows
+
+Call = Callable[[Any], object]
 
 
 class Metered:
-    """A database that remembers what it was asked."""
+    """A database whose queries run with the settings of this benchmark."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._asked: list[tuple[str, Mapping[str, Any]]] = []
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """As `Database.query`, with the settings of this benchmark."""
-        self._asked.append((sql, parameters or {}))
+        """As `Database.query`."""
         with self._database._client() as client:
             result = client.query(sql, parameters=dict(parameters or {}), settings=SETTINGS)
             return [dict(row) for row in result.named_results()]
 
-    def rows_read(self) -> int:
-        """Return how many rows the engine means to read for all that was asked, by its indexes."""
-        plans = [self._database.query(f"EXPLAIN ESTIMATE {sql}", bound) for sql, bound in self._asked]
-        return sum(row["rows"] for plan in plans for row in plan)
+    def query_columns(
+        self, sql: str, parameters: Mapping[str, Any] | None = None
+    ) -> dict[str, Sequence[Any]]:
+        """As `Database.query_columns`."""
+        with self._database._client() as client:
+            result = client.query(sql, parameters=dict(parameters or {}), settings=SETTINGS)
+            columns = result.result_columns or [()] * len(result.column_names)
+            return dict(zip(result.column_names, columns, strict=True))
+
+
+def _rows_read(database: Database) -> int:
+    """Return how many rows the engine has read from tables since it was opened."""
+    rows = database.query("SELECT value FROM system.events WHERE event = 'SelectedRows'")
+    return int(rows[0]["value"]) if rows else 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +86,7 @@ class Subject:
     name: str
     range: str
     scope: str
-    run: Callable[[Database], object]
+    run: Call
 
 
 @dataclass(frozen=True)
@@ -84,15 +103,17 @@ class Result:
 
 def measure(database: Database, subject: Subject, repeats: int = REPEATS) -> Result:
     """Run a subject several times and return its best time."""
-    wall, cpu, metered = [], [], Metered(database)
+    metered = cast(Database, Metered(database))
+    wall, cpu, rows = [], [], 0
     for _ in range(repeats):
-        metered = Metered(database)
+        rows = _rows_read(database)
         started, worked = time.perf_counter(), time.process_time()
-        subject.run(cast(Database, metered))
+        subject.run(metered)
         wall.append(time.perf_counter() - started)
         cpu.append(time.process_time() - worked)
+        rows = _rows_read(database) - rows
     ms, cpu_ms = (round(min(seconds) * 1000, 1) for seconds in (wall, cpu))
-    return Result(subject.name, subject.range, subject.scope, ms, cpu_ms, metered.rows_read())
+    return Result(subject.name, subject.range, subject.scope, ms, cpu_ms, rows)
 
 
 def _interval_s(panel: Mapping[str, Any], span: timedelta) -> int:
@@ -103,10 +124,6 @@ def _interval_s(panel: Mapping[str, Any], span: timedelta) -> int:
 
 def panels(end: datetime) -> Iterator[Subject]:
     """Yield every SQL query of every panel, for each range and scope that it has."""
-
-    def query(sql: str) -> Callable[[Database], object]:
-        return lambda database: database.query(sql)
-
     for path in sorted(BOARDS.glob("*.json")):
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel.get("targets", []):
@@ -117,48 +134,102 @@ def panels(end: datetime) -> Iterator[Subject]:
                     chosen = {"tenant": [tenant_id]} if tenant_id else {}
                     for name, span in RANGES.items():
                         text = expand(sql, chosen, end - span, end, _interval_s(panel, span))
-                        yield Subject(f"{path.stem}: {panel['title']}", name, scope, query(text))
+                        run = methodcaller("query", text)
+                        yield Subject(f"{path.stem}: {panel['title']}", name, scope, run)
 
 
 def reads(database: Database, end: datetime) -> Iterator[Subject]:
     """Yield every read of the API and of the command line."""
     day = end - timedelta(days=1)
+    store = WebhookStore(database)
+    delivery_id = store.deliveries(limit=1)[0].delivery.delivery_id
     for scope, tenant_id in SCOPES.items():
         context: Scope = TenantContext(tenant_id) if tenant_id else PlatformContext("bench")
         found = Reader(database, context).alerts(limit=1)
-        alert_id = found[0]["alert_id"] if found else "none"
-        calls: dict[str, Callable[[Reader], object]] = {
-            "alerts": lambda reader: reader.alerts(),
-            "alerts, open, high": lambda reader: reader.alerts(status="open", severity="high"),
-            "alerts, 10,000": lambda reader: reader.alerts(limit=10_000),
-            "revisions": lambda reader: reader.revisions(day),
-            "alert": lambda reader, wanted=alert_id: reader.alert(wanted),
-            "alert, by its beginning": lambda reader, wanted=alert_id: reader.alert(wanted[:12]),
-            "tenants": lambda reader: reader.tenants(),
-            "counts": lambda reader: reader.counts(),
-            "dead_letters": lambda reader: reader.dead_letters(),
-            "dead_letter_counts": lambda reader: reader.dead_letter_counts(),
-        }
-        public = {name for name in vars(Reader) if not name.startswith("_")}
-        if missing := public - {name.split(",")[0] for name in calls}:
-            raise NotImplementedError(f"say how to call {', '.join(sorted(missing))} of Reader")
-        for name, call in calls.items():
-            run = lambda db, call=call, context=context: call(Reader(db, context))  # noqa: E731
-            yield Subject(f"Reader.{name}", "", scope, run)
-        for name, listing in {
-            "list": lambda store, of=tenant_id: store.list(of),
-            "deliveries": lambda store, of=tenant_id: store.deliveries(of),
-        }.items():
-            yield Subject(f"WebhookStore.{name}", "", scope, lambda db, call=listing: call(WebhookStore(db)))
-    delivery_id = WebhookStore(database).deliveries(limit=1)[0].delivery.delivery_id
-    for name, listing in {
-        "pending": lambda store: store.pending(),
-        "pending, of one partition": lambda store: store.pending([3]),
-        "delivery": lambda store: store.delivery(delivery_id),
-        "attempts": lambda store: store.attempts(delivery_id),
+        for name, call in _reader_calls(found[0]["alert_id"] if found else "none", day).items():
+            yield Subject(f"Reader.{name}", "", scope, _on(partial(Reader, scope=context), call))
+        yield Subject("WebhookStore.list", "", scope, _on(WebhookStore, methodcaller("list", tenant_id)))
+        listing = methodcaller("deliveries", tenant_id)
+        yield Subject("WebhookStore.deliveries", "", scope, _on(WebhookStore, listing))
+    for name, call in {
+        "pending": methodcaller("pending"),
+        "pending, of one partition": methodcaller("pending", [3]),
+        "delivery": methodcaller("delivery", delivery_id),
+        "attempts": methodcaller("attempts", delivery_id),
     }.items():
-        yield Subject(f"WebhookStore.{name}", "", "platform", lambda db, call=listing: call(WebhookStore(db)))
+        yield Subject(f"WebhookStore.{name}", "", "platform", _on(WebhookStore, call))
     yield Subject("doctor", "24 h", "platform", health)
+
+
+def _on(make: Callable[[Database], Any], call: Call) -> Call:
+    return lambda database: call(make(database))
+
+
+def _reader_calls(alert_id: str, day: datetime) -> dict[str, Call]:
+    """Return calls of every public method of `Reader`."""
+    calls: dict[str, Call] = {
+        "alerts": methodcaller("alerts"),
+        "alerts, open, high": methodcaller("alerts", status="open", severity="high"),
+        "alerts, 10,000": methodcaller("alerts", limit=10_000),
+        "revisions": methodcaller("revisions", day),
+        "alert": methodcaller("alert", alert_id),
+        "alert, by its beginning": methodcaller("alert", alert_id[:12]),
+        "tenants": methodcaller("tenants"),
+        "counts": methodcaller("counts"),
+        "dead_letters": methodcaller("dead_letters"),
+        "dead_letter_counts": methodcaller("dead_letter_counts"),
+    }
+    public = {name for name in vars(Reader) if not name.startswith("_")}
+    if missing := public - {name.split(",")[0] for name in calls}:
+        raise NotImplementedError(f"say how to call {', '.join(sorted(missing))} of Reader")
+    return calls
+
+
+def searches(database: Database, end: datetime) -> Iterator[Subject]:
+    """Yield searches for one value in all events, and in those of the largest tenant."""
+    columns = ("event_id", "trace_id", "user_id", "source_ip")
+    for scope, tenant_id in (("platform", "tenant-1500"), ("largest", "tenant-0")):
+        [event] = database.query(
+            f"SELECT {', '.join(columns)} FROM events WHERE tenant_id = {{tenant_id:String}} "
+            "AND kind = 'request' AND user_id != '' AND time < {before:DateTime64(3)} LIMIT 1",
+            {"tenant_id": tenant_id, "before": end - timedelta(days=40)},
+        )
+        within = "tenant_id = {tenant_id:String}" if scope == "largest" else "true"
+        for column in columns:
+            sql = (
+                f"SELECT * FROM events WHERE {within} AND {column} = {{value:String}} "
+                "ORDER BY time DESC LIMIT 100"
+            )
+            bound = {"tenant_id": tenant_id, "value": event[column]}
+            yield Subject(f"search by {column}", "", scope, methodcaller("query", sql, bound))
+
+
+def recovery(database: Database, end: datetime) -> Iterator[Subject]:
+    """Yield what a worker reads when it is assigned partitions, and what reconciliation reads."""
+    topic, ids = "audit.request", KafkaIds("cluster", {"audit.request": "id-request"})
+    [last] = database.query("SELECT max(kafka_offset) AS at FROM events")
+    [recent] = database.query(
+        "SELECT min(kafka_offset) AS at FROM events WHERE ingest_time > {since:DateTime64(3)}",
+        {"since": end - timedelta(minutes=5)},
+    )
+    starts = dict.fromkeys(range(6), recent["at"])
+    tail = methodcaller("batches", "request", topic, 0, last["at"] - TAIL_OFFSETS, last["at"])
+    since = methodcaller("first_since", topic, 0, last["at"], end - timedelta(hours=2))
+    for name, make, call in (
+        ("stored_from, 6 partitions, 5 minutes", Ownership, methodcaller("stored_from", topic, starts)),
+        ("set_aside_from, 6 partitions", Ownership, methodcaller("set_aside_from", topic, starts)),
+    ):
+        yield Subject(
+            f"Ownership.{name}", "", "platform", _on(partial(make, ids=ids, worker_id="bench"), call)
+        )
+    make_tail = partial(Tail, ids=ids, fallback={})
+    yield Subject(
+        f"Tail.batches, {TAIL_OFFSETS:,} offsets", "", "platform", _on(make_tail, lambda t: list(tail(t)))
+    )
+    yield Subject("Tail.first_since", "2 h", "platform", _on(make_tail, since))
+    yield Subject("reconcile, since", "5 min", "platform", lambda db: reconcile(db, ids, topic, since=starts))
+    yield Subject("reconcile_all", "all", "platform", reconcile_all)
+    yield Subject("collapse, one partition", "all", "platform", lambda db: collapse(db, ids, topic, 0))
 
 
 def settle(database: Database, seconds: float) -> int:
@@ -183,7 +254,8 @@ def run(database: Database, chosen: str) -> list[Result]:
     """Measure everything whose name contains a text, and print it."""
     end = database.query("SELECT max(ingest_time) AS at FROM events")[0]["at"]
     results = []
-    for subject in [*panels(end), *reads(database, end)]:
+    found = (panels(end), reads(database, end), searches(database, end), recovery(database, end))
+    for subject in chain.from_iterable(found):
         if chosen in subject.name:
             result = measure(database, subject)
             results.append(result)

@@ -186,7 +186,7 @@ _LEDGER: Final = f"""
 INSERT INTO ledger
 (
     kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition, first_offset, last_offset, records,
-    stored, rejected, skipped, evaluated, alerts, unknown_fields, worker_id, handled_at
+    stored, rejected, skipped, evaluated, alerts, unknown_fields, worker_id, handled_at, term
 )
 WITH toInt64(number) AS n, ['auth', 'access', 'request'][1 + intDiv(n, {PARTITIONS}) % 3] AS chosen
 SELECT
@@ -194,8 +194,18 @@ SELECT
     intDiv(n, 36) * 50, intDiv(n, 36) * 50 + 49, 50, 50, n % 20 = 0, 0, 49, n % 10 = 0, n % 30 = 0,
     concat('worker-', toString(n % 3)),
     toDateTime64({{start:DateTime64(3)}}, 3, 'UTC') + toIntervalMillisecond(
-        intDiv(n * {{span_ms:Int64}}, {LEDGER_ROWS}))
+        intDiv(n * {{span_ms:Int64}}, {LEDGER_ROWS})),
+    1
 FROM numbers({LEDGER_ROWS})
+"""
+
+_OWNERSHIP: Final = f"""
+INSERT INTO ownership
+WITH ['auth', 'access', 'request'][1 + intDiv(number, {PARTITIONS})] AS chosen
+SELECT
+    'cluster', concat('id-', chosen), concat('audit.', chosen), number % {PARTITIONS}, 1, 1, 0, 'worker-0',
+    toDateTime64({{start:DateTime64(3)}}, 3, 'UTC')
+FROM numbers({3 * PARTITIONS})
 """
 
 _ENDPOINTS: Final = """
@@ -241,7 +251,7 @@ def fill(database: Database, rows: int) -> Iterator[int]:
     """Fill every table of a migrated store; the last event arrived just now. Yields the events so far."""
     start = datetime.now(UTC) - timedelta(days=DAYS)
     bound: dict[str, Any] = {"start": start, "span_ms": DAYS * 86_400_000}
-    for sql in (_TENANTS, _ALERTS, _DEAD_LETTERS, _LEDGER, _ENDPOINTS, _DELIVERIES, _RETENTION):
+    for sql in (_TENANTS, _ALERTS, _DEAD_LETTERS, _LEDGER, _OWNERSHIP, _ENDPOINTS, _DELIVERIES, _RETENTION):
         database.command(sql, bound)
     database.command(_ATTEMPTS)
     sessions = max(1, rows * SESSION_MS // bound["span_ms"] // SESSION_EVENTS)
