@@ -300,7 +300,7 @@ class Database:
         table: str,
         columns: Sequence[str],
         payload: bytes,
-        fmt: str = "ArrowStream",
+        fmt: str,
         guard: Guard | None = None,
     ) -> None:
         """Insert a block that is already encoded; returns once it is durable.

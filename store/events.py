@@ -37,6 +37,14 @@ class KafkaIds:
     cluster_id: str
     topic_ids: dict[str, str]
 
+    def columns(self, topic: str) -> dict[str, str]:
+        """Return what says in a row which topic it is of."""
+        return {
+            "kafka_cluster_id": self.cluster_id,
+            "kafka_topic_id": self.topic_ids.get(topic, ""),
+            "kafka_topic": topic,
+        }
+
 
 def _constant(value: str, n: int) -> Any:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([value]))
@@ -104,9 +112,7 @@ def encode(kind: Kind, batches: Sequence[EventBatch], ids: KafkaIds) -> tuple[li
     flags = [b.flags if b.flags is not None else np.zeros(len(b), np.uint8) for b in batches]
     arrays["flags"] = pa.array(np.concatenate(flags))
     topic = batches[0].topic
-    arrays["kafka_cluster_id"] = _constant(ids.cluster_id, n)
-    arrays["kafka_topic_id"] = _constant(ids.topic_ids.get(topic, ""), n)
-    arrays["kafka_topic"] = _constant(topic, n)
+    arrays |= {name: _constant(value, n) for name, value in ids.columns(topic).items()}
     arrays["kafka_partition"] = pa.array(_per_batch(batches, [b.partition for b in batches], np.int32))
     arrays["kafka_offset"] = pa.array(np.concatenate([b.offset for b in batches]))
     arrays["message_index"] = pa.array(np.concatenate([b.message_index for b in batches]).astype(np.uint16))

@@ -35,8 +35,9 @@ def encode_block(columns: Mapping[str, Any]) -> bytes:
     Parameters
     ----------
     columns
-        Name to Arrow array, each ``(n,)``: texts, in which null becomes ``''``; texts as a dictionary, which
-        become LowCardinality(String); numbers, Nullable where any is null; times in milliseconds.
+        Name to Arrow array, each ``(n,)``: texts or bytes, in which null becomes ``''``; texts as a
+        dictionary, which become LowCardinality(String); numbers, Nullable where any is null; times in
+        milliseconds.
 
     >>> encode_block({"n": pa.array([1], pa.uint8()), "text": pa.array(["a"])})
     b'\\x02\\x01\\x01n\\x05UInt8\\x01\\x04text\\x06String\\x01a'
@@ -66,7 +67,7 @@ def _text(value: str) -> bytes:
 def _column(array: Any) -> tuple[str, list[Piece]]:
     if pa.types.is_dictionary(array.type):
         return "LowCardinality(String)", _coded(array)
-    if pa.types.is_string(array.type):
+    if pa.types.is_string(array.type) or pa.types.is_binary(array.type):
         return "String", [_texts(array)]
     kind = _NUMBERS[array.type]
     if not array.null_count:

@@ -63,7 +63,7 @@ class Stored:
     Parameters
     ----------
     rows
-        ``(n,)`` offset and position in the message's array as one number, ascending.
+        ``(n,)``, at least one: offset and position in the message's array as one number, ascending.
     flags
         ``(n,)`` as stored: an event is judged once, however often it is delivered.
     """
@@ -74,18 +74,13 @@ class Stored:
     def find(self, offset: Int64s, message_index: NDArray[np.int32]) -> tuple[Bools, NDArray[np.uint8]]:
         """Return ``(m,)`` which of these rows are stored, and their flags; 0 where they are not."""
         wanted = offset << _INDEX_BITS | message_index
-        at = np.minimum(np.searchsorted(self.rows, wanted), max(len(self.rows) - 1, 0))
-        found = self.rows[at] == wanted if len(self.rows) else np.zeros(len(wanted), np.bool_)
-        flags = (
-            np.where(found, self.flags[at], np.uint8(0))
-            if len(self.rows)
-            else np.zeros(len(wanted), np.uint8)
-        )
-        return found, flags
+        at = np.minimum(np.searchsorted(self.rows, wanted), len(self.rows) - 1)
+        found = self.rows[at] == wanted
+        return found, np.where(found, self.flags[at], np.uint8(0))
 
     def beyond(self, offset: int) -> bool:
         """Return whether a row at an offset or after it is stored."""
-        return bool(len(self.rows)) and int(self.rows[-1]) >> _INDEX_BITS >= offset
+        return int(self.rows[-1]) >> _INDEX_BITS >= offset
 
 
 class Ownership:
@@ -127,9 +122,7 @@ class Ownership:
             "ownership",
             [
                 {
-                    "kafka_cluster_id": self._ids.cluster_id,
-                    "kafka_topic_id": self._ids.topic_ids.get(claim.topic, ""),
-                    "kafka_topic": claim.topic,
+                    **self._ids.columns(claim.topic),
                     "kafka_partition": claim.partition,
                     "term": claim.term,
                     "generation": claim.generation,

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from store.database import Database
 from store.events import KafkaIds
+from store.native import FORMAT, encode_block
 from store.ownership import OF_TOPIC, bound
 
 
@@ -50,9 +51,7 @@ class Snapshots:
         n = len(parts)
         now = int(datetime.now(UTC).timestamp() * 1000)
         arrays = {
-            "kafka_cluster_id": pa.array([self._ids.cluster_id] * n),
-            "kafka_topic_id": pa.array([self._ids.topic_ids.get(topic, "")] * n),
-            "kafka_topic": pa.array([topic] * n),
+            **{name: pa.array([value] * n) for name, value in self._ids.columns(topic).items()},
             "kafka_partition": pa.array([partition] * n, pa.int32()),
             "next_offset": pa.array([next_offset] * n, pa.int64()),
             "detector": pa.array([part.name for part in parts]),
@@ -60,11 +59,7 @@ class Snapshots:
             "state": pa.array([part.state for part in parts], pa.binary()),
             "created_at": pa.array([now] * n, pa.timestamp("ms", "UTC")),
         }
-        table = pa.table(arrays)
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        self._database.insert("snapshots", list(arrays), sink.getvalue().to_pybytes())
+        self._database.insert("snapshots", list(arrays), encode_block(arrays), FORMAT)
 
     def newest(self, topic: str, committed: Mapping[int, int]) -> dict[int, int]:
         """Return, by partition, the offset of the newest snapshot that is not beyond the committed one."""

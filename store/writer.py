@@ -96,13 +96,7 @@ class EventWriter:
 
     def insert_rows(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         """Insert dead letters or ledger rows; the Kafka ids are filled in."""
-        self._database.insert_rows(table, [{**row, **self._identity(row["kafka_topic"])} for row in rows])
-
-    def _identity(self, topic: str) -> dict[str, str]:
-        return {
-            "kafka_cluster_id": self._ids.cluster_id,
-            "kafka_topic_id": self._ids.topic_ids.get(topic, ""),
-        }
+        self._database.insert_rows(table, [row | self._ids.columns(row["kafka_topic"]) for row in rows])
 
     def insert_alerts(self, alerts: Sequence[Alert]) -> None:
         """Insert alert revisions; a repeated one replaces itself."""

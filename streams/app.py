@@ -306,11 +306,6 @@ class Pipeline:
         """Return the committed offset of a partition, where it is known."""
         return cast(Consumer, self.app.consumer).committed(TP(*key))
 
-    @property
-    def ready(self) -> bool:
-        """Whether events are being handled: partitions are assigned and the directory is complete."""
-        return bool(self.assigned) and self.taken_over.is_set()
-
 
 def _count(kind: Kind, handled: Handled) -> None:
     for letter in handled.dead_letters:

@@ -19,10 +19,10 @@ from store.database import Fenced, StoreUnavailable
 from store.writer import EventBlock, EventWriter
 from streams import metrics
 from streams.chunk import Handled
+from streams.patience import waits_s
 
 log = structlog.get_logger()
 T = TypeVar("T")
-MAX_BACKOFF_S: Final = 30.0
 
 
 class _Abandoned(Exception):
@@ -190,14 +190,13 @@ class GroupWriter:
     async def _store_events(self, block: EventBlock, abandoned: asyncio.Event) -> None:
         """Insert a block; where an insert fails, only what of it is not there is tried again."""
         blocks = [block]
-        backoff_s = 0.1
+        waits = waits_s()
         while blocks:
             started = perf_counter()
             try:
                 await self._ask(self._writer.insert_events, blocks[-1])
             except StoreUnavailable as error:
-                await self._wait_for_store(error, backoff_s, abandoned)
-                backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+                await self._wait_for_store(error, next(waits), abandoned)
                 left = await self._durably(abandoned, self._writer.remaining, blocks.pop())
                 blocks.extend(left)
             else:
@@ -207,13 +206,12 @@ class GroupWriter:
 
     async def _durably(self, abandoned: asyncio.Event, work: Callable[..., T], *args: Any) -> T:
         """Do something that may be done twice, waiting for the store as long as it takes."""
-        backoff_s = 0.1
+        waits = waits_s()
         while True:
             try:
                 done = await self._ask(work, *args)
             except StoreUnavailable as error:
-                await self._wait_for_store(error, backoff_s, abandoned)
-                backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+                await self._wait_for_store(error, next(waits), abandoned)
             else:
                 self._set_store_up(True)
                 return done
@@ -225,14 +223,12 @@ class GroupWriter:
         finally:
             self._asked_at = None
 
-    async def _wait_for_store(
-        self, error: StoreUnavailable, backoff_s: float, abandoned: asyncio.Event
-    ) -> None:
+    async def _wait_for_store(self, error: StoreUnavailable, wait_s: float, abandoned: asyncio.Event) -> None:
         self._set_store_up(False)
         metrics.INSERT_RETRIES.inc()
-        log.warning("insert_retried", error=str(error)[:500], wait_s=backoff_s)
+        log.warning("insert_retried", error=str(error)[:500], wait_s=wait_s)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(backoff_s):
+            async with asyncio.timeout(wait_s):
                 await abandoned.wait()
         if abandoned.is_set():
             raise _Abandoned

@@ -85,9 +85,10 @@ class Reconciler:
                 copies = await asyncio.to_thread(
                     collapse, self._database, self._ids, gap.topic, gap.partition
                 )
-                log.error("duplicates_collapsed", topic=gap.topic, partition=gap.partition, rows=copies)
-                metrics.DUPLICATES_COLLAPSED.inc(copies)
-                removed += copies
+                if copies:
+                    log.error("duplicates_collapsed", topic=gap.topic, partition=gap.partition, rows=copies)
+                    metrics.DUPLICATES_COLLAPSED.inc(copies)
+                    removed += copies
         return removed > 0
 
     def _reach(self, topic: str, offsets: dict[int, int]) -> None:

@@ -4,26 +4,30 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
-from typing import Final, Protocol, TypeVar
+from typing import Final, ParamSpec, Protocol, TypeVar
 
 import structlog
 from faust.types import TP
 
 from detectors.snapshot import SnapshotError
 from schemas.tenant import Tenant
-from store.database import Database, StoreUnavailable
+from store.database import Database
 from store.events import KafkaIds
 from store.ownership import Claim, Ownership
 from store.snapshots import Snapshots
 from store.tail import Tail
 from streams import metrics
 from streams.partition import PartitionState
+from streams.patience import patiently
 from streams.topics import KIND_OF
 
 log = structlog.get_logger()
+P = ParamSpec("P")
 T = TypeVar("T")
-MAX_BACKOFF_S: Final = 5.0
+# Somebody waits for these partitions.
+LONGEST_WAIT_S: Final = 5.0
 # Without a snapshot that can be read, detectors learn from so many days of stored events.
 REBUILD: Final = timedelta(days=14)
 
@@ -115,7 +119,7 @@ class Recovery:
         claims = await self._claim(consumer, by_topic, generation)
         states: dict[tuple[str, int], PartitionState] = {}
         for topic, offsets in by_topic.items():
-            states |= await _patiently(lambda t=topic, o=offsets: self._read_back(t, o, claims))  # type: ignore[misc]
+            states |= await _asked(self._read_back, topic, offsets, claims)
         await self._restore(by_topic, states)
         seconds = monotonic() - started
         metrics.RECOVERY_SECONDS.set(seconds)
@@ -128,9 +132,7 @@ class Recovery:
         terms = {
             (topic, partition): term
             for topic, offsets in by_topic.items()
-            for partition, term in (
-                await _patiently(lambda t=topic, o=offsets: self._ownership.next_terms(t, o))  # type: ignore[misc]
-            ).items()
+            for partition, term in (await _asked(self._ownership.next_terms, topic, offsets)).items()
         }
         # After the terms were read: were there a newer generation already, its term could be the same.
         starts = {TP(t, p): offset for t, offsets in by_topic.items() for p, offset in offsets.items()}
@@ -138,8 +140,8 @@ class Recovery:
             raise Superseded
         claims = {key: Claim(*key, term, generation) for key, term in terms.items()}
         dated = {claim: by_topic[claim.topic][claim.partition] for claim in claims.values()}
-        await _patiently(lambda: self._ownership.claim(dated))
-        await _patiently(lambda: self._ownership.end_inserts(generation))
+        await _asked(self._ownership.claim, dated)
+        await _asked(self._ownership.end_inserts, generation)
         await self._inserts_ended()
         return claims
 
@@ -165,10 +167,10 @@ class Recovery:
     ) -> None:
         tail = Tail(self._database, self._ids, self._tenant)
         for topic, offsets in by_topic.items():
-            newest = await _patiently(lambda t=topic, o=offsets: self._snapshots.newest(t, o))  # type: ignore[misc]
+            newest = await _asked(self._snapshots.newest, topic, offsets)
             for partition, offset in offsets.items():
                 state, at = states[topic, partition], newest.get(partition)
-                await _patiently(lambda s=state, a=at, o=offset: self._catch_up(s, a, o, tail))  # type: ignore[misc]
+                await _asked(self._catch_up, state, at, offset, tail)
 
     def _catch_up(self, state: PartitionState, snapshot_at: int | None, offset: int, tail: Tail) -> None:
         """Load a snapshot where there is one, and fold the stored rows from there to the offset."""
@@ -193,13 +195,8 @@ class Recovery:
         metrics.RECOVERY_EVENTS.inc(rows)
 
 
-async def _patiently(work: Callable[[], T]) -> T:
-    """Run blocking work in a thread, waiting for the store for as long as it takes."""
-    backoff_s = 0.1
-    while True:
-        try:
-            return await asyncio.to_thread(work)
-        except StoreUnavailable as error:
-            log.warning("recovery_retried", error=str(error)[:500], wait_s=backoff_s)
-            await asyncio.sleep(backoff_s)
-            backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+async def _asked(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what the store answers, asked in a thread, for as long as it takes."""
+    return await patiently(
+        partial(asyncio.to_thread, work, *args, **kwargs), "recovery_retried", LONGEST_WAIT_S
+    )

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, cast
@@ -22,6 +21,7 @@ from streams.breaker import Limits
 from streams.directory import Entry
 from streams.groups import GroupWriter
 from streams.partition import PartitionState
+from streams.patience import patiently
 from streams.reconciling import Reconciler
 from streams.recovery import GroupMember, Recovery
 from streams.snapshots import SnapshotTaker
@@ -238,10 +238,9 @@ class Worker:
                 )
 
     async def _on_alerts(self, alerts: list[tuple[Alert, int]]) -> None:
-        await self._until_stored(
-            lambda: asyncio.to_thread(self._writer.insert_alerts, [alert for alert, _ in alerts])
-        )
-        await self._until_stored(lambda: self._webhooks.on_alerts(alerts))
+        rows = [alert for alert, _ in alerts]
+        await patiently(partial(asyncio.to_thread, self._writer.insert_alerts, rows), "insert_retried")
+        await patiently(partial(self._webhooks.on_alerts, alerts), "insert_retried")
 
     async def _on_tenant(self, tenant_id: str, entry: Entry | None, version: int) -> None:
         self._tenant_changes.append((tenant_id, entry, version))
@@ -253,20 +252,8 @@ class Worker:
             if self._tenant_changes:
                 changes, self._tenant_changes = self._tenant_changes, []
                 rows = [tenant_row(*change) for change in changes]
-                await self._until_stored(
-                    partial(asyncio.to_thread, self._database.insert_rows, "tenants", rows)
-                )
-
-    async def _until_stored(self, insert: Callable[[], Awaitable[None]]) -> None:
-        backoff_s = 0.1
-        while True:
-            try:
-                await insert()
-                return
-            except StoreUnavailable as error:
-                log.warning("insert_retried", error=str(error)[:500], wait_s=backoff_s)
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(backoff_s * 2, 30.0)
+                insert = partial(asyncio.to_thread, self._database.insert_rows, "tenants", rows)
+                await patiently(insert, "insert_retried")
 
     async def _watch_assignment(self) -> None:
         """Tell webhook delivery which partitions of ``audit.alerts`` are this worker's."""
