@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from confluent_kafka import Producer
 
 from schemas.alert import rfc3339
 from schemas.tenant import Tenant
+from store.database import Database
 from streams.topics import TENANTS, TOPIC_OF, ensure_topics
 from tests.chaos.stage import SESSION_TIMEOUT_S, Stage, Worker
 from tests.conftest import CommandLine, eventually
@@ -53,11 +54,22 @@ class Traffic:
             self.sent += 1
         self._producer.flush()
 
-    def keep_sending(self, while_true: Callable[[], bool]) -> None:
-        """Send a few events at a time for as long as something holds."""
-        while while_true():
-            self.send(100)
-            time.sleep(0.02)
+    @contextlib.contextmanager
+    def flowing(self) -> Iterator[None]:
+        """Send a few events at a time meanwhile."""
+        stopped = threading.Event()
+
+        def keep_sending() -> None:
+            while not stopped.wait(0.02):
+                self.send(100)
+
+        sender = threading.Thread(target=keep_sending)
+        sender.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            sender.join()
 
 
 @pytest.fixture
@@ -188,18 +200,10 @@ def test_a_full_disk_is_waited_out(embedded: Stage, small_disk: Path) -> None:
 def test_sigterm_under_load_ends_the_worker_cleanly(embedded: Stage) -> None:
     """Within ten seconds, with exit code 0; what it had not finished, the next one does."""
     worker, traffic = started(embedded)
-    going = True
-    sender = threading.Thread(target=traffic.keep_sending, args=(lambda: going,))
-    sender.start()
-    try:
+    with traffic.flowing():
         time.sleep(1.0)
-        began = time.monotonic()
         worker.signal(signal.SIGTERM)
         assert worker.wait(10) == 0
-        assert time.monotonic() - began < 10
-    finally:
-        going = False
-        sender.join()
     assert embedded.await_ready(), embedded.stalls
     assert_each_once(worker, traffic)
 
@@ -225,24 +229,45 @@ def test_sigterm_ends_a_worker_that_waits_to_join(cluster: Stage) -> None:
 def test_a_worker_that_hung_doubles_nothing_when_it_wakes_up(cluster: Stage) -> None:
     """Another took its partitions over meanwhile; its inserts are refused, and it joins again."""
     hung, traffic = started(cluster)
-    going = True
-    sender = threading.Thread(target=traffic.keep_sending, args=(lambda: going,))
-    sender.start()
     successor = cluster.new_worker("successor")
-    successor.start()
-    try:
+    with traffic.flowing():
+        successor.start()
         eventually(lambda: successor.ready)
         hung.signal(signal.SIGSTOP)
         time.sleep(1.5 * SESSION_TIMEOUT_S)
         eventually(lambda: successor.ready)
         hung.signal(signal.SIGCONT)
         time.sleep(2.0)
-    finally:
-        going = False
-        sender.join()
     eventually(lambda: successor.ready)
     assert_each_once(successor, traffic)
     successor.kill()
+
+
+def test_a_worker_has_the_same_partitions_of_all_three_topics(cluster: Stage) -> None:
+    """A tenant's events of every kind are handled by one worker."""
+    first, _ = started(cluster)
+    second = cluster.new_worker("second")
+    second.start()
+    assert cluster.store is not None
+    database = Database.server(cluster.store.url)
+    owners = (
+        "SELECT worker_id, kafka_topic, groupArraySorted(100)(kafka_partition) AS partitions FROM ("
+        " SELECT kafka_topic, kafka_partition, argMax(worker_id, (term, generation)) AS worker_id"
+        " FROM ownership GROUP BY kafka_topic, kafka_partition"
+        ") GROUP BY worker_id, kafka_topic"
+    )
+
+    def shared() -> list[dict[str, Any]]:
+        rows = database.query(owners)
+        return rows if len({row["worker_id"] for row in rows}) == 2 else []
+
+    rows = eventually(shared)
+    for worker in (first, second):
+        of_topic = {row["kafka_topic"]: row["partitions"] for row in rows if row["worker_id"] == worker.name}
+        assert of_topic.keys() == set(TOPIC_OF.values())
+        assert len({tuple(partitions) for partitions in of_topic.values()}) == 1
+    database.close()
+    second.kill()
 
 
 def test_events_from_wrong_clocks_are_stored_and_marked(embedded: Stage) -> None:

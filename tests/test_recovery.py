@@ -1,7 +1,9 @@
 """Taking partitions over: what the last owner stored is found, and the detectors know what it knew."""
 
+import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -17,11 +19,13 @@ from store.events import KafkaIds
 from store.ownership import Ownership, Stored
 from store.snapshots import Snapshots
 from store.writer import EventWriter
+from streams import metrics
 from streams.chunk import Handled, handle_chunk
 from streams.directory import Directory, Entry
 from streams.groups import dead_letter_rows
 from streams.partition import PartitionState
 from streams.recovery import Recovery, Superseded
+from streams.snapshots import SnapshotTaker
 from streams.topics import partition_of
 from streams.transport import Records
 from tests.schema_examples import encode, event
@@ -215,3 +219,63 @@ def test_a_stored_row_is_known_by_offset_and_position() -> None:
     assert found.tolist() == [False, True, False]
     assert flags.tolist() == [0, 2, 0]
     assert (stored.beyond(5), stored.beyond(6)) == (True, False)
+
+
+async def test_of_a_block_that_was_stored_in_part_only_the_rest_is_left(cluster: Cluster) -> None:
+    """An insert over two months is two parts of the table, and a crash may come between them."""
+    state = await cluster.take_over(0)
+    months = [cluster.handle(state, 0, 4), cluster.handle(state, 4, 10)]
+    last_month_ms = NOW_MS - 31 * 86_400_000
+    chunks = [
+        (replace(months[0].batch, ingest_time_ms=last_month_ms), months[0].claim),
+        (months[1].batch, months[1].claim),
+    ]
+    (block,) = cluster.writer.encode_events(chunks)
+    (half,) = cluster.writer.encode_events(chunks[:1])
+    cluster.writer.insert_events(half)
+    (rest,) = cluster.writer.remaining(block)
+    cluster.writer.insert_events(rest)
+    assert cluster.rows() == 10
+    assert cluster.writer.remaining(block) == []
+
+
+async def test_old_snapshots_are_pruned_and_the_newest_usable_one_stays(cluster: Cluster) -> None:
+    """One beyond the committed offset may become usable; those before the newest usable one never will."""
+    snapshots = Snapshots(cluster.database, cluster.ids)
+    parts = (await cluster.take_over(0)).freeze().parts()
+    for at in (10, 20, 30):
+        snapshots.save(TOPIC, PARTITION, at, parts)
+    snapshots.prune(TOPIC, {PARTITION: 25})
+    kept = {at for at in (10, 20, 30) if snapshots.load(TOPIC, PARTITION, at)}
+    assert kept == {20, 30}
+    assert snapshots.newest(TOPIC, {PARTITION: 25}) == {PARTITION: 20}
+
+
+class Owner:
+    """Stands in for the pipeline: it has one partition."""
+
+    def __init__(self, state: PartitionState) -> None:
+        self.states = {(TOPIC, PARTITION): state}
+
+    def committed(self, key: tuple[str, int]) -> int:
+        return self.states[key].next_offset
+
+
+async def test_a_snapshot_is_taken_of_what_has_changed(cluster: Cluster) -> None:
+    """A partition without news is not written again."""
+    state = await cluster.take_over(0)
+    snapshots = Snapshots(cluster.database, cluster.ids)
+    taker = SnapshotTaker(Owner(state), snapshots, 0.05)
+    running = asyncio.create_task(taker.run())
+    for stop in (5, 8):
+        cluster.handle(state, state.next_offset, stop)
+        async with asyncio.timeout(20):
+            while snapshots.newest(TOPIC, {PARTITION: stop}) != {PARTITION: stop}:
+                await asyncio.sleep(0.05)
+    written = metrics.SNAPSHOT_BYTES._value.get()
+    await asyncio.sleep(0.5)
+    assert metrics.SNAPSHOT_BYTES._value.get() == written
+    running.cancel()
+    assert essence(cluster.handle(await cluster.take_over(8, generation=2), 8, 20).alerts) == essence(
+        cluster.handle(state, 8, 20).alerts
+    )
