@@ -215,14 +215,13 @@ def recovery(database: Database, end: datetime) -> Iterator[Subject]:
     starts = dict.fromkeys(range(6), recent["at"])
     tail = methodcaller("batches", "request", topic, 0, last["at"] - TAIL_OFFSETS, last["at"])
     since = methodcaller("first_since", topic, 0, last["at"], end - timedelta(hours=2))
-    for name, make, call in (
-        ("stored_from, 6 partitions, 5 minutes", Ownership, methodcaller("stored_from", topic, starts)),
-        ("set_aside_from, 6 partitions", Ownership, methodcaller("set_aside_from", topic, starts)),
-    ):
-        yield Subject(
-            f"Ownership.{name}", "", "platform", _on(partial(make, ids=ids, worker_id="bench"), call)
-        )
-    make_tail = partial(Tail, ids=ids, fallback={})
+    for name, call in {
+        "stored_from, 6 partitions, 5 minutes": methodcaller("stored_from", topic, starts),
+        "set_aside_from, 6 partitions": methodcaller("set_aside_from", topic, starts),
+    }.items():
+        make = partial(Ownership, ids=ids, worker_id="bench")
+        yield Subject(f"Ownership.{name}", "", "platform", _on(make, call))
+    make_tail = partial(Tail, ids=ids, fallback=lambda tenant_id: None)
     yield Subject(
         f"Tail.batches, {TAIL_OFFSETS:,} offsets", "", "platform", _on(make_tail, lambda t: list(tail(t)))
     )

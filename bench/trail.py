@@ -237,7 +237,7 @@ FROM webhook_deliveries FINAL
 """
 
 _RETENTION: Final = f"""
-INSERT INTO retention_runs
+INSERT INTO retention_runs (run_at, tenant_id, kind, retention_days, cutoff, rows_removed)
 WITH toInt64(number) AS n
 SELECT
     toDateTime64({{start:DateTime64(3)}}, 3, 'UTC') + toIntervalDay(n % {DAYS}),
