@@ -17,6 +17,7 @@ from mode.supervisors import CrashingSupervisor
 from schemas.alert import Alert
 from schemas.batch import FLAGS
 from schemas.event import Kind
+from schemas.joined import MIN_RECORDS
 from streams import metrics
 from streams.breaker import Limits
 from streams.chunk import DeadLetter, Handled, handle_chunk, read_chunk
@@ -35,8 +36,6 @@ AlertHandler = Callable[[list[tuple[Alert, int]]], Awaitable[None]]
 States = dict[tuple[str, int], PartitionState]
 # Takes partitions over in a generation of the group, and returns their states.
 TakeOver = Callable[[GroupMember, set[TP], int], Awaitable[States]]
-# Below this a thread costs more than it saves (and Arrow's reader is not used: schemas.joined).
-MIN_THREAD_RECORDS: Final = 500
 NO_GENERATION: Final = -1
 IDLE_TICK_S: Final = 1.0
 
@@ -165,9 +164,9 @@ class Pipeline:
     async def handle(self, kind: Kind, message: Any, records: Records, ack: Callable[[], Any]) -> None:
         """Take one chunk through parse, enrich, detect, publish; the group writer stores and acks it."""
         await self.taken_over.wait()
-        # A large chunk is read by a thread, mostly without the interpreter's lock, while others are handled.
+        # What Arrow reads is read in a thread, mostly without the interpreter's lock.
         read = None
-        if len(records) >= MIN_THREAD_RECORDS and message.generation_id == self.generation:
+        if len(records) >= MIN_RECORDS and message.generation_id == self.generation:
             read = await asyncio.to_thread(read_chunk, kind, records)
         if message.generation_id != self.generation:
             return  # of an assignment that is over: whoever has the partition now is given it again
