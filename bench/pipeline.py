@@ -77,7 +77,7 @@ def measure(subject: str, bootstrap: str, root: Path, goal: int) -> dict[str, An
 def main() -> None:
     """Measure and write the results."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--events", type=int, default=1_800_000, help="events in the topics")
+    arguments.add_argument("--events", type=int, default=3_000_000, help="events in the topics")
     arguments.add_argument(
         "--plain-events", type=int, default=60_000, help="events that the plain agent handles"
     )

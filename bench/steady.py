@@ -103,7 +103,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         {
             "bootstrap.servers": given.bootstrap,
             "partitioner": "murmur2_random",
-            "linger.ms": 1,
+            "linger.ms": 5,
             "acks": "1",
             "queue.buffering.max.messages": 1_000_000,
         }

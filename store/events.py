@@ -1,16 +1,17 @@
 """Event batches to rows of the table ``events``."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from schemas.batch import FIELDS, Column, EventBatch
+from schemas.batch import FIELDS, Column, EventBatch, Int64s
 from schemas.columns import ArrowColumn
 from schemas.event import Kind
+from schemas.tenant import Tenant
 from store.native import encode_block
 
 # Few distinct values each: sent as a dictionary and stored as LowCardinality.
@@ -57,22 +58,39 @@ def _has_value(name: str, column: Column) -> bool:
     return column.count(None) < len(column) if name in _TYPES else any(column)
 
 
-def _array(name: str, column: Column) -> Any:
+def _array(name: str, columns: Sequence[Column]) -> Any:
+    """Return columns of several batches as one array."""
     kind = _TYPES.get(name, pa.string())
-    return column.array.cast(kind) if isinstance(column, ArrowColumn) else pa.array(column, kind)
+    arrays = []
+    for arrow, found in groupby(columns, lambda column: isinstance(column, ArrowColumn)):
+        if arrow:
+            arrays += [column.array.cast(kind) for column in found]  # type: ignore[attr-defined]
+        else:
+            # Of a second of little traffic there are hundreds, of a few rows each.
+            arrays.append(pa.array(list(chain.from_iterable(found)), kind))
+    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
 
 
-def _by_tenant(batches: Sequence[EventBatch], values: Iterable[Sequence[Any]], dtype: Any) -> Any:
-    """Spread one value for each tenant code over the rows of all batches."""
-    tables = [np.array(column, dtype) for column in values]
-    return np.concatenate([table[b.tenant.codes] for table, b in zip(tables, batches, strict=True)])
+def _by_setting(batches: Sequence[EventBatch]) -> tuple[Int64s, list[tuple[Tenant, int]]]:
+    """Return ``(n,)`` codes of what each row was enriched with, and the settings with their versions."""
+    code_of: dict[tuple[int, int], int] = {}
+    settings: list[tuple[Tenant, int]] = []
+    codes = []
+    for batch in batches:
+        table = np.empty(len(batch.tenants), np.int64)
+        for i, (tenant, version) in enumerate(zip(batch.tenants, batch.tenant_versions, strict=True)):
+            table[i] = code = code_of.setdefault((id(tenant), version), len(settings))
+            if code == len(settings):
+                settings.append((tenant, version))
+        codes.append(table[batch.tenant.codes])
+    return np.concatenate(codes), settings
 
 
-def _texts_by_tenant(batches: Sequence[EventBatch], texts: Sequence[Sequence[str]]) -> Any:
-    """Spread one text for each tenant code, as a dictionary: the texts themselves are never copied."""
-    known = {text: i for i, text in enumerate(dict.fromkeys(chain.from_iterable(texts)))}
-    codes = _by_tenant(batches, ([known[text] for text in column] for column in texts), np.int32)
-    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(list(known), pa.string()))
+def _texts_by_setting(codes: Int64s, texts: Sequence[str]) -> Any:
+    """Spread one text for each setting, as a dictionary: the texts themselves are never copied."""
+    place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    places = np.array([place[text] for text in texts], np.int32)[codes]
+    return pa.DictionaryArray.from_arrays(pa.array(places), pa.array(list(place), pa.string()))
 
 
 def _per_batch(batches: Sequence[EventBatch], values: Sequence[Any], dtype: Any) -> Any:
@@ -94,20 +112,20 @@ def encode(kind: Kind, batches: Sequence[EventBatch], ids: KafkaIds) -> tuple[li
     for name in FIELDS[kind]:
         columns = [batch.columns[name] for batch in batches]
         if any(_has_value(name, column) for column in columns):
-            array = pa.concat_arrays([_array(name, column) for column in columns])
+            array = _array(name, columns)
             arrays[name] = array.dictionary_encode() if name in _CODED else array
     arrays["kind"] = _constant(kind, n)
     arrays["time"] = pa.array(np.concatenate([b.time_ms for b in batches]), _MS)
+    codes, settings = _by_setting(batches)
     for name, attribute in (
         ("organization_id", "organization_id"),
         ("tier", "tier"),
         ("region", "region"),
         ("tenant_status", "status"),
     ):
-        arrays[name] = _texts_by_tenant(
-            batches, [[getattr(t, attribute) for t in b.tenants] for b in batches]
-        )
-    arrays["tenant_version"] = pa.array(_by_tenant(batches, (b.tenant_versions for b in batches), np.int64))
+        texts = [getattr(tenant, attribute) for tenant, _ in settings]
+        arrays[name] = _texts_by_setting(codes, texts)
+    arrays["tenant_version"] = pa.array(np.array([version for _, version in settings], np.int64)[codes])
     arrays["ingest_time"] = pa.array(_per_batch(batches, [b.ingest_time_ms for b in batches], np.int64), _MS)
     flags = [b.flags if b.flags is not None else np.zeros(len(b), np.uint8) for b in batches]
     arrays["flags"] = pa.array(np.concatenate(flags))

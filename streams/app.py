@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from schemas.event import Kind
 from schemas.joined import MIN_RECORDS
 from streams import metrics
 from streams.breaker import Limits
-from streams.chunk import DeadLetter, Handled, handle_chunk, read_chunk
+from streams.chunk import DeadLetter, Handled, Read, handle_chunk, read_chunk
 from streams.dead_letters import letter_headers
 from streams.directory import Directory, DirectoryTable, Listener
 from streams.floods import Flood, Floods
@@ -36,8 +37,15 @@ AlertHandler = Callable[[list[tuple[Alert, int]]], Awaitable[None]]
 States = dict[tuple[str, int], PartitionState]
 # Takes partitions over in a generation of the group, and returns their states.
 TakeOver = Callable[[GroupMember, set[TP], int], Awaitable[States]]
+# A chunk as Faust hands it over, and its events as soon as they are read; None: not before its turn.
+_Reading = tuple[Any, Future[Read] | None]
+# Reads chunks that are large enough for Arrow, mostly without the interpreter's lock, while the one before is
+# handled. More threads than one would only take the lock from each other.
+_READER: Final = ThreadPoolExecutor(1, "reader")
 NO_GENERATION: Final = -1
 IDLE_TICK_S: Final = 1.0
+# Chunks of a topic that are read before their turn has come.
+READ_AHEAD: Final = 2
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ def create_app(config: StreamConfig) -> faust.App:
         web_enabled=False,
         ConsumerScheduler=Scheduler,
         GlobalTable=DirectoryTable,
-        # Each message is a chunk of up to 2,000 records; more than a few would only hold memory.
+        # Each message is a chunk of up to 4,000 records; more than a few would only hold memory.
         stream_buffer_maxsize=8,
         # On SIGTERM a chunk that is not acknowledged is redelivered; waiting for it hung over 15 s.
         stream_wait_empty=False,
@@ -151,23 +159,34 @@ class Pipeline:
 
     def _agent_of(self, kind: Kind) -> Callable[[Any], Awaitable[None]]:
         async def consume(stream: Any) -> None:
-            async for event in stream.noack().events():
-                try:
-                    await self.handle(kind, event.message, event.value, event.ack)
-                except Exception as error:
-                    log.exception("chunk_failed", kind=kind, topic=event.message.topic)
-                    self._fail(error)
-                    raise
+            ahead: asyncio.Queue[_Reading] = asyncio.Queue(READ_AHEAD)
+            handling = asyncio.create_task(self._handle_all(kind, ahead))
+            try:
+                async for event in stream.noack().events():
+                    many = len(event.value) >= MIN_RECORDS
+                    await ahead.put((event, _READER.submit(read_chunk, kind, event.value) if many else None))
+            finally:
+                handling.cancel()
 
         return consume
 
-    async def handle(self, kind: Kind, message: Any, records: Records, ack: Callable[[], Any]) -> None:
+    async def _handle_all(self, kind: Kind, ahead: asyncio.Queue[_Reading]) -> None:
+        try:
+            while True:
+                event, reading = await ahead.get()
+                read: Read | None = None
+                if reading is not None:
+                    read = await asyncio.wrap_future(reading)
+                await self.handle(kind, event.message, event.value, event.ack, read)
+        except Exception as error:
+            log.exception("chunk_failed", kind=kind, topic=TOPIC_OF[kind])
+            self._fail(error)
+
+    async def handle(
+        self, kind: Kind, message: Any, records: Records, ack: Callable[[], Any], read: Read | None = None
+    ) -> None:
         """Take one chunk through parse, enrich, detect, publish; the group writer stores and acks it."""
         await self.taken_over.wait()
-        # What Arrow reads is read in a thread, mostly without the interpreter's lock.
-        read = None
-        if len(records) >= MIN_RECORDS and message.generation_id == self.generation:
-            read = await asyncio.to_thread(read_chunk, kind, records)
         if message.generation_id != self.generation:
             return  # of an assignment that is over: whoever has the partition now is given it again
         tp = (records.topic, records.partition)
@@ -194,6 +213,7 @@ class Pipeline:
         if flood is not None:
             published.append(await self._publish(flood.alert))
         _count(kind, handled)
+        records.forget()
         await self._writer.add(handled, published, ack)
 
     async def resume(self, topic: str | None = None, partition: int | None = None) -> list[Flood]:

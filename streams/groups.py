@@ -1,6 +1,6 @@
 """Group insert: handled chunks of all partitions wait a moment and are stored together.
 
-An insert costs ClickHouse a part, whatever its size, so chunks are grouped for up to 250 ms or 50,000
+An insert costs ClickHouse a part, whatever its size, so chunks are grouped for up to a second or 50,000
 rows. A group is inserted by a thread while the next chunks are parsed; a bounded amount may wait, and past
 that `add` waits too, which slows the consumer down.
 """

@@ -69,7 +69,7 @@ class Worker:
         webhooks: WebhookDelivery,
         *,
         max_rows: int = 50_000,
-        max_wait_s: float = 0.25,
+        max_wait_s: float = 1.0,
         snapshot_interval_s: float = 60.0,
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
         50_000, description="A group of this many rows is inserted at once."
     )
     insert_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = Field(
-        250, description="A group is inserted this many milliseconds after its first chunk."
+        1_000, description="A group is inserted this many milliseconds after its first chunk."
     )
     commit_interval_s: Annotated[float, Field(gt=0)] = Field(1.0, description="Between commits to Kafka.")
     snapshot_interval_s: Annotated[float, Field(ge=1)] = Field(

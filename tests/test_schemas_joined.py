@@ -198,3 +198,12 @@ def test_a_rule_that_the_readers_do_not_know_is_an_error_at_import() -> None:
         pytest.raises(TypeError, match=r"service.*multipleOf"),
     ):
         JoinedReader("auth")
+
+
+def test_a_field_that_is_always_null_is_looked_for_from_then_on() -> None:
+    """Else each batch of a producer that sends all fields would be read twice."""
+    reader, value = JoinedReader("auth"), encode(event("auth") | {"trace_id": None})
+    assert reader.read(value, 1) == reader.read(value, 1)
+    with patch.object(schemas.joined.pj, "read_json", wraps=schemas.joined.pj.read_json) as read_json:
+        reader.read(value, 1)
+    assert read_json.call_count == 1

@@ -25,12 +25,12 @@ def record(size: int = 10, offset: int = 0) -> SimpleNamespace:
     return SimpleNamespace(serialized_value_size=size, offset=offset)
 
 
-def test_a_chunk_holds_at_most_two_thousand_records() -> None:
-    """Chunks are cut at 2,000 records, in order, losing none."""
-    records = [record(offset=i) for i in range(4_500)]
+def test_a_chunk_holds_at_most_four_thousand_records() -> None:
+    """Chunks are cut at 4,000 records, in order, losing none."""
+    records = [record(offset=i) for i in range(8_500)]
     cut = list(chunks(records))
     assert [len(chunk) for chunk in cut] == [MAX_CHUNK_RECORDS, MAX_CHUNK_RECORDS, 500]
-    assert [r.offset for chunk in cut for r in chunk] == list(range(4_500))
+    assert [r.offset for chunk in cut for r in chunk] == list(range(8_500))
 
 
 def test_large_records_make_small_chunks() -> None:
@@ -41,9 +41,9 @@ def test_large_records_make_small_chunks() -> None:
 def test_only_event_topics_are_batched_and_partitions_take_turns() -> None:
     """Other topics keep Faust's single records; no partition waits for another's whole backlog."""
     events, other = TP("audit.auth", 0), TP("audit.tenants", 0)
-    found = {events: [record(offset=i) for i in range(4_001)], other: [record(offset=7), record(offset=8)]}
+    found = {events: [record(offset=i) for i in range(8_001)], other: [record(offset=7), record(offset=8)]}
     order = [(tp, len(item) if tp == events else item.offset) for tp, item in Scheduler().iterate(found)]
-    assert order == [(events, 2_000), (other, 7), (events, 2_000), (other, 8), (events, 1)]
+    assert order == [(events, 4_000), (other, 7), (events, 4_000), (other, 8), (events, 1)]
 
 
 class Harness:
@@ -134,7 +134,7 @@ async def test_records_arrive_whole_and_the_commit_is_past_the_last(harness: Har
 async def test_a_chunk_that_raised_is_not_committed_past(harness: Harness) -> None:
     """The agent raises in chunk 2 of 5: the commit stays at chunk 1's end, though later ones were acked."""
     await harness.create()
-    await harness.produce([b"%d" % i for i in range(10_000)])
+    await harness.produce([b"%d" % i for i in range(20_000)])
     held: list[Any] = []
 
     async def body(event: Any) -> None:
@@ -156,9 +156,9 @@ async def test_a_chunk_that_raised_is_not_committed_past(harness: Harness) -> No
         event.ack()
 
     async with harness.running(retry):
-        await until(lambda: len(again) == 10_000 - len(held[0].value))
-    assert again == list(range(held[1].value.offsets[0], 10_000))
-    assert await harness.committed() == 10_000
+        await until(lambda: len(again) == 20_000 - len(held[0].value))
+    assert again == list(range(held[1].value.offsets[0], 20_000))
+    assert await harness.committed() == 20_000
 
 
 async def test_nothing_is_acknowledged_by_an_agent_that_raises_at_once(harness: Harness) -> None:
