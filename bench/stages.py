@@ -1,6 +1,6 @@
 """CPU time of each stage of the worker, without Kafka: µs of one thread per event.
 
-Chunks are those of the real run: 2,000 records of one kind and partition, the tenants of 12 partitions.
+Chunks are those of the real run: up to 4,000 records of one kind and partition, the tenants of 12 partitions.
 Each round handles all chunks once with fresh state; of each stage the best round counts. Detectors see the
 events of one kind only, but count per event of any. Chunks stay alive as long as they wait in a busy worker;
 ``cold`` is with the processor's caches swept before each chunk besides.
@@ -34,7 +34,7 @@ from streams.transport import MAX_CHUNK_RECORDS, Records
 
 PARTITIONS: Final = 12
 # What waits in a worker: three groups of 50,000 rows.
-LIVE_CHUNKS: Final = 75
+LIVE_CHUNKS: Final = 37
 ROWS_PER_INSERT: Final = 50_000
 # Far ahead of the traffic, so that no event is in the future.
 NOW_MS: Final = 2**42

@@ -187,6 +187,8 @@ class Pipeline:
     ) -> None:
         """Take one chunk through parse, enrich, detect, publish; the group writer stores and acks it."""
         await self.taken_over.wait()
+        read = read or read_chunk(kind, records)
+        await self.directory.look_for_unknown(read.batch)
         if message.generation_id != self.generation:
             return  # of an assignment that is over: whoever has the partition now is given it again
         tp = (records.topic, records.partition)

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Any, Final
 
 import faust
 import structlog
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.tables.globaltable import GlobalTable
 from faust.types import TP
 from pydantic import ValidationError
@@ -20,6 +22,9 @@ from streams.topics import TENANTS
 
 log = structlog.get_logger()
 POLL_S: Final = 0.05
+# Looks for unknown tenants are at least so far apart: who sends made-up ones must not hold up the others.
+LOOK_INTERVAL_S: Final = 0.1
+LOOK_TIMEOUT_S: Final = 5.0
 MARKER_QUIET_S: Final = 1.0
 
 
@@ -60,6 +65,8 @@ class Directory:
         self._seen: dict[int, int] = {}
         self._partitions = range(partitions)
         self._listener = listener
+        self._looking = asyncio.Lock()
+        self._looked_at = 0.0
         self.ready = asyncio.Event()
         self.table = app.GlobalTable(
             "tenants",
@@ -126,6 +133,31 @@ class Directory:
         """
         self.ready.clear()
         metrics.DIRECTORY_READY.set(0)
+        await self._catch_up()
+        self.ready.set()
+        metrics.DIRECTORY_READY.set(1)
+        log.info("directory_caught_up", tenants=len(self._entries))
+
+    async def look_for_unknown(self, batch: EventBatch) -> None:
+        """Where tenants of a batch are unknown, take up what ``audit.tenants`` holds by now.
+
+        The topics are read apart from each other: a tenant that was added a moment before its first event
+        can be met after it.
+        """
+        if all(tenant_id in self._entries for tenant_id in batch.tenant.values):
+            return
+        async with self._looking:
+            if monotonic() - self._looked_at < LOOK_INTERVAL_S:
+                return
+            self._looked_at = monotonic()
+            try:
+                async with asyncio.timeout(LOOK_TIMEOUT_S):
+                    await self._catch_up()
+            except (TimeoutError, IllegalStateError, KafkaError) as error:
+                log.warning("directory_not_caught_up", reason=str(error) or f"after {LOOK_TIMEOUT_S} s")
+
+    async def _catch_up(self) -> None:
+        """Wait until everything that ``audit.tenants`` holds at this moment is in the directory."""
         consumer = self._app.consumer
         tps = {TP(TENANTS, partition) for partition in self._partitions}
         ends = {tp.partition: end for tp, end in (await consumer.highwaters(*tps)).items()}
@@ -139,9 +171,6 @@ class Directory:
             # The last offset may be no record but a transaction's marker: the position passes it.
             if quiet_s >= MARKER_QUIET_S and await self._positions_reached(ends, waiting):
                 break
-        self.ready.set()
-        metrics.DIRECTORY_READY.set(1)
-        log.info("directory_caught_up", tenants=len(self._entries))
 
     async def _positions_reached(self, ends: dict[int, int], partitions: set[int]) -> bool:
         positions = [await self._app.consumer.position(TP(TENANTS, p)) or 0 for p in partitions]

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Up
+from confluent_kafka import Producer
+from conftest import Up, eventually
 from typer.testing import CliRunner, Result
 
 from tenantwatch.cli import app
@@ -139,3 +140,25 @@ def test_an_unknown_tenant_is_answered_with_the_nearest(up: Up) -> None:
         done = up.run("tenants", *command)
         assert done.returncode == 1
         assert "did you mean customer-17?" in done.stderr
+
+
+def test_a_tenant_added_a_moment_before_its_first_event_is_known(up: Up) -> None:
+    """The topics are read apart from each other; the event is no dead letter for that."""
+    producer = Producer({"bootstrap.servers": up.status["kafka"], "partitioner": "murmur2_random"})
+    names = [f"newcomer-{i}" for i in range(40)]
+    for name in names:
+        event = {"kind": "auth", "event_id": "1", "tenant_id": name, "time": "2026-01-01T00:00:00Z"}
+        event |= {"service": "login", "action": "login", "outcome": "success"}
+        producer.produce("audit.tenants", json.dumps(tenant(name)), name)
+        producer.flush()
+        producer.produce("audit.auth", json.dumps(event), name)
+        producer.flush()
+
+    def dealt_with() -> dict[str, bool]:
+        """Whether each one's event is stored; empty while one of them is neither that nor a dead letter."""
+        counts = {name: up.control("/counts", tenant_id=name) for name in names}
+        letters = {name: up.control("/dead-letters", tenant_id=name) for name in names}
+        done = all(counts[name] or letters[name] for name in names)
+        return {name: bool(counts[name]) for name in names} if done else {}
+
+    assert eventually(dealt_with) == dict.fromkeys(names, True)
