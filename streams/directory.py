@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import faust
 import structlog
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 from faust.tables.globaltable import GlobalTable
 from faust.types import TP
 from pydantic import ValidationError
@@ -22,8 +23,9 @@ from streams.topics import TENANTS
 
 log = structlog.get_logger()
 POLL_S: Final = 0.05
-# Looks for unknown tenants are at least so far apart: who sends made-up ones must not hold up the others.
-LOOK_INTERVAL_S: Final = 0.1
+# An unknown tenant is looked for once in so long: who sends events of one must not hold up the others.
+LOOK_AGAIN_S: Final = 1.0
+MAX_LOOKED_FOR: Final = 10_000
 LOOK_TIMEOUT_S: Final = 5.0
 MARKER_QUIET_S: Final = 1.0
 
@@ -66,7 +68,7 @@ class Directory:
         self._partitions = range(partitions)
         self._listener = listener
         self._looking = asyncio.Lock()
-        self._looked_at = 0.0
+        self._looked_for: dict[str, float] = {}
         self.ready = asyncio.Event()
         self.table = app.GlobalTable(
             "tenants",
@@ -92,9 +94,13 @@ class Directory:
         return entry.tenant if entry else None
 
     async def _on_change(self, event: Any) -> None:
+        await self._take(event.message)
+
+    async def _take(self, message: Any) -> None:
         # Faust logs and swallows what is raised here, so nothing may be: a bad record keeps the settings
         # that held before it.
-        message = event.message
+        if message.offset <= self._seen.get(message.partition, -1):
+            return  # known by `look_for_unknown`
         tenant_id = (message.key or b"").decode("utf-8", "replace")
         entry: Entry | None = None
         if message.value is not None:
@@ -144,17 +150,42 @@ class Directory:
         The topics are read apart from each other: a tenant that was added a moment before its first event
         can be met after it.
         """
-        if all(tenant_id in self._entries for tenant_id in batch.tenant.values):
-            return
         async with self._looking:
-            if monotonic() - self._looked_at < LOOK_INTERVAL_S:
+            now = monotonic()
+            unknown = [tenant_id for tenant_id in batch.tenant.values if tenant_id not in self._entries]
+            if all(
+                now - self._looked_for.get(tenant_id, -LOOK_AGAIN_S) < LOOK_AGAIN_S for tenant_id in unknown
+            ):
                 return
-            self._looked_at = monotonic()
+            if len(self._looked_for) > MAX_LOOKED_FOR:
+                self._looked_for.clear()
+            self._looked_for |= dict.fromkeys(unknown, now)
             try:
                 async with asyncio.timeout(LOOK_TIMEOUT_S):
-                    await self._catch_up()
-            except (TimeoutError, IllegalStateError, KafkaError) as error:
-                log.warning("directory_not_caught_up", reason=str(error) or f"after {LOOK_TIMEOUT_S} s")
+                    await self._read_to_the_end()
+            except (TimeoutError, KafkaError) as error:
+                log.warning("directory_not_read", reason=str(error) or f"took longer than {LOOK_TIMEOUT_S} s")
+
+    async def _read_to_the_end(self) -> None:
+        """Read ``audit.tenants`` by a consumer of our own.
+
+        Not by Faust's: it delivers in turns, and waits itself until the events before have been taken.
+        """
+        brokers = [f"{url.host}:{url.port}" for url in self._app.conf.broker]
+        consumer = AIOKafkaConsumer(bootstrap_servers=brokers, isolation_level="read_committed")
+        await consumer.start()
+        try:
+            tps = [TopicPartition(TENANTS, partition) for partition in self._partitions]
+            consumer.assign(tps)
+            starts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+            for tp in tps:
+                consumer.seek(tp, max(self._seen.get(tp.partition, -1) + 1, starts[tp]))
+            while waiting := [tp for tp in tps if await consumer.position(tp) < ends[tp]]:
+                for records in (await consumer.getmany(*waiting, timeout_ms=100)).values():
+                    for record in records:
+                        await self._take(record)
+        finally:
+            await consumer.stop()
 
     async def _catch_up(self) -> None:
         """Wait until everything that ``audit.tenants`` holds at this moment is in the directory."""
