@@ -150,6 +150,8 @@ class Directory:
         The topics are read apart from each other: a tenant that was added a moment before its first event
         can be met after it.
         """
+        if all(tenant_id in self._entries for tenant_id in batch.tenant.values):
+            return
         async with self._looking:
             now = monotonic()
             unknown = [tenant_id for tenant_id in batch.tenant.values if tenant_id not in self._entries]
