@@ -9,16 +9,17 @@ Array = TypeVar("Array", bound=NDArray[Any])
 
 
 def grown(column: Array, rows: int, fill: Any) -> Array:
-    """Return the column with room for `rows`; half as much again as it had where that was too short.
+    """Return the column with room for `rows`; an eighth more than it had where that was too short.
 
-    So a column is copied twice on average while it fills, and a quarter of it is room to spare.
+    So each value is copied eight times on average while a column fills, at the speed of memory, and a
+    sixteenth of it is room to spare: with a million users what is spare weighs more than what is copied.
 
-    >>> grown(np.zeros(4, np.int64), 5, fill=9).tolist()
-    [0, 0, 0, 0, 9, 9]
+    >>> grown(np.zeros(16, np.int64), 17, fill=9).shape
+    (18,)
     """
     old = len(column)
     if rows <= old:
         return column
-    larger = np.full((max(rows, old + old // 2), *column.shape[1:]), fill, column.dtype)
+    larger = np.full((max(rows, old + old // 8), *column.shape[1:]), fill, column.dtype)
     larger[:old] = column
     return larger  # type: ignore[return-value]  # numpy cannot say "the same kind of array"

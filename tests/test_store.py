@@ -122,6 +122,25 @@ def test_batches_of_many_tenants_and_kinds_are_one_insert_for_each_topic(databas
     ]
 
 
+def test_settings_that_change_between_two_batches_hold_for_their_own_rows(database: Database) -> None:
+    """Both are in one insert."""
+    before = batch("auth", event(tenant_id="moving", event_id="1"))
+    [moved] = before.tenants
+    after = replace(
+        batch("auth", event(tenant_id="moving", event_id="2")),
+        tenants=(moved.model_copy(update={"tier": "enterprise", "region": "eu"}),),
+        tenant_versions=(11,),
+    )
+    insert(database, before, after)
+    rows = database.query(
+        "SELECT tier, region, tenant_version AS version FROM events WHERE tenant_id = 'moving' ORDER BY event_id"
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        ("free", moved.region or "", 10),
+        ("enterprise", "eu", 11),
+    ]
+
+
 def test_events_are_stored_alike_however_they_were_read(database: Database) -> None:
     """Many are read together into Arrow's columns, few singly into lists; one insert may hold both."""
     sent = [

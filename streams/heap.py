@@ -1,0 +1,24 @@
+"""The C heap, told what this process is like: long-lived arrays that grow, and much that dies young."""
+
+import ctypes
+from typing import Final
+
+# Options of glibc's mallopt(3).
+_M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
+
+LARGE_BYTES: Final = 1 << 20
+ARENAS: Final = 2
+
+
+def keep_heap_small() -> None:
+    """Let large blocks go back to the system when they are freed, and threads share two heaps.
+
+    glibc would raise the limit of what is large to 32 MiB with the first such block it frees, and from then
+    on keep the room that a grown array leaves; and it would open a heap for each thread. Where there is no
+    glibc nothing happens.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+        mallopt(_M_ARENA_MAX, ARENAS)
