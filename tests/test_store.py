@@ -133,7 +133,7 @@ def test_settings_that_change_between_two_batches_hold_for_their_own_rows(databa
     )
     insert(database, before, after)
     rows = database.query(
-        "SELECT tier, region, tenant_version AS version FROM events WHERE tenant_id = 'moving' ORDER BY event_id"
+        "SELECT tier, region, tenant_version FROM events WHERE tenant_id = 'moving' ORDER BY event_id"
     )
     assert [tuple(row.values()) for row in rows] == [
         ("free", moved.region or "", 10),
