@@ -1,6 +1,6 @@
 """CPU time of each stage of the worker, without Kafka: µs of one thread per event.
 
-Chunks are those of the real run: up to 4,000 records of one kind and partition, the tenants of 12 partitions.
+Chunks are those of the real run: 4,000 records of one kind and partition, the tenants of 12 partitions.
 Each round handles all chunks once with fresh state; of each stage the best round counts. Detectors see the
 events of one kind only, but count per event of any. Chunks stay alive as long as they wait in a busy worker;
 ``cold`` is with the processor's caches swept before each chunk besides.
