@@ -1,7 +1,8 @@
 """Folding a batch into leaky buckets: all keys at once, and a loop only over those in alarm."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from detectors.buckets import Buckets, Events, columns_of, fill
 from detectors.clock import NEVER_MS
 from detectors.episode import Episode
 from detectors.keys import Key
-from detectors.segments import by_key, group_of, running_max, starts_of
+from detectors.segments import by_key, group_of, running_count, running_max, starts_of
 from detectors.spells import MAX_RECENT, Recent, Spell
 from detectors.tally import Tally
 from schemas.alert import Alert
@@ -36,8 +37,37 @@ def fold_buckets(state: BucketState, events: Events, rules: Sequence[Buckets]) -
         # A key whose episode ends in mid-batch starts afresh there: its other rows take another pass.
         one_pass = _Pass(state, events, rules, left)
         filled.put(one_pass.order, one_pass.fullness, one_pass.empty_ms, one_pass.time_ms)
-        left = one_pass.follow(alerts)
+        left = one_pass.follow(alerts, filled)
     return alerts, filled
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows that fill buckets, in runs; see `detectors.buckets.fill`.
+
+    Parameters
+    ----------
+    time_ms, starts
+        ``(n,)`` times, and ``(r,)`` first row of each run.
+    leaks_ms, good_ms
+        ``(r, width)`` how the buckets leak, and what a good event takes out of them.
+    good
+        ``(n,)`` good events before each row; None: they count for nothing.
+    """
+
+    time_ms: Int64s
+    starts: Int64s
+    leaks_ms: Int64s
+    good: Int64s | None
+    good_ms: Int64s
+
+    def fill(self, counts: Bools, which: slice, before_ms: Int64s) -> tuple[Int64s, Int64s]:
+        """Return level and time of emptiness of some of the buckets after each row."""
+        taken_ms = None
+        if self.good is not None:
+            run = group_of(self.starts, len(self.time_ms))
+            taken_ms = running_count(self.good, self.starts)[:, None] * self.good_ms[run, which]
+        return fill(self.time_ms, counts, self.starts, before_ms[:, which], self.leaks_ms[:, which], taken_ms)
 
 
 class _Pass:
@@ -63,6 +93,10 @@ class _Pass:
         number = events.rule[order][self.starts]
         self.buckets = [rules[i] for i in number.tolist()]
         self.sizes, self.leaks_ms, self.watch_share = columns_of(rules, number)
+        self.new, self.near = rules[0].new, rules[0].near
+        self.every = self.sizes.shape[1] - self.new - self.near
+        self.good = None if events.good is None else events.good[order]
+        self.good_ms = np.array([b.good_ms for b in rules], np.int64)[number]
         self.time_ms = running_max(events.time_ms[order], self.starts, state.last_ms[self.slot])
         self.times: list[int] = self.time_ms.tolist()
         picks = order.tolist()
@@ -77,12 +111,13 @@ class _Pass:
         self.over = (self.fullness > 1.0) | self.forced
 
     def _fill(self) -> None:
-        """Fill all buckets but the last with every row, and that one with those that bring a new value."""
-        n, before_ms = len(self.order), self.state.empty_ms[self.slot]
-        every = np.ones(n, np.bool_)
-        level_ms, empty_ms = fill(self.time_ms, every, self.starts, before_ms[:, :-1], self.leaks_ms[:, :-1])
+        """Fill the buckets: the first with every row, the others with rows that bring a new value."""
+        n, every = len(self.order), self.every
+        before_ms = self.state.empty_ms[self.slot]
+        rows = _Rows(self.time_ms, self.starts, self.leaks_ms, self.good, self.good_ms)
+        level_ms, empty_ms = rows.fill(np.ones(n, np.bool_), slice(every), before_ms)
         # Every bucket was empty before this row: a spell begins.
-        fresh = (level_ms == self.leaks_ms[self.group, :-1]).all(axis=1)
+        fresh = (level_ms == self.leaks_ms[self.group, :every]).all(axis=1)
         begins = fresh.copy()
         begins[self.starts] = True
         starts = begins.nonzero()[0]
@@ -93,24 +128,32 @@ class _Pass:
             (None if is_fresh else known[slot]) or Spell()
             for slot, is_fresh in zip(self.slot[group].tolist(), fresh[starts].tolist(), strict=True)
         ]
-        level_new_ms, empty_new_ms = np.zeros((n, 1), np.int64), np.full((n, 1), NEVER_MS, np.int64)
-        if np.any(self.sizes[:, -1]):
-            before_new_ms = np.where(fresh[starts], NEVER_MS, before_ms[group, -1])
-            level_new_ms, empty_new_ms = fill(
-                self.time_ms, self._news(), starts, before_new_ms[:, None], self.leaks_ms[group, -1:]
-            )
-        self.level_ms = np.concatenate((level_ms, level_new_ms), axis=1)
-        self.empty_ms = np.concatenate((empty_ms, empty_new_ms), axis=1)
+        levels, empties = [level_ms], [empty_ms]
+        if np.any(self.sizes[:, every:]):
+            before_ms = np.where(fresh[starts, None], NEVER_MS, before_ms[group])
+            rows = _Rows(self.time_ms, starts, self.leaks_ms[group], self.good, self.good_ms[group])
+            for at, counts in enumerate(self._news(), every):
+                level_ms, empty_ms = rows.fill(counts, slice(at, at + 1), before_ms)
+                levels.append(level_ms)
+                empties.append(empty_ms)
+        else:
+            unused = (n, self.sizes.shape[1] - every)
+            levels.append(np.zeros(unused, np.int64))
+            empties.append(np.full(unused, NEVER_MS, np.int64))
+        self.level_ms = np.concatenate(levels, axis=1)
+        self.empty_ms = np.concatenate(empties, axis=1)
 
-    def _news(self) -> Bools:
-        """Return ``(n,)`` which rows bring their spell a new value."""
+    def _news(self) -> list[Bools]:
+        """Return for each bucket of new values ``(n,)`` which rows count."""
         new: list[bool] = []
+        near: list[bool] = []
         bounds = [*self.run_starts, len(self.order)]
         for spell, start, stop in zip(self.spells, bounds, bounds[1:], strict=False):
-            new.extend(spell.news(self.values[start:stop]))
-        return np.array(new, np.bool_)
+            new.extend(spell.news(self.values[start:stop], near if self.near else None))
+        counts = [np.array(new, np.bool_)] * self.new
+        return counts + [np.array(near, np.bool_)] * self.near
 
-    def follow(self, alerts: list[Alert]) -> Int64s:
+    def follow(self, alerts: list[Alert], filled: Filled) -> Int64s:
         """Follow the keys' episodes, keep what comes of them, and return the rows for another pass."""
         state = self.state
         stops = np.append(self.starts[1:], len(self.order))
@@ -125,8 +168,13 @@ class _Pass:
         for slot, busy, start, stop, run in zip(*(column.tolist() for column in rows), strict=True):
             if busy:
                 key = state.keys[slot]
+                opens = start
+                if state.episodes.find(key) is None:
+                    nearest = bisect_left(crossings, start)
+                    opens = crossings[nearest] if nearest < len(crossings) else stop
                 told, end = state.episodes.follow(state.teller, self, key, start, stop, crossings, urgent)
                 alerts.extend(told)
+                filled.alarmed[self.order[opens:end]] = True
                 if end < stop:
                     state.forget(slot)
                     left.append(self.order[end:stop])
@@ -141,7 +189,9 @@ class _Pass:
         state.empty_ms[self.slot] = self.empty_ms[last]
         state.last_ms[self.slot] = self.time_ms[last]
         needed_ms = np.floor(self.watch_share[:, None] * self.sizes * self.leaks_ms).astype(np.int64)
-        watched_ms = np.where(self.sizes > 0, self.empty_ms[last] - needed_ms, NEVER_MS)[:, :-1].max(axis=1)
+        watched_ms = np.where(self.sizes > 0, self.empty_ms[last] - needed_ms, NEVER_MS)[:, : self.every].max(
+            axis=1
+        )
         state.watched_ms[self.slot] = watched_ms
         state.watched_until_ms = max(state.watched_until_ms, int(watched_ms.max()))
 

@@ -3,7 +3,8 @@
 A bucket of size C that leaks one event every tau holds ``L <- max(0, L - dt/tau) + 1`` and alarms at
 ``L > C``. Kept here is E, the time at which it will be empty: ``E <- max(t, E) + tau``, level
 ``(E - t)/tau``. For a key's n-th event E - n tau is a running maximum of t - (n - 1) tau, so a whole batch
-needs no loop, and integers make every split of a stream give the same level to the millisecond.
+needs no loop, and integers make every split of a stream give the same level to the millisecond. What good
+events in between take out is taken off E in the same way.
 """
 
 from collections.abc import Sequence
@@ -26,19 +27,27 @@ class Buckets:
     Parameters
     ----------
     sizes
-        Events that each bucket holds; 0: it never alarms. The last one counts only new values.
+        Events that each bucket holds; 0: it never alarms. First those that count every event, then those
+        for new values, then those for new values that are neighbours of one met before.
     leaks_ms
         Milliseconds in which each leaks one event.
     quiet_ms
         When an episode is over.
     watch_share
         How full a bucket must be to matter to rows that only look.
+    new, near
+        How many of the last buckets count only new values; how many of those after them only neighbours.
+    successes
+        How many good events take out what one event puts in; 0: they take out nothing.
     """
 
     sizes: tuple[int, ...]
     leaks_ms: tuple[int, ...]
     quiet_ms: int
     watch_share: float = 1.0
+    new: int = 1
+    near: int = 0
+    successes: int = 0
 
     @property
     def need_ms(self) -> tuple[float, ...]:
@@ -46,6 +55,11 @@ class Buckets:
         return tuple(
             size * leak_ms if size else inf for size, leak_ms in zip(self.sizes, self.leaks_ms, strict=True)
         )
+
+    @property
+    def good_ms(self) -> tuple[int, ...]:
+        """By how much sooner the buckets are empty for each good event."""
+        return tuple(leak_ms // self.successes if self.successes else 0 for leak_ms in self.leaks_ms)
 
 
 @dataclass(slots=True)
@@ -66,6 +80,8 @@ class Events:
         ``(n,)`` what the rule wants to know the share of, e.g. that the user is unknown.
     forced
         ``(n,)`` True where a row opens an episode whatever the level.
+    good
+        ``(n,)`` how many good events of the key came since its row before; None: that counts for nothing.
     """
 
     slot: Int64s
@@ -75,10 +91,16 @@ class Events:
     values: Sequence[str | None]
     marks: Bools
     forced: Bools
+    good: Int64s | None = None
 
 
 def fill(
-    time_ms: Int64s, counts: Bools, starts: Int64s, empty_ms: Int64s, leak_ms: Int64s
+    time_ms: Int64s,
+    counts: Bools,
+    starts: Int64s,
+    empty_ms: Int64s,
+    leak_ms: Int64s,
+    taken_ms: Int64s | None = None,
 ) -> tuple[Int64s, Int64s]:
     """Return level and time of emptiness of every bucket after each row.
 
@@ -92,6 +114,8 @@ def fill(
         ``(g,)`` first row of each key.
     empty_ms, leak_ms
         ``(g, b)`` when each key's buckets would have been empty, and how they leak.
+    taken_ms
+        ``(n, b)`` what else was taken out of them from the key's first row to each row; None: nothing.
 
     Returns
     -------
@@ -106,6 +130,8 @@ def fill(
     group = group_of(starts, len(time_ms))
     leak = leak_ms[group]
     filled = running_count(counts, starts)[:, None] * leak
+    if taken_ms is not None:
+        filled = filled - taken_ms
     # A row that does not fill leaves the maximum where it is.
     floor = np.where(counts[:, None], time_ms[:, None] - filled + leak, empty_ms[group])
     empty = running_max(floor, starts, empty_ms) + filled

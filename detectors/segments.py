@@ -68,8 +68,8 @@ def running_max(values: Int64s, starts: Int64s, initial: Int64s) -> Int64s:
     return lifted
 
 
-def running_count(flags: Bools, starts: Int64s) -> Int64s:
-    """Return how many rows of the key are flagged, up to and including each row.
+def running_count(flags: Bools | Int64s, starts: Int64s) -> Int64s:
+    """Return how many rows of the key are flagged, up to and including each row; or the sum of numbers.
 
     >>> running_count(np.array([True, False, True, True]), np.array([0, 3])).tolist()
     [1, 1, 2, 1]

@@ -1,5 +1,6 @@
 """Spells: a key's events since its buckets were last empty. Between spells a key is as if never seen."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,6 +11,27 @@ MAX_RECENT: Final = 32
 # five users in a 64-bit bitmap collide in one case of seven; bounded, because an attacker who invents
 # names must not fill the memory, and a key with 64 of them is in alarm anyway.
 MAX_KNOWN: Final = 64
+
+
+# So far apart are neighbours: whoever counts through ids skips one now and then (detection.md, part C).
+STEP: Final = 2
+_NUMBERED: Final = re.compile(r"(.*?)([0-9]{1,18})", re.DOTALL | re.ASCII)
+
+
+def neighbours(value: str) -> set[str]:
+    """Return the values that end in a number close to that of the given one; none where it has no number.
+
+    >>> sorted(neighbours("job-98")), neighbours("job")
+    (['job-100', 'job-96', 'job-97', 'job-99'], set())
+    """
+    numbered = _NUMBERED.fullmatch(value)
+    if numbered is None:
+        return set()
+    stem, digits = numbered.groups()
+    number, width = int(digits), len(digits)
+    near = [n for n in range(number - STEP, number + STEP + 1) if n >= 0 and n != number]
+    # Numbers may be padded with zeros or not.
+    return {f"{stem}{n:0{width}}" for n in near} | {f"{stem}{n}" for n in near}
 
 
 # Time, event id, value and mark of one event.
@@ -31,23 +53,34 @@ class Spell:
     recent: list[Recent] = field(default_factory=list)
     known: set[str] | None = None
 
-    def news(self, values: Sequence[str | None]) -> list[bool]:
+    def news(self, values: Sequence[str | None], near: list[bool] | None = None) -> list[bool]:
         """Return which values the spell had not met before; afterwards it has.
 
-        >>> Spell().news(["ana", None, "ben", "ana"])
-        [True, False, True, False]
+        Parameters
+        ----------
+        values
+            In order.
+        near
+            Gets for each value whether it is new and a neighbour of one met before (`neighbours`).
+
+        >>> beside: list[bool] = []
+        >>> Spell().news(["job-7", None, "job-9", "job-7"], beside), beside
+        ([True, False, True, False], [False, False, True, False])
         """
         if self.known is None:
             self.known = set()
         known = self.known
+        flags = [False] * len(values)
+        if near is not None:
+            near.extend(flags)
         if not set(values) - known - {None}:
-            return [False] * len(values)
-        flags: list[bool] = []
-        for value in values:
+            return flags
+        for i, value in enumerate(values):
             if value is None or value in known:
-                flags.append(False)
                 continue
-            flags.append(True)
+            flags[i] = True
+            if near is not None:
+                near[i - len(values)] = not known.isdisjoint(neighbours(value))
             if len(known) < MAX_KNOWN:
                 known.add(value)
         return flags

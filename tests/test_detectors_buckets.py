@@ -1,0 +1,129 @@
+"""Leaky buckets against a simulation that takes one event after the other."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenarios.streams import START_MS
+
+from detectors.bucket_pass import fold_buckets
+from detectors.bucket_state import BucketState
+from detectors.buckets import Buckets, Events
+from detectors.columns import Hashed
+from detectors.episode import Episode, Story
+from detectors.spells import MAX_KNOWN, neighbours
+from detectors.tally import Tally
+
+KEYS = 3
+QUIET_MS = 120_000
+EVENTS = st.lists(
+    st.tuples(
+        st.integers(0, KEYS - 1),
+        st.sampled_from([0, 50, 1_000, 9_000, 40_000, 119_999, 120_000, 400_000]),
+        st.none() | st.integers(0, 40),
+        st.integers(0, 6),
+    ),
+    max_size=60,
+)
+CUTS = st.lists(st.integers(0, 60), max_size=6)
+
+
+class _Teller:
+    detector = rule = "buckets"
+    facts = Tally
+
+    def tell(self, episode: Episode) -> Story:
+        return Story("full", "low", "", {}, (), "")
+
+
+class Simulated:
+    """One key: levels in seconds' thousandths, values met, and until when its episode goes on."""
+
+    def __init__(self, buckets: Buckets) -> None:
+        self.buckets = buckets
+        self.last_ms = 0
+        self.forget()
+
+    def forget(self) -> None:
+        self.level_ms = [0] * len(self.buckets.sizes)
+        self.known: set[str] = set()
+        self.alarmed = False
+
+    def meet(self, time_ms: int, value: str | None, good: int) -> tuple[float, bool]:
+        """Return how full the fullest bucket is after an event, and whether that belongs to an episode."""
+        b = self.buckets
+        if self.alarmed and time_ms - self.last_ms >= b.quiet_ms:
+            self.forget()
+        leaked_ms = time_ms - self.last_ms
+        self.last_ms = time_ms
+        taken = [good * (leak_ms // b.successes) if b.successes else 0 for leak_ms in b.leaks_ms]
+        self.level_ms = [
+            max(0, level_ms - leaked_ms - taken_ms)
+            for level_ms, taken_ms in zip(self.level_ms, taken, strict=True)
+        ]
+        every = len(b.sizes) - b.new - b.near
+        if not any(self.level_ms[:every]):
+            self.level_ms[every:] = [0] * (b.new + b.near)
+            self.known = set()
+        new = value is not None and value not in self.known
+        near = new and any(other in self.known for other in neighbours(value))
+        if new and len(self.known) < MAX_KNOWN:
+            self.known.add(value)
+        for i, counts in enumerate([True] * every + [new] * b.new + [near] * b.near):
+            self.level_ms[i] += counts * b.leaks_ms[i]
+        full = max(
+            level_ms / (size * leak_ms) if size else 0.0
+            for level_ms, size, leak_ms in zip(self.level_ms, b.sizes, b.leaks_ms, strict=True)
+        )
+        self.alarmed |= full > 1
+        return full, self.alarmed
+
+
+@pytest.mark.parametrize(
+    "buckets",
+    [
+        Buckets((4, 0), (10_000, 10_000), QUIET_MS),
+        Buckets((4, 9, 3), (10_000, 60_000, 30_000), QUIET_MS),
+        Buckets(
+            (6, 0, 4, 5, 3), (1_000, 60_000, 2_000, 60_000, 300_000), QUIET_MS, new=2, near=1, successes=4
+        ),
+    ],
+    ids=["one", "new values", "neighbours and good events"],
+)
+@given(events=EVENTS, cuts=CUTS)
+@settings(max_examples=150, deadline=None)
+def test_levels_and_episodes_equal_those_of_a_simulation(
+    buckets: Buckets, events: list[Any], cuts: list[int]
+) -> None:
+    """Every event leaves its key's buckets as full as simulated, however the stream is cut."""
+    time_ms = START_MS + np.cumsum([gap_ms for _, gap_ms, _, _ in events], dtype=np.int64)
+    values = [None if number is None else f"job-{number}" for _, _, number, _ in events]
+    keys = [Simulated(buckets) for _ in range(KEYS)]
+    expected = [
+        keys[key].meet(at_ms, value, good)
+        for (key, _, _, good), at_ms, value in zip(events, time_ms.tolist(), values, strict=True)
+    ]
+    state = BucketState(_Teller(), len(buckets.sizes))
+    found: list[tuple[float, bool]] = []
+    users = Hashed([f"user-{key}" for key in range(KEYS)])
+    state.keys.intern(("tenant-a", "user_id", users), np.arange(KEYS))
+    for start, stop in pairwise([0, *sorted(min(cut, len(events)) for cut in cuts), len(events)]):
+        part = slice(start, stop)
+        n = stop - start
+        batch = Events(
+            np.array([key for key, *_ in events[part]], np.int64),
+            time_ms[part],
+            np.zeros(n, np.int64),
+            [f"e{i}" for i in range(start, stop)],
+            values[part],
+            marks=np.zeros(n, np.bool_),
+            forced=np.zeros(n, np.bool_),
+            good=np.array([good for *_, good in events[part]], np.int64),
+        )
+        _, filled = fold_buckets(state, batch, [buckets])
+        found += zip(filled.fullness.tolist(), filled.alarmed.tolist(), strict=True)
+    assert [alarmed for _, alarmed in found] == [alarmed for _, alarmed in expected]
+    assert [full for full, _ in found] == pytest.approx([full for full, _ in expected])
