@@ -12,16 +12,10 @@ from detectors.buckets import Buckets, Events, Floats
 from detectors.columns import Hashed, Tenants, among, named, taken
 from detectors.crossings import Crossings
 from detectors.episode import in_order
-from detectors.failed_login_state import (
-    NEVER_SUCCEEDED_MS,
-    FailedLoginRule,
-    FailedLoginState,
-    rule_of,
-)
-from detectors.growing import grown
+from detectors.failed_login_state import FailedLoginRule, FailedLoginState, rule_of
+from detectors.guessing import Attempts, fold_guessing
 from detectors.keys import Key, Keys, values_at
-from detectors.parameters import FailedLoginParameters, Rules, resolve
-from detectors.segments import by_key, running_max, starts_of
+from detectors.parameters import FailedLoginParameters, Rules, budget_share, resolve
 from detectors.settling import settle_batch, settle_reached
 from schemas.alert import Alert
 from schemas.batch import EventBatch, Int64s
@@ -64,7 +58,8 @@ class FailedLogin:
         chosen = defaults or FailedLoginParameters()
 
         def derive(tenant: Tenant) -> FailedLoginRule:
-            return rule_of(resolve("failed_login", chosen, tenant))
+            share = budget_share("distributed_guessing", tenant)
+            return rule_of(resolve("failed_login", chosen, tenant), share)
 
         self._rules = Rules(derive)
 
@@ -83,7 +78,7 @@ class FailedLogin:
             fold.run()
             alerts += fold.alerts
         alerts += settle_batch(state.rules(), state.clock, batch)
-        state.sweep(max((rule.known_ms for rule in self._rules.distinct), default=0))
+        state.sweep(max((rule.guessing.known_ms for rule in self._rules.distinct), default=0))
         return in_order(alerts)
 
     def advance(self, state: FailedLoginState, until_ms: Mapping[str, int]) -> list[Alert]:
@@ -108,6 +103,7 @@ class _Fold:
         self.time_ms = time_ms
         self.failed = batch.failed[rows]
         self.earliest_ms = int(time_ms.min())
+        self.tenant_names, self.codes = batch.tenant.values, batch.tenant.codes[rows]
         self.tenants = Tenants(batch, rows)
         # As a list, of which a few are picked again and again.
         self.users = Hashed(list(taken(batch, "user_id", rows)))
@@ -129,7 +125,7 @@ class _Fold:
         )
         unexplained = failures[by_addresses[failures] <= 1.0]
         by_users = self._fill(self.state.users, by_user, "user_id", self.users, self.addresses, unexplained)
-        self._succeed(np.maximum(by_addresses, by_users))
+        self._guess(np.maximum(by_addresses, by_users))
 
     def _fill(
         self,
@@ -182,25 +178,29 @@ class _Fold:
         fullness[looks] = fullness_at(rules, self.rule[looks], self.time_ms[looks], *met)
         return fullness
 
-    def _succeed(self, fullness: Floats) -> None:
-        """Learn from successes where addresses come from, and find those in the middle of guessing."""
-        state = self.state
-        rows = (~self.failed).nonzero()[0]
-        rows = rows[named(self.users.values)[rows]]
-        if not len(rows):
-            return
-        slot = state.pairs.intern((self.tenants, self.users, self.addresses), rows)
-        state.pair_ms = grown(state.pair_ms, len(state.pairs), NEVER_SUCCEEDED_MS)
-        time_ms, rule = self.time_ms[rows], self.rule[rows]
-        # A success in the middle of guessing teaches nothing: it may be the guesser's.
-        hot = fullness[rows] >= np.array([r.by_user.watch_share for r in self.rules])[rule]
-        if hot.any():
-            since_ms = time_ms - np.array([r.known_ms for r in self.rules], np.int64)[rule]
-            if (hot & (state.pair_ms[slot] < since_ms)).any():
-                latest_ms = _latest(slot, np.where(hot, NEVER_SUCCEEDED_MS, time_ms), state.pair_ms)
-                self._raise_successes(rows[hot & (latest_ms < since_ms)], fullness)
-            slot, time_ms = slot[~hot], time_ms[~hot]
-        np.maximum.at(state.pair_ms, slot, time_ms)
+    def _guess(self, fullness: Floats) -> None:
+        """Weigh what no bucket explains by tenant, and find the successes in the middle of guessing."""
+        watch_share = np.array([rule.by_user.watch_share for rule in self.rules])
+        attempts = Attempts(
+            self.tenant_names,
+            self.codes,
+            self.time_ms,
+            self.rule,
+            self.failed,
+            self.user_unknown,
+            (self.tenants, self.users, self.addresses),
+            self.event_ids,
+        )
+        alerts, rows = fold_guessing(
+            self.state.guessing,
+            [rule.guessing for rule in self.rules],
+            attempts,
+            explained=fullness > 1.0,
+            hot=~self.failed & named(self.users.values) & (fullness >= watch_share[self.rule]),
+        )
+        self.alerts.extend(alerts)
+        if len(rows):
+            self._raise_successes(rows, fullness)
 
     def _raise_successes(self, rows: Int64s, fullness: Floats) -> None:
         keys: Keys[Key] = Keys()
@@ -209,7 +209,10 @@ class _Fold:
         rules = [self.rules[i] for i in self.rule[rows].tolist()]
 
         def look(at: int) -> tuple[float, float, Any]:
-            return float(fullness[picks[at]]), rules[at].by_user.watch_share, self.addresses.values[picks[at]]
+            full, enough = float(fullness[picks[at]]), rules[at].by_user.watch_share
+            # In the middle of guessing at the whole tenant one is enough, however full the buckets are.
+            score, threshold = (full, enough) if full >= enough else (1.0, 0.0)
+            return score, threshold, self.addresses.values[picks[at]]
 
         crossings = Crossings(
             slot,
@@ -220,12 +223,3 @@ class _Fold:
             look,
         )
         self.alerts.extend(crossings.fold(self.state.successes))
-
-
-def _latest(slot: Int64s, time_ms: Int64s, before_ms: Int64s) -> Int64s:
-    """Return ``(n,)`` the largest time of the row's slot up to and including the row, or before the batch."""
-    order = by_key(slot)
-    starts = starts_of(slot[order])
-    latest_ms = np.empty_like(time_ms)
-    latest_ms[order] = running_max(time_ms[order], starts, before_ms[slot[order][starts]])
-    return latest_ms

@@ -1,5 +1,6 @@
 """What failed logins look like: the names of detection.md, part A, in sentences."""
 
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from detectors.episode import Episode, Story
@@ -23,6 +24,7 @@ ATTACK: Final = {
     "password_spray": ("T1110.003",),
     "credential_stuffing": ("T1110.004",),
     "user_enumeration": ("T1589", "T1110"),
+    "distributed_guessing": ("T1110.001", "T1110.003"),
 }
 RUNBOOK: Final = {
     "brute_force": (
@@ -34,11 +36,15 @@ RUNBOOK: Final = {
         "and require a second factor."
     ),
     "credential_stuffing": (
-        "Block the address and look for successes from it: those users use a password that leaked elsewhere. "
-        "Reset these and require a second factor."
+        "Block the addresses and look for successes from them: those users use a password that leaked "
+        "elsewhere. Reset these and require a second factor."
     ),
     "user_enumeration": (
         "Block the address, and let the login answer the same for unknown users and wrong passwords."
+    ),
+    "distributed_guessing": (
+        "No single address is to blame: ask for a second factor or a captcha at the login while it lasts, "
+        "and look at the users who got in from new addresses since it began."
     ),
 }
 
@@ -118,6 +124,57 @@ class UserTeller:
             {"failures": episode.count, "addresses": addresses},
             ATTACK["brute_force"],
             RUNBOOK["brute_force"],
+        )
+
+
+@dataclass
+class GuessingFacts:
+    """What an episode of guessing is told by.
+
+    Parameters
+    ----------
+    users, addresses
+        Those tried, with those that do not exist marked; and from where.
+    expected, window_s
+        How many failures were expected when the alarm was raised, and in which time.
+    """
+
+    users: Tally = field(default_factory=Tally)
+    addresses: Tally = field(default_factory=Tally)
+    expected: float = 0.0
+    window_s: int = 0
+
+
+class GuessingTeller:
+    """Names what is done to a whole tenant, from many addresses."""
+
+    detector = "failed_login"
+    rule = "guessing"
+    facts = GuessingFacts
+
+    def tell(self, episode: Episode) -> Story:
+        """Return what is to be said about the episode."""
+        facts: GuessingFacts = episode.facts
+        tally, addresses = facts.users, facts.addresses.count_text()
+        users, unknown = len(tally.values), len(tally.marked)
+        stuffing = users > STUFFING_TRIED_ONCE * tally.events and unknown >= STUFFING_UNKNOWN * users
+        classification = "credential_stuffing" if stuffing else "distributed_guessing"
+        whom = f"{tally.count_text()} users" if users != 1 else f"{next(iter(tally.values))}"
+        return Story(
+            classification,
+            "high" if episode.count >= HIGH_COUNT else "medium",
+            f"{_failures(episode)} of {whom} from {addresses} addresses{_span(episode)}, each from where "
+            f"that user had never logged in; {_last(episode)}",
+            {
+                "failures": episode.count,
+                "addresses": len(facts.addresses.values),
+                "users": users,
+                "unknown_users": unknown,
+                "expected": facts.expected,
+                "window_s": facts.window_s,
+            },
+            ATTACK[classification],
+            RUNBOOK[classification],
         )
 
 

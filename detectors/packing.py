@@ -52,7 +52,9 @@ def pack_array(array: NDArray[Any]) -> tuple[ArrayHead, bytes]:
     (ArrayHead(rows=2, kept=2, dtype='<i8', stored='|u1', base=1000), 4)
     """
     rows = len(array)
-    differs = array != array[-1:]
+    # By their bits: a float that is no number differs from itself.
+    bits = array.view(f"i{array.itemsize}") if array.dtype.kind == "f" else array
+    differs = bits != bits[-1:]
     others = np.flatnonzero(differs.any(axis=tuple(range(1, array.ndim))))
     kept = min(rows, int(others[-1]) + 2 if len(others) else 1)
     used = array[:kept]

@@ -11,8 +11,8 @@ def count_surprise(count: int, shape: float, mean: float) -> float:
 
     The rate of events is known only so well, as a Gamma distribution says; counts are then negative binomial,
     ``X ~ NB(r = shape, p = r / (r + mean))``. The tail is bounded by a geometric series that starts with its
-    first term and falls with the largest ratio of neighbours: close in the tail, where it matters, and without
-    the ``1 - P`` that ends at 16 digits.
+    first term and falls with the largest ratio of neighbours: close in the tail, where it matters, and
+    without the ``1 - P`` that ends at 16 digits.
 
     Parameters
     ----------

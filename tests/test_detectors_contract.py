@@ -99,7 +99,13 @@ def test_the_streams_of_this_suite_raise_alerts(make: Callable[[], Any]) -> None
     found = [alert for seed in range(30) for alert in alerts_of(make, stream(make().kind, seed))]
     assert {alert.status for alert in found} == {"open", "updated", "resolved"}
     expected = {
-        "failed_login": {"brute_force", "password_spray", "user_enumeration", "success_after_failures"},
+        "failed_login": {
+            "brute_force",
+            "password_spray",
+            "user_enumeration",
+            "success_after_failures",
+            "distributed_guessing",
+        },
         "rate_breach": {"rate_breach"},
         "access_anomaly": {"cross_tenant", "denied_burst", "permission_probing", "first_seen"},
     }[make().name]

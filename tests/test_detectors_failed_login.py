@@ -102,7 +102,7 @@ def simulate(events: list[dict[str, object]]) -> set[tuple[object, ...]]:
 
 
 def found(alerts) -> set[tuple[object, ...]]:
-    """Return the same of the last revisions."""
+    """Return the same of the last revisions, but for what is told of the whole tenant."""
     last = {alert.alert_id: alert for alert in alerts}
 
     def ms(value) -> int:
@@ -118,6 +118,7 @@ def found(alerts) -> set[tuple[object, ...]]:
             a.status == "resolved",
         )
         for a in last.values()
+        if a.entity.type != "tenant_id"
     }
 
 

@@ -298,32 +298,33 @@ def test_another_detectors_state_is_told() -> None:
         loads(RateBreachState, dumps(freeze(Admission())))
 
 
-def _changed(change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """Return the bytes of a state whose own attributes were changed behind its back."""
+def _changed(path: str, change: Callable[[dict[str, Any]], Any]) -> bytes:
+    """Return the bytes of a state of which an object's attributes were changed behind its back."""
     frozen = freeze(folded(MAKERS["failed_login"], 1))
-    *nodes, last = frozen.nodes
-    values = dict(last.values)
+    nodes = {node.path: node for node in frozen.nodes}
+    values = dict(nodes[path].values)
     change(values)
-    return dumps(dataclasses.replace(frozen, nodes=(*nodes, last._replace(values=values))))
+    nodes[path] = nodes[path]._replace(values=values)
+    return dumps(dataclasses.replace(frozen, nodes=tuple(nodes.values())))
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("path", "change"),
     [
-        lambda values: values.pop("pair_ms"),
-        lambda values: values.pop("known_ms"),
-        lambda values: values.update(novelty=7),
-        lambda values: values.update(known_ms="7"),
-        lambda values: values.update(pair_ms=values["pair_ms"].astype(np.float64)),
-        lambda values: values.update(pair_ms=values["pair_ms"].astype(np.int32)),
-        lambda values: values.update(pair_ms=7),
+        ("guessing", lambda values: values.pop("pair_ms")),
+        ("", lambda values: values.pop("known_ms")),
+        ("", lambda values: values.update(novelty=7)),
+        ("", lambda values: values.update(known_ms="7")),
+        ("guessing", lambda values: values.update(pair_ms=values["pair_ms"].astype(np.float64))),
+        ("guessing", lambda values: values.update(pair_ms=values["pair_ms"].astype(np.int32))),
+        ("guessing", lambda values: values.update(pair_ms=7)),
     ],
 )
-def test_a_layout_that_changed_unnoticed_is_told(change: Callable[[dict[str, Any]], Any]) -> None:
+def test_a_layout_that_changed_unnoticed_is_told(path: str, change: Callable[[dict[str, Any]], Any]) -> None:
     """Missing, additional and retyped attributes are errors even under the right version."""
-    assert loads(FailedLoginState, _changed(lambda values: None))
+    assert loads(FailedLoginState, _changed(path, lambda values: None))
     with pytest.raises(SnapshotError, match="does not hold together"):
-        loads(FailedLoginState, _changed(change))
+        loads(FailedLoginState, _changed(path, change))
 
 
 class _Mystery:

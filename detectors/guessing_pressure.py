@@ -1,0 +1,189 @@
+"""How hard a tenant's doors are tried: one number for each failure that nobody's habit explains."""
+
+from dataclasses import dataclass, field
+from math import log
+from typing import Final, NamedTuple
+
+from detectors.surprise import LN_10, count_surprise
+
+MINUTE_MS: Final = 60_000
+# Of the windows, in minutes: a script's burst up to a day of low and slow (detection.md, part A).
+WINDOWS: Final = (1, 15, 240, 1_440)
+# What is known of a tenant before anything is: half a failure in 50 minutes, or in 50 logins.
+PRIOR_FAILURES: Final = 0.5
+PRIOR_EXPOSURE: Final = 50.0
+# What was learned fades within a week.
+FORGET: Final = 1 / 10_080
+# Nobody's habits are steadier than this: counts vary by a third from day to day however long one watches.
+MAX_SHAPE: Final = 8.0
+# The CUSUM is tuned to a rate five times the usual, for as long as it takes (Page's test for Poisson counts).
+RATIO: Final = 5.0
+LN_RATIO: Final = log(RATIO)
+# Four windows and the CUSUM, each of them put to the test every minute.
+TESTS_A_WEEK: Final = (len(WINDOWS) + 1) * 10_080
+# One address, or one user, is for its own buckets to tell of, however quiet the tenant.
+MIN_DIFFERENT: Final = 2
+# Within an alarm failures are learned up to so many times the usual rate.
+MAX_LEARNED: Final = 1.5
+# An alarm outlasts so many times the gap between its failures; so do suspicions of logins, a minute at least.
+GAPS: Final = 4
+# What led up to an alarm, and an episode starts with.
+MAX_RECENT: Final = 32
+NEVER_MIN: Final = -1
+
+# Time, event id, user, whether the user is unknown, and address.
+Recent = tuple[int, str, str | None, bool, str | None]
+
+
+class Verdict(NamedTuple):
+    """What one failure comes to.
+
+    Parameters
+    ----------
+    score
+        Decades of surprise.
+    since_ms
+        From when on the failures count that made it so surprising.
+    expected
+        Failures expected in that time.
+    """
+
+    score: float
+    since_ms: int
+    expected: float
+
+
+@dataclass(slots=True)
+class Pressure:
+    """What is remembered of the failures of one tenant.
+
+    Parameters
+    ----------
+    failures, minutes, logins
+        Failures learned, and in how many minutes and among how many logins.
+    minute
+        Up to which minute they have faded.
+    window, count
+        The current window of each length, by number, and the failures in it.
+    drift
+        The CUSUM, in nats, and since when it was above zero.
+    last_ms
+        Time of the latest failure.
+    until_ms
+        An alarm is open until then.
+    gap_ms, quiet_ms
+        Between failures of an alarm, smoothed; and after which quiet it is over.
+    recent
+        The latest failures.
+    """
+
+    failures: float = PRIOR_FAILURES
+    minutes: float = PRIOR_EXPOSURE
+    logins: float = PRIOR_EXPOSURE
+    minute: int = NEVER_MIN
+    window: list[int] = field(default_factory=lambda: [NEVER_MIN] * len(WINDOWS))
+    count: list[int] = field(default_factory=lambda: [0] * len(WINDOWS))
+    drift: float = 0.0
+    drift_ms: int = 0
+    last_ms: int = 0
+    until_ms: int = 0
+    gap_ms: int = 0
+    quiet_ms: int = 0
+    recent: list[Recent] = field(default_factory=list)
+
+    def meet(self, event: Recent, logins: int, logins_in: tuple[int, ...]) -> Verdict:
+        """Count a failure outside an alarm, weigh it, and learn from it.
+
+        Two explanations are given their chance, and the better one counts: that it is as many as the time
+        brings at this tenant, and as many as so many logins bring. So neither a Monday morning nor a new
+        office is an attack, and neither are the scanners of a quiet night.
+
+        Parameters
+        ----------
+        event
+            The failure; times never run backwards.
+        logins
+            Since the failure before.
+        logins_in
+            ``(4,)`` in the current window of each length.
+        """
+        time_ms = event[0]
+        if self.until_ms:
+            # An alarm is over, and what it counted with it.
+            self.drift, self.until_ms = 0.0, 0
+        self._fade(time_ms // MINUTE_MS, logins)
+        by_time, by_login = self.failures / self.minutes, self.failures / self.logins
+        best = self._drift(time_ms, by_time, by_login * logins)
+        shape = min(self.failures, MAX_SHAPE)
+        for i, minutes in enumerate(WINDOWS):
+            number = time_ms // (MINUTE_MS * minutes)
+            self.count[i] = self.count[i] + 1 if number == self.window[i] else 1
+            self.window[i] = number
+            # At a window's begin the longer ones know better what is usual now.
+            usual = max(n * minutes / w for n, w in zip(logins_in[i:], WINDOWS[i:], strict=True))
+            expected = max(by_time * minutes, by_login * usual)
+            score = count_surprise(self.count[i], shape, expected)
+            if score > best.score:
+                best = Verdict(score, number * MINUTE_MS * minutes, expected)
+        self.failures += 1
+        self.last_ms = time_ms
+        self.recent.append(event)
+        del self.recent[:-MAX_RECENT]
+        return best
+
+    def _drift(self, time_ms: int, by_time: float, by_logins: float) -> Verdict:
+        if self.drift <= 0.0 or not self.last_ms:
+            self.drift_ms = time_ms
+        expected = max(by_time * (time_ms - self.last_ms) / MINUTE_MS, by_logins) if self.last_ms else 0.0
+        left = self.drift - (RATIO - 1) * expected
+        if left <= 0.0:
+            self.drift_ms = time_ms
+        self.drift = max(0.0, left) + LN_RATIO
+        return Verdict(self.drift / LN_10, self.drift_ms, by_time * (time_ms - self.drift_ms) / MINUTE_MS)
+
+    def led_to(self, verdict: Verdict) -> list[Recent]:
+        """Return the failures that made for a verdict; none where it is for other buckets to tell of."""
+        led = [event for event in self.recent if event[0] >= verdict.since_ms]
+        different = min(len({user for _, _, user, _, _ in led}), len({address for *_, address in led}))
+        return led if different >= MIN_DIFFERENT else []
+
+    def suspects(self, time_ms: int) -> bool:
+        """Whether a login from a new address at that time may be the guessers'."""
+        return time_ms < min(self.until_ms, self.last_ms + max(GAPS * self.gap_ms, MINUTE_MS))
+
+    def raise_alarm(self, led: list[Recent], threshold: float, quiet_ms: int) -> None:
+        """Open an alarm, given what led to it; what was counted is used up by it."""
+        time_ms = led[-1][0]
+        self.gap_ms = (time_ms - led[0][0]) // len(led)
+        self.quiet_ms = max(quiet_ms, GAPS * self.gap_ms)
+        self.recent = []
+        self.count = [0] * len(WINDOWS)
+        self.drift = threshold * LN_10
+        self._hold(time_ms)
+
+    def go_on(self, time_ms: int, threshold: float, logins: int) -> None:
+        """Count a failure within an alarm, and learn from it not much more than the usual.
+
+        An attack does not become usual, however long it takes, and what is usual from now on does in the end.
+        """
+        self._fade(time_ms // MINUTE_MS, logins)
+        usual = self.failures / self.minutes * (time_ms - self.last_ms) / MINUTE_MS
+        self.failures += min(1.0, MAX_LEARNED * usual)
+        self.gap_ms = (self.gap_ms + time_ms - self.last_ms) // 2
+        self.drift = min(max(self.drift - (RATIO - 1) * usual, 0.0) + LN_RATIO, threshold * LN_10)
+        self._hold(time_ms)
+
+    def _hold(self, time_ms: int) -> None:
+        """Keep the alarm open until the usual rate alone would have worn it down, or it is quiet."""
+        rate = (RATIO - 1) * self.failures / self.minutes
+        self.last_ms = time_ms
+        self.until_ms = time_ms + min(self.quiet_ms, int(MINUTE_MS * self.drift / rate))
+
+    def _fade(self, minute: int, logins: int) -> None:
+        """Let time pass: what was learned fades towards what is known of anybody."""
+        passed = minute - self.minute if self.minute != NEVER_MIN else 0
+        left = (1 - FORGET) ** passed
+        self.failures = self.failures * left + PRIOR_FAILURES * (1 - left)
+        self.minutes = self.minutes * left + (1 / FORGET + PRIOR_EXPOSURE) * (1 - left)
+        self.logins = self.logins * left + PRIOR_EXPOSURE * (1 - left) + logins
+        self.minute = minute

@@ -1,0 +1,98 @@
+"""What guessing from many addresses is judged by: a tenant's rule, and what is remembered of a partition."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from detectors.episodes import EpisodeRule
+from detectors.failed_login_stories import GuessingTeller
+from detectors.growing import grown
+from detectors.guessing_pressure import WINDOWS, Pressure
+from detectors.keys import Keys
+from schemas.batch import Int32s, Int64s
+
+HOUR_MS: Final = 3_600_000
+# Further back than any time less the longest `known_days`.
+NEVER_SUCCEEDED_MS: Final = -(1 << 40)
+
+
+class GuessingRule(NamedTuple):
+    """What holds for a tenant.
+
+    Parameters
+    ----------
+    threshold
+        Decades of surprise.
+    known_ms
+        How long a user's address stays known after its last success.
+    quiet_ms
+        When an episode is over.
+    """
+
+    threshold: float
+    known_ms: int
+    quiet_ms: int
+
+
+@dataclass
+class GuessingState:
+    """What is remembered of one partition's tenants, and of where their users come from.
+
+    Parameters
+    ----------
+    pairs, pair_ms, login_hour
+        (tenant, user, address) that logged in; when last, milliseconds; the last hour counted as a login.
+    failed, counted_ms
+        (tenant, user, address) of failures, and when one last counted.
+    tenants, last_ms
+        Number of each tenant, and the time of its latest attempt.
+    logins, window
+        ``(t, 4)`` logins in the current window of each length, and its number.
+    new_logins
+        ``(t,)`` logins since the last failure that counted.
+    pressures
+        Tenant to what its failures amount to; only for tenants that had one.
+    alarms
+        Open episodes.
+    """
+
+    pairs: Keys[tuple[str, str, str | None]] = field(default_factory=lambda: Keys(words=1, texts=2))
+    pair_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
+    login_hour: Int32s = field(default_factory=lambda: np.zeros(0, np.int32))
+    failed: Keys[tuple[str, str | None, str | None]] = field(default_factory=lambda: Keys(words=1, texts=2))
+    counted_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
+    tenants: dict[str, int] = field(default_factory=dict)
+    last_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
+    logins: Int64s = field(default_factory=lambda: np.zeros((0, len(WINDOWS)), np.int64))
+    window: Int64s = field(default_factory=lambda: np.zeros((0, len(WINDOWS)), np.int64))
+    new_logins: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
+    pressures: dict[str, Pressure] = field(default_factory=dict)
+    alarms: EpisodeRule = field(default_factory=lambda: EpisodeRule(GuessingTeller()))
+
+    def reserve(self, tenants: Sequence[str]) -> Int64s:
+        """Return ``(t,)`` the numbers of tenants, and make room for every key that has one."""
+        numbers = [self.tenants.setdefault(tenant, len(self.tenants)) for tenant in tenants]
+        n, pairs = len(self.tenants), len(self.pairs)
+        self.last_ms, self.new_logins = grown(self.last_ms, n, 0), grown(self.new_logins, n, 0)
+        self.logins, self.window = grown(self.logins, n, 0), grown(self.window, n, -1)
+        self.pair_ms = grown(self.pair_ms, pairs, NEVER_SUCCEEDED_MS)
+        self.login_hour = grown(self.login_hour, pairs, -1)
+        self.counted_ms = grown(self.counted_ms, len(self.failed), NEVER_SUCCEEDED_MS)
+        return np.array(numbers, np.int64)
+
+    def sweep(self, settled_ms: Callable[[str], int], known_ms: int) -> None:
+        """Drop what no verdict can depend on any more; successes older than `known_ms` count for nothing."""
+        if self.pairs.crowded:
+            n = len(self.pairs)
+            now_ms = self.pairs.by_tenant(settled_ms)
+            kept = self.pair_ms[:n] >= now_ms - known_ms
+            kept |= (self.login_hour[:n] + 1) * np.int64(HOUR_MS) >= now_ms
+            self.pairs.keep(kept)
+            self.pair_ms, self.login_hour = self.pair_ms[:n][kept], self.login_hour[:n][kept]
+        if self.failed.crowded:
+            n = len(self.failed)
+            kept = self.counted_ms[:n] >= self.failed.by_tenant(settled_ms) - HOUR_MS
+            self.failed.keep(kept)
+            self.counted_ms = self.counted_ms[:n][kept]
