@@ -84,8 +84,8 @@ def fullness_at(
         ``(m, width)`` and ``(m,)`` as `Filled.met` returns them.
     """
     at_ms = np.maximum(time_ms, last_ms)
-    need_ms = np.array([b.need_ms[:-1] for b in rules])[rule]
-    level_ms = np.maximum(empty_ms[:, :-1] - at_ms[:, None], 0)
+    need_ms = np.array([b.need_ms[: b.every] for b in rules])[rule]
+    level_ms = np.maximum(empty_ms[:, : need_ms.shape[1]] - at_ms[:, None], 0)
     fullness: Floats = (level_ms / need_ms).max(axis=1)
     quiet_ms = np.array([b.quiet_ms for b in rules], np.int64)[rule]
     # An episode of the key would be over, and with it the key starts afresh.

@@ -93,8 +93,10 @@ class _Pass:
         number = events.rule[order][self.starts]
         self.buckets = [rules[i] for i in number.tolist()]
         self.sizes, self.leaks_ms, self.watch_share = columns_of(rules, number)
+        self.strange = None if events.strange is None else events.strange[order]
         self.new, self.near = rules[0].new, rules[0].near
-        self.every = self.sizes.shape[1] - self.new - self.near
+        self.looked_at = rules[0].every
+        self.every = self.looked_at + rules[0].strange
         self.good = None if events.good is None else events.good[order]
         self.good_ms = np.array([b.good_ms for b in rules], np.int64)[number]
         self.time_ms = running_max(events.time_ms[order], self.starts, state.last_ms[self.slot])
@@ -116,8 +118,13 @@ class _Pass:
         before_ms = self.state.empty_ms[self.slot]
         rows = _Rows(self.time_ms, self.starts, self.leaks_ms, self.good, self.good_ms)
         level_ms, empty_ms = rows.fill(np.ones(n, np.bool_), slice(every), before_ms)
+        put_in_ms = self.leaks_ms[self.group, :every]
+        if self.strange is not None:
+            which = slice(self.looked_at, every)
+            level_ms[:, which], empty_ms[:, which] = rows.fill(self.strange, which, before_ms)
+            put_in_ms[:, which] *= self.strange[:, None]
         # Every bucket was empty before this row: a spell begins.
-        fresh = (level_ms == self.leaks_ms[self.group, :every]).all(axis=1)
+        fresh = (level_ms == put_in_ms).all(axis=1)
         begins = fresh.copy()
         begins[self.starts] = True
         starts = begins.nonzero()[0]
@@ -189,9 +196,8 @@ class _Pass:
         state.empty_ms[self.slot] = self.empty_ms[last]
         state.last_ms[self.slot] = self.time_ms[last]
         needed_ms = np.floor(self.watch_share[:, None] * self.sizes * self.leaks_ms).astype(np.int64)
-        watched_ms = np.where(self.sizes > 0, self.empty_ms[last] - needed_ms, NEVER_MS)[:, : self.every].max(
-            axis=1
-        )
+        until_ms = np.where(self.sizes > 0, self.empty_ms[last] - needed_ms, NEVER_MS)
+        watched_ms = until_ms[:, : self.looked_at].max(axis=1)
         state.watched_ms[self.slot] = watched_ms
         state.watched_until_ms = max(state.watched_until_ms, int(watched_ms.max()))
 

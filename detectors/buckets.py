@@ -28,15 +28,16 @@ class Buckets:
     ----------
     sizes
         Events that each bucket holds; 0: it never alarms. First those that count every event, then those
-        for new values, then those for new values that are neighbours of one met before.
+        for strange ones, then those for new values, then those for new values that are neighbours of one met
+        before.
     leaks_ms
         Milliseconds in which each leaks one event.
     quiet_ms
         When an episode is over.
     watch_share
         How full a bucket must be to matter to rows that only look.
-    new, near
-        How many of the last buckets count only new values; how many of those after them only neighbours.
+    strange, new, near
+        How many buckets count only strange events, only new values, only neighbours.
     successes
         How many good events take out what one event puts in; 0: they take out nothing.
     """
@@ -45,9 +46,15 @@ class Buckets:
     leaks_ms: tuple[int, ...]
     quiet_ms: int
     watch_share: float = 1.0
+    strange: int = 0
     new: int = 1
     near: int = 0
     successes: int = 0
+
+    @property
+    def every(self) -> int:
+        """How many buckets count every event: those that rows which only look go by."""
+        return len(self.sizes) - self.strange - self.new - self.near
 
     @property
     def need_ms(self) -> tuple[float, ...]:
@@ -80,6 +87,8 @@ class Events:
         ``(n,)`` what the rule wants to know the share of, e.g. that the user is unknown.
     forced
         ``(n,)`` True where a row opens an episode whatever the level.
+    strange
+        ``(n,)`` which rows fill the buckets for strange events; None: there is no such bucket.
     good
         ``(n,)`` how many good events of the key came since its row before; None: that counts for nothing.
     """
@@ -91,6 +100,7 @@ class Events:
     values: Sequence[str | None]
     marks: Bools
     forced: Bools
+    strange: Bools | None = None
     good: Int64s | None = None
 
 

@@ -13,7 +13,7 @@ from detectors.columns import Hashed, Tenants, among, named, taken
 from detectors.crossings import Crossings
 from detectors.episode import in_order
 from detectors.failed_login_state import FailedLoginRule, FailedLoginState, rule_of
-from detectors.guessing import Attempts, fold_guessing
+from detectors.guessing import Attempts, GuessingFold
 from detectors.keys import Key, Keys, values_at
 from detectors.parameters import FailedLoginParameters, Rules, budget_share, resolve
 from detectors.settling import settle_batch, settle_reached
@@ -116,7 +116,22 @@ class _Fold:
         self.alerts: list[Alert] = []
 
     def run(self) -> None:
-        """Fold addresses, then users, then successes: each needs to know of the one before."""
+        """Fold addresses, then users, then the tenant: each needs to know of the one before."""
+        guessing = GuessingFold(
+            self.state.guessing,
+            [rule.guessing for rule in self.rules],
+            Attempts(
+                self.tenant_names,
+                self.codes,
+                self.time_ms,
+                self.rule,
+                self.failed,
+                self.user_unknown,
+                (self.tenants, self.users, self.addresses),
+                self.event_ids,
+            ),
+        )
+        self.strange = guessing.strange
         failures = self.failed.nonzero()[0]
         by_address = [rule.by_address for rule in self.rules]
         by_user = [rule.by_user for rule in self.rules]
@@ -125,7 +140,12 @@ class _Fold:
         )
         unexplained = failures[by_addresses[failures] <= 1.0]
         by_users = self._fill(self.state.users, by_user, "user_id", self.users, self.addresses, unexplained)
-        self._guess(np.maximum(by_addresses, by_users))
+        fullness = np.maximum(by_addresses, by_users)
+        watch_share = np.array([rule.watch_share for rule in by_user])[self.rule]
+        hot = ~self.failed & named(self.users.values) & (fullness >= watch_share)
+        self.alerts.extend(guessing.run(explained=fullness > 1.0, hot=hot))
+        if guessing.suspicious:
+            self._raise_successes(np.sort(np.array(guessing.suspicious, np.int64)), fullness)
 
     def _fill(
         self,
@@ -162,6 +182,7 @@ class _Fold:
             values_at(values.values, failures),
             marks=self.user_unknown[failures],
             forced=np.zeros(len(failures), np.bool_),
+            strange=self.strange[failures],
         )
         alerts, filled = fold_buckets(state, events, rules)
         self.alerts.extend(alerts)
@@ -177,30 +198,6 @@ class _Fold:
         met = filled.met(state, slot, np.searchsorted(failures, looks))
         fullness[looks] = fullness_at(rules, self.rule[looks], self.time_ms[looks], *met)
         return fullness
-
-    def _guess(self, fullness: Floats) -> None:
-        """Weigh what no bucket explains by tenant, and find the successes in the middle of guessing."""
-        watch_share = np.array([rule.by_user.watch_share for rule in self.rules])
-        attempts = Attempts(
-            self.tenant_names,
-            self.codes,
-            self.time_ms,
-            self.rule,
-            self.failed,
-            self.user_unknown,
-            (self.tenants, self.users, self.addresses),
-            self.event_ids,
-        )
-        alerts, rows = fold_guessing(
-            self.state.guessing,
-            [rule.guessing for rule in self.rules],
-            attempts,
-            explained=fullness > 1.0,
-            hot=~self.failed & named(self.users.values) & (fullness >= watch_share[self.rule]),
-        )
-        self.alerts.extend(alerts)
-        if len(rows):
-            self._raise_successes(rows, fullness)
 
     def _raise_successes(self, rows: Int64s, fullness: Floats) -> None:
         keys: Keys[Key] = Keys()

@@ -14,7 +14,8 @@ import numpy as np
 from detectors.columns import Hashed, Tenants, named
 from detectors.guessing_members import Member, Members
 from detectors.guessing_pressure import MINUTE_MS, WINDOWS, Pressure, Recent
-from detectors.guessing_state import HOUR_MS, NEVER_SUCCEEDED_MS, GuessingRule, GuessingState
+from detectors.guessing_state import HOUR_MS, GuessingRule, GuessingState
+from detectors.pairs import NEVER_MS
 from detectors.segments import by_key, running_max, starts_of
 from schemas.alert import Alert
 from schemas.batch import Bools, Int32s, Int64s
@@ -47,64 +48,69 @@ class Attempts(NamedTuple):
     event_ids: Sequence[str]
 
 
-def fold_guessing(
-    state: GuessingState, rules: Sequence[GuessingRule], attempts: Attempts, explained: Bools, hot: Bools
-) -> tuple[list[Alert], Int64s]:
-    """Return revisions, and the rows of successes in the middle of guessing, ascending.
+class GuessingFold:
+    """Folds the attempts of a batch, in two steps: buckets are filled in between.
 
     Parameters
     ----------
     state
         Changed.
-    explained
-        ``(n,)`` failures that another alert tells of: they count for nothing here.
-    hot
-        ``(n,)`` successes that a bucket makes suspicious: nothing is learned from them.
+    rules
+        What holds for tenants, by number.
+    attempts
+        The batch.
+
+    Attributes
+    ----------
+    strange
+        ``(n,)`` attempts of users from where they never logged in, as far as is known of them.
+    suspicious
+        Rows of successes in the middle of guessing, once `run` found them.
     """
-    fold = _Fold(state, rules, attempts, explained, hot)
-    fold.run()
-    return fold.alerts(), np.sort(np.array(fold.suspicious, np.int64))
 
-
-class _Fold:
-    def __init__(
-        self,
-        state: GuessingState,
-        rules: Sequence[GuessingRule],
-        attempts: Attempts,
-        explained: Bools,
-        hot: Bools,
-    ) -> None:
-        self.state, self.rules, self.attempts, self.hot = state, rules, attempts, hot
-        _, users, addresses = parts = attempts.parts
+    def __init__(self, state: GuessingState, rules: Sequence[GuessingRule], attempts: Attempts) -> None:
+        self.state, self.rules, self.attempts = state, rules, attempts
+        _, users, addresses = attempts.parts
         with_user = named(users.values)
         self.won = (~attempts.failed & with_user).nonzero()[0]
-        self.lost = (attempts.failed & ~explained & (with_user | named(addresses.values))).nonzero()[0]
-        self.pair = np.full(len(hot), -1, np.int64)
-        self.pair[self.won] = state.pairs.intern(parts, self.won)
-        self.pair[self.lost] = state.pairs.find(parts, self.lost)
+        self.lost = (attempts.failed & (with_user | named(addresses.values))).nonzero()[0]
         self.tenant = state.reserve(attempts.tenants)[attempts.codes]
+        self.at_ms = self._lift()
+        self.pair, self.before_ms = state.pairs.meet(attempts.parts, self.won, self.lost, self.at_ms)
+        known_ms = np.array([rule.known_ms for rule in rules], np.int64)[attempts.rule]
+        self.since_ms = self.at_ms - known_ms
+        self.strange = self.before_ms < self.since_ms
         self.suspicious: list[int] = []
         self.members = Members()
 
-    def run(self) -> None:
-        """Learn from successes in columns, and go through noisy tenants row by row."""
-        state, rows = self.state, self.attempts
-        self.at_ms = self._lift()
-        since_ms = self.at_ms - np.array([rule.known_ms for rule in self.rules], np.int64)[rows.rule]
-        new = (self.pair < 0) | (np.append(state.pair_ms, NEVER_SUCCEEDED_MS)[self.pair] < since_ms)
-        lost = self.lost[new[self.lost]]
-        login = self._logins()
+    def run(self, explained: Bools, hot: Bools) -> list[Alert]:
+        """Learn from successes in columns, go through noisy tenants row by row, and return revisions.
+
+        Parameters
+        ----------
+        explained
+            ``(n,)`` failures that another alert tells of: they count for nothing here.
+        hot
+            ``(n,)`` successes that a bucket makes suspicious: nothing is learned from them.
+        """
+        state, self.hot = self.state, hot
+        known_ms = np.append(state.pairs.known_ms, NEVER_MS)[self.pair]
+        new = (self.pair < 0) | (known_ms < self.since_ms)
+        lost = self.lost[(new & ~explained)[self.lost]]
         noisy = np.zeros(len(state.tenants), np.bool_)
         noisy[self.tenant[lost]] = True
-        noisy[self.tenant[self.hot]] = True
+        noisy[self.tenant[hot]] = True
         noisy[[state.tenants[tenant] for tenant in state.alarms.episodes.open]] = True
         row_by_row = new[self.won] & noisy[self.tenant[self.won]]
-        taught = self.won[~row_by_row & ~self.hot[self.won]]
-        np.maximum.at(state.pair_ms, self.pair[taught], self.at_ms[taught])
-        picked = np.sort(np.concatenate((lost, self.won[row_by_row])))
-        self._go_through(picked, login)
+        taught = self.won[~row_by_row & ~hot[self.won]]
+        np.maximum.at(state.pairs.known_ms, self.pair[taught], self.at_ms[taught])
+        # One login of a user from an address in an hour counts.
+        login = np.zeros(len(hot), np.bool_)
+        login[self.won] = (self.before_ms // HOUR_MS < self.at_ms // HOUR_MS)[self.won]
+        login &= ~hot
+        self._go_through(np.sort(np.concatenate((lost, self.won[row_by_row]))), login)
         self._keep(login)
+        return self.members.fold(state.alarms)
 
     def _lift(self) -> Int64s:
         """Return ``(n,)`` times that never run backwards for a tenant."""
@@ -117,20 +123,6 @@ class _Fold:
         at_ms = np.empty_like(lifted)
         at_ms[order] = lifted
         return at_ms
-
-    def _logins(self) -> Bools:
-        """Return ``(n,)`` which successes are logins: one of a user from an address in an hour."""
-        login = np.zeros(len(self.hot), np.bool_)
-        rows = self.won[~self.hot[self.won]]
-        order = by_key(self.pair[rows])
-        pair, hour = self.pair[rows][order], (self.at_ms[rows][order] // HOUR_MS).astype(np.int32)
-        starts = starts_of(pair)
-        before = np.empty_like(hour)
-        before[1:] = hour[:-1]
-        before[starts] = self.state.login_hour[pair[starts]]
-        login[rows[order]] = hour > before
-        self.state.login_hour[pair] = hour
-        return login
 
     def _go_through(self, rows: Int64s, login: Bools) -> None:
         order = by_key(self.tenant[rows])
@@ -159,13 +151,13 @@ class _Fold:
         used = 0
         for row in rows.tolist():
             time_ms, pair = int(self.at_ms[row]), int(self.pair[row])
-            known = pair >= 0 and state.pair_ms[pair] >= time_ms - rule.known_ms
+            known = pair >= 0 and state.pairs.known_ms[pair] >= time_ms - rule.known_ms
             if not attempts.failed[row]:
                 alarmed = pressure is not None and pressure.suspects(time_ms)
                 if not known and (alarmed or self.hot[row]):
                     self.suspicious.append(row)
                 elif not self.hot[row]:
-                    state.pair_ms[pair] = time_ms
+                    state.pairs.known_ms[pair] = time_ms
                 continue
             if known or state.counted_ms[self.who[row]] > time_ms - HOUR_MS:
                 continue
@@ -214,7 +206,3 @@ class _Fold:
         for i, length_ms in enumerate(WINDOWS_MS.tolist()):
             current = tenants[at_ms // length_ms == state.window[tenants, i]]
             state.logins[:, i] += np.bincount(current, minlength=len(state.logins))
-
-    def alerts(self) -> list[Alert]:
-        """Return the revisions that failures in alarms give rise to."""
-        return self.members.fold(self.state.alarms)

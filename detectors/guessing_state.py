@@ -11,11 +11,10 @@ from detectors.failed_login_stories import GuessingTeller
 from detectors.growing import grown
 from detectors.guessing_pressure import WINDOWS, Pressure
 from detectors.keys import Keys
-from schemas.batch import Int32s, Int64s
+from detectors.pairs import NEVER_MS, Pairs
+from schemas.batch import Int64s
 
 HOUR_MS: Final = 3_600_000
-# Further back than any time less the longest `known_days`.
-NEVER_SUCCEEDED_MS: Final = -(1 << 40)
 
 
 class GuessingRule(NamedTuple):
@@ -42,8 +41,8 @@ class GuessingState:
 
     Parameters
     ----------
-    pairs, pair_ms, login_hour
-        (tenant, user, address) that logged in; when last, milliseconds; the last hour counted as a login.
+    pairs
+        Users and addresses that logged in.
     failed, counted_ms
         (tenant, user, address) of failures, and when one last counted.
     tenants, last_ms
@@ -58,9 +57,7 @@ class GuessingState:
         Open episodes.
     """
 
-    pairs: Keys[tuple[str, str, str | None]] = field(default_factory=lambda: Keys(words=1, texts=2))
-    pair_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
-    login_hour: Int32s = field(default_factory=lambda: np.zeros(0, np.int32))
+    pairs: Pairs = field(default_factory=Pairs)
     failed: Keys[tuple[str, str | None, str | None]] = field(default_factory=lambda: Keys(words=1, texts=2))
     counted_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
     tenants: dict[str, int] = field(default_factory=dict)
@@ -74,23 +71,15 @@ class GuessingState:
     def reserve(self, tenants: Sequence[str]) -> Int64s:
         """Return ``(t,)`` the numbers of tenants, and make room for every key that has one."""
         numbers = [self.tenants.setdefault(tenant, len(self.tenants)) for tenant in tenants]
-        n, pairs = len(self.tenants), len(self.pairs)
+        n = len(self.tenants)
         self.last_ms, self.new_logins = grown(self.last_ms, n, 0), grown(self.new_logins, n, 0)
         self.logins, self.window = grown(self.logins, n, 0), grown(self.window, n, -1)
-        self.pair_ms = grown(self.pair_ms, pairs, NEVER_SUCCEEDED_MS)
-        self.login_hour = grown(self.login_hour, pairs, -1)
-        self.counted_ms = grown(self.counted_ms, len(self.failed), NEVER_SUCCEEDED_MS)
+        self.counted_ms = grown(self.counted_ms, len(self.failed), NEVER_MS)
         return np.array(numbers, np.int64)
 
     def sweep(self, settled_ms: Callable[[str], int], known_ms: int) -> None:
         """Drop what no verdict can depend on any more; successes older than `known_ms` count for nothing."""
-        if self.pairs.crowded:
-            n = len(self.pairs)
-            now_ms = self.pairs.by_tenant(settled_ms)
-            kept = self.pair_ms[:n] >= now_ms - known_ms
-            kept |= (self.login_hour[:n] + 1) * np.int64(HOUR_MS) >= now_ms
-            self.pairs.keep(kept)
-            self.pair_ms, self.login_hour = self.pair_ms[:n][kept], self.login_hour[:n][kept]
+        self.pairs.sweep(settled_ms, max(known_ms, HOUR_MS))
         if self.failed.crowded:
             n = len(self.failed)
             kept = self.counted_ms[:n] >= self.failed.by_tenant(settled_ms) - HOUR_MS

@@ -51,7 +51,10 @@ class FailedLoginParameters:
     minute_leak_s: int = _leak(60)
     hour_failures: int = _bucket(20, "the slow guesser who stays under the other two")
     hour_leak_s: int = _leak(HOUR_S)
-    strict_failures: int = _bucket(0, "detection.md's (4, 60 s), for tenants whose people rarely mistype")
+    strict_failures: int = _bucket(
+        4,
+        "failures of users who never logged in from there: who mistypes mostly is where they always are",
+    )
     strict_leak_s: int = _leak(60)
     new_users: int = _bucket(4, "different users who fail at one address, where offices have a few a morning")
     new_users_leak_s: int = _leak(60)

@@ -216,17 +216,25 @@ def test_the_name_follows_the_episode_and_the_id_stays() -> None:
 
 def test_the_first_events_are_those_that_filled_the_bucket() -> None:
     """Evidence begins with what led up to the alarm, and an old failure is no part of it."""
-    events = [attempt(0, "ana", "203.0.113.9")] + [attempt(3_000 + i, "ana", "203.0.113.9") for i in range(6)]
+    events = [attempt(0, "ana", "203.0.113.9")] + [attempt(3_000 + i, "ana", "203.0.113.9") for i in range(5)]
     (alert,) = run(FailedLogin(), numbered(events))
-    assert alert.evidence.event_ids == [f"e{i}" for i in range(1, 7)]
-    assert (alert.event_count, alert.score) == (6, 5.5)
+    assert alert.evidence.event_ids == [f"e{i}" for i in range(1, 6)]
+    assert (alert.event_count, alert.score) == (5, 4.93)
+
+
+@pytest.mark.parametrize(("at_home", "alerts"), [(True, 0), (False, 1)])
+def test_strangers_are_allowed_less_than_people_at_home(at_home: bool, alerts: int) -> None:
+    """Five failures in half a minute are a forgotten password where the user logged in before."""
+    before = [attempt(0, "ana", "192.0.2.1", outcome="success")]
+    guesses = [attempt(3_600 + 7 * i, "ana", "192.0.2.1" if at_home else "203.0.113.9") for i in range(5)]
+    assert len(classes([*before, *guesses])) == alerts
 
 
 def test_resuming_after_quiet_is_another_alert() -> None:
     """After half an hour without a failure the key starts afresh: one failure is just one."""
     burst = [attempt(i, "ana", "203.0.113.9") for i in range(30)]
-    later = [attempt(4_000 + i, "ana", "203.0.113.9") for i in range(5)]
-    again = [attempt(4_005 + i, "ana", "203.0.113.9") for i in range(5)]
+    later = [attempt(4_000 + i, "ana", "203.0.113.9") for i in range(4)]
+    again = [attempt(4_004 + i, "ana", "203.0.113.9") for i in range(5)]
     assert len(classes([*burst, *later])) == 1
     assert len(classes([*burst, *later, *again])) == 2
 
@@ -262,7 +270,9 @@ def test_expired_tokens_and_logouts_are_no_guesses() -> None:
 
 def test_a_bucket_that_is_off_never_alarms() -> None:
     """With all sizes 0 nothing is raised, whatever happens."""
-    off = FailedLoginParameters(burst_failures=0, minute_failures=0, hour_failures=0, new_users=0)
+    off = FailedLoginParameters(
+        burst_failures=0, minute_failures=0, hour_failures=0, strict_failures=0, new_users=0
+    )
     events = numbered(attempt(i / 10, f"user-{i % 9}", "203.0.113.9") for i in range(300))
     assert run(FailedLogin(off), events) == []
 

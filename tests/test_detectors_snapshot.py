@@ -311,13 +311,13 @@ def _changed(path: str, change: Callable[[dict[str, Any]], Any]) -> bytes:
 @pytest.mark.parametrize(
     ("path", "change"),
     [
-        ("guessing", lambda values: values.pop("pair_ms")),
+        ("guessing.pairs", lambda values: values.pop("known_ms")),
         ("", lambda values: values.pop("known_ms")),
         ("", lambda values: values.update(novelty=7)),
         ("", lambda values: values.update(known_ms="7")),
-        ("guessing", lambda values: values.update(pair_ms=values["pair_ms"].astype(np.float64))),
-        ("guessing", lambda values: values.update(pair_ms=values["pair_ms"].astype(np.int32))),
-        ("guessing", lambda values: values.update(pair_ms=7)),
+        ("guessing.pairs", lambda values: values.update(known_ms=values["known_ms"].astype(np.float64))),
+        ("guessing.pairs", lambda values: values.update(known_ms=values["known_ms"].astype(np.int32))),
+        ("guessing.pairs", lambda values: values.update(known_ms=7)),
     ],
 )
 def test_a_layout_that_changed_unnoticed_is_told(path: str, change: Callable[[dict[str, Any]], Any]) -> None:
