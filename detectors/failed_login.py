@@ -12,19 +12,21 @@ from detectors.buckets import Buckets, Events, Floats
 from detectors.columns import Hashed, Tenants, among, named, taken
 from detectors.crossings import Crossings
 from detectors.episode import in_order
+from detectors.episodes import EpisodeRule
 from detectors.failed_login_state import FailedLoginRule, FailedLoginState, rule_of
 from detectors.guessing import Attempts, GuessingFold
 from detectors.keys import Key, Keys, values_at
 from detectors.parameters import FailedLoginParameters, Rules, budget_share, resolve
 from detectors.settling import settle_batch, settle_reached
 from schemas.alert import Alert
-from schemas.batch import EventBatch, Int64s
+from schemas.batch import Bools, EventBatch, Int64s
 from schemas.event import Kind
 from schemas.tenant import Tenant
 
 # What proves identity. A token's refresh fails whenever one has expired, a logout or a password change
 # needs a session: their failures are no guesses.
 ATTEMPTS: Final = frozenset({"login", "token_issue", "api_key_use", "mfa"})
+CHALLENGES: Final = frozenset({"mfa"})
 UNKNOWN_USER: Final = frozenset({"unknown_user", "invalid_user", "no_such_user", "user_not_found"})
 
 
@@ -110,13 +112,14 @@ class _Fold:
         self.addresses = Hashed(taken(batch, "source_ip", rows))
         self.event_ids = taken(batch, "event_id", rows)
         reasons = taken(batch, "reason", rows)
+        self.challenge = among(batch.columns["action"], CHALLENGES)[rows]
         self.user_unknown = np.zeros(len(rows), np.bool_)
         failures = self.failed.nonzero()[0]
         self.user_unknown[failures] = [reasons[i] in UNKNOWN_USER for i in failures.tolist()]
         self.alerts: list[Alert] = []
 
     def run(self) -> None:
-        """Fold addresses, then users, then the tenant: each needs to know of the one before."""
+        """Fold challenges, addresses, users, then the tenant: each needs to know of the one before."""
         guessing = GuessingFold(
             self.state.guessing,
             [rule.guessing for rule in self.rules],
@@ -132,7 +135,12 @@ class _Fold:
             ),
         )
         self.strange = guessing.strange
-        failures = self.failed.nonzero()[0]
+        by_challenge = [rule.by_challenge for rule in self.rules]
+        denied = (self.failed & self.challenge).nonzero()[0]
+        by_challenges = self._fill(
+            self.state.challenges, by_challenge, "user_id", self.users, self.addresses, denied
+        )
+        failures = (self.failed & (by_challenges <= 1.0)).nonzero()[0]
         by_address = [rule.by_address for rule in self.rules]
         by_user = [rule.by_user for rule in self.rules]
         by_addresses = self._fill(
@@ -142,10 +150,15 @@ class _Fold:
         by_users = self._fill(self.state.users, by_user, "user_id", self.users, self.addresses, unexplained)
         fullness = np.maximum(by_addresses, by_users)
         watch_share = np.array([rule.watch_share for rule in by_user])[self.rule]
-        hot = ~self.failed & named(self.users.values) & (fullness >= watch_share)
-        self.alerts.extend(guessing.run(explained=fullness > 1.0, hot=hot))
-        if guessing.suspicious:
-            self._raise_successes(np.sort(np.array(guessing.suspicious, np.int64)), fullness)
+        worn_down = ~self.failed & (by_challenges >= 1.0)
+        hot = worn_down | (~self.failed & named(self.users.values) & (fullness >= watch_share))
+        explained = np.maximum(fullness, by_challenges) > 1.0
+        self.alerts.extend(guessing.run(explained=explained, hot=hot))
+        after_guesses = np.zeros(len(hot), np.bool_)
+        after_guesses[guessing.suspicious] = True
+        self._raise_successes(self.state.approvals, worn_down, by_challenges, [1.0] * len(self.rules))
+        shares = [rule.watch_share for rule in by_user]
+        self._raise_successes(self.state.successes, after_guesses & ~worn_down, fullness, shares)
 
     def _fill(
         self,
@@ -182,7 +195,7 @@ class _Fold:
             values_at(values.values, failures),
             marks=self.user_unknown[failures],
             forced=np.zeros(len(failures), np.bool_),
-            strange=self.strange[failures],
+            strange=self.strange[failures] if rules[0].strange else None,
         )
         alerts, filled = fold_buckets(state, events, rules)
         self.alerts.extend(alerts)
@@ -199,14 +212,29 @@ class _Fold:
         fullness[looks] = fullness_at(rules, self.rule[looks], self.time_ms[looks], *met)
         return fullness
 
-    def _raise_successes(self, rows: Int64s, fullness: Floats) -> None:
+    def _raise_successes(
+        self, rule: EpisodeRule, which: Bools, fullness: Floats, shares: Sequence[float]
+    ) -> None:
+        """Raise alerts of the users who logged in.
+
+        Parameters
+        ----------
+        rule
+            With their episodes.
+        which
+            ``(n,)`` the successes.
+        fullness, shares
+            ``(n,)`` how full the fullest bucket was, and from when on that is enough, by the tenant's rule.
+        """
+        rows = which.nonzero()[0]
+        if not len(rows):
+            return
         keys: Keys[Key] = Keys()
         slot = keys.intern((self.tenants, "user_id", self.users), rows)
-        picks = rows.tolist()
-        rules = [self.rules[i] for i in self.rule[rows].tolist()]
+        picks, numbers = rows.tolist(), self.rule[rows].tolist()
 
         def look(at: int) -> tuple[float, float, Any]:
-            full, enough = float(fullness[picks[at]]), rules[at].by_user.watch_share
+            full, enough = float(fullness[picks[at]]), shares[numbers[at]]
             # In the middle of guessing at the whole tenant one is enough, however full the buckets are.
             score, threshold = (full, enough) if full >= enough else (1.0, 0.0)
             return score, threshold, self.addresses.values[picks[at]]
@@ -215,8 +243,8 @@ class _Fold:
             slot,
             keys,
             self.time_ms[rows],
-            np.array([rule.quiet_ms for rule in rules], np.int64),
+            np.array([self.rules[i].quiet_ms for i in numbers], np.int64),
             [self.event_ids[i] for i in picks],
             look,
         )
-        self.alerts.extend(crossings.fold(self.state.successes))
+        self.alerts.extend(crossings.fold(rule))

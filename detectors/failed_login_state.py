@@ -8,7 +8,13 @@ from detectors.bucket_state import BucketState
 from detectors.buckets import Buckets
 from detectors.clock import Clock
 from detectors.episodes import EpisodeRule
-from detectors.failed_login_stories import AddressTeller, SuccessTeller, UserTeller
+from detectors.failed_login_stories import (
+    AddressTeller,
+    ApprovalTeller,
+    ChallengeTeller,
+    SuccessTeller,
+    UserTeller,
+)
 from detectors.guessing_pressure import TESTS_A_WEEK
 from detectors.guessing_state import GuessingRule, GuessingState
 from detectors.parameters import DAY_S, FailedLoginParameters
@@ -26,15 +32,15 @@ class FailedLoginState:
     ----------
     clock
         Watermark of each tenant.
-    addresses, users
-        Leaky buckets by (tenant, address) and by (tenant, user).
+    addresses, users, challenges
+        Leaky buckets by (tenant, address) and by (tenant, user); and of second factors denied, by the latter.
     guessing
         Where users come from, and how hard each tenant is tried.
     known_ms
         The longest that any tenant's successes have counted: what a sweep must spare. Part of the state,
         because whoever goes on from a snapshot has not met every tenant's rule yet.
-    successes
-        Open episodes of logins in the middle of guessing.
+    successes, approvals
+        Open episodes of logins in the middle of guessing, and after many denied second factors.
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
@@ -43,19 +49,23 @@ class FailedLoginState:
     clock: Clock = field(default_factory=Clock)
     addresses: BucketState = field(default_factory=lambda: BucketState(AddressTeller(), WIDTH))
     users: BucketState = field(default_factory=lambda: BucketState(UserTeller(), WIDTH))
+    challenges: BucketState = field(default_factory=lambda: BucketState(ChallengeTeller(), 2))
     guessing: GuessingState = field(default_factory=GuessingState)
     known_ms: int = 0
     successes: EpisodeRule = field(default_factory=lambda: EpisodeRule(SuccessTeller()))
+    approvals: EpisodeRule = field(default_factory=lambda: EpisodeRule(ApprovalTeller()))
 
     def rules(self) -> tuple[Rule, ...]:
         """Return what has episodes."""
-        return self.addresses, self.users, self.guessing.alarms, self.successes
+        buckets = (self.addresses, self.users, self.challenges)
+        return *buckets, self.guessing.alarms, self.successes, self.approvals
 
     def sweep(self, known_ms: int) -> None:
         """Drop what no verdict can depend on any more; successes older than `known_ms` count for nothing."""
         self.known_ms = max(self.known_ms, known_ms)
         self.addresses.sweep(self.clock)
         self.users.sweep(self.clock)
+        self.challenges.sweep(self.clock)
         self.guessing.sweep(self.clock.settled_ms, self.known_ms)
 
 
@@ -65,7 +75,7 @@ class FailedLoginRule:
 
     Parameters
     ----------
-    by_address, by_user
+    by_address, by_user, by_challenge
         Buckets.
     guessing
         Of the tenant as a whole.
@@ -75,6 +85,7 @@ class FailedLoginRule:
 
     by_address: Buckets
     by_user: Buckets
+    by_challenge: Buckets
     guessing: GuessingRule
     quiet_ms: int
 
@@ -87,6 +98,7 @@ def rule_of(p: FailedLoginParameters, false_alarms_per_week: float) -> FailedLog
     return FailedLoginRule(
         Buckets((*sizes, p.new_users), leaks_ms, quiet_ms, p.success_share, strange=1),
         Buckets((*sizes, 0), leaks_ms, quiet_ms, p.success_share, strange=1),
+        Buckets((p.challenges, 0), (1000 * p.challenges_leak_s,) * 2, quiet_ms),
         GuessingRule(log10(TESTS_A_WEEK / false_alarms_per_week), 1000 * DAY_S * p.known_days, quiet_ms),
         quiet_ms,
     )

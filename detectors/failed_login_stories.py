@@ -202,6 +202,51 @@ class SuccessTeller:
         )
 
 
+class ChallengeTeller:
+    """Names a user who is asked to approve logins that are not theirs."""
+
+    detector = "failed_login"
+    rule = "challenge"
+    facts = Tally
+
+    def tell(self, episode: Episode) -> Story:
+        """Return what is to be said about the episode."""
+        tally: Tally = episode.facts
+        return Story(
+            "mfa_fatigue",
+            "high",
+            f"{episode.key[2]} denied {plural(episode.count, 'second factor')}{_span(episode)}; "
+            f"{_last(episode)}",
+            {"denied": episode.count, "addresses": len(tally.values)},
+            ("T1621",),
+            "Somebody knows the password: reset it now, and tell the user to approve nothing. Require a "
+            "number match instead of a tap.",
+        )
+
+
+class ApprovalTeller:
+    """Names a login that a user who had denied so many approved in the end."""
+
+    detector = "failed_login"
+    rule = "approval"
+    # Where the login came from.
+    facts: Any = str | None
+
+    def tell(self, episode: Episode) -> Story:
+        """Return what is to be said about the episode."""
+        where = f" from {episode.facts}" if episode.facts else ""
+        return Story(
+            "mfa_fatigue_success",
+            "critical",
+            f"{episode.key[2]} logged in{where} after denying one second factor after the other; "
+            f"{_last(episode)}",
+            {"successes": episode.count},
+            ("T1621", "T1078"),
+            "Treat the account as taken until its owner confirms the login in person: revoke its sessions "
+            "and tokens, reset the password, and read what it did since.",
+        )
+
+
 def _failures(episode: Episode) -> str:
     return plural(episode.count, "failed login")
 

@@ -58,6 +58,8 @@ class FailedLoginParameters:
     strict_leak_s: int = _leak(60)
     new_users: int = _bucket(4, "different users who fail at one address, where offices have a few a morning")
     new_users_leak_s: int = _leak(60)
+    challenges: int = _bucket(4, "second factors denied: the fifth within ten minutes is no slip of a thumb")
+    challenges_leak_s: int = _leak(600)
     success_share: float = _parameter(
         0.5, 0.1, 1.0, "a success is suspicious while a bucket is at least so full (detection.md: half)"
     )

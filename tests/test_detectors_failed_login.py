@@ -283,3 +283,34 @@ def test_an_address_with_endless_names_keeps_its_memory_small() -> None:
     last = run(FailedLogin(), events)[-1]
     assert "at least 256 different users" in last.summary
     assert last.classification == "password_spray"
+
+
+def challenge(second: float, outcome: str = "failure", address: str = "192.0.2.1") -> dict[str, object]:
+    """Return ana's answer when her second factor is asked for."""
+    return attempt(second, "ana", address, action="mfa", outcome=outcome, reason="mfa_denied")
+
+
+def test_the_fifth_second_factor_denied_within_ten_minutes_is_fatigue() -> None:
+    """Whoever asks knows the password already; slower than that people just mistap."""
+    assert classes([challenge(140 * i) for i in range(5)]) == [("mfa_fatigue", "ana")]
+    assert classes([challenge(160 * i) for i in range(5)]) == []
+
+
+def test_the_approval_that_ends_the_fatigue_is_critical() -> None:
+    """Even from an address that is known: pushes come from wherever the attacker is."""
+    events = [
+        challenge(0, "success"),
+        *[challenge(3_600 + 60 * i) for i in range(6)],
+        challenge(4_000, "success"),
+    ]
+    assert classes(events) == [("mfa_fatigue", "ana"), ("mfa_fatigue_success", "ana")]
+
+
+def test_an_approval_an_hour_later_is_usual() -> None:
+    """The bucket has leaked by then."""
+    events = [
+        challenge(0, "success"),
+        *[challenge(3_600 + 60 * i) for i in range(6)],
+        challenge(8_000, "success"),
+    ]
+    assert classes(events) == [("mfa_fatigue", "ana")]
