@@ -15,6 +15,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
+from api.history import add_history
 from schemas.alert import Severity
 from store.database import Database, StoreUnavailable
 from store.health import health
@@ -121,6 +122,7 @@ def control_app(
     store = WebhookStore(database)
     _add_errors(app)
     _add_reads(app, database, status)
+    add_history(app, database)
     _add_dead_letters(app, database)
     _add_resume(app, resume)
     _add_webhooks(app, store, webhooks, webhook_allow)

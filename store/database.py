@@ -290,6 +290,11 @@ class Database:
             columns.update(zip(result.column_names, result.result_columns, strict=False))
         return columns
 
+    def query_arrow(self, sql: str, parameters: Mapping[str, Any] | None = None) -> bytes:
+        """Return the rows of a SELECT as an Arrow stream: to be passed on as it is."""
+        with self._client() as client:
+            return client.raw_query(sql, parameters=dict(parameters or {}), fmt="ArrowStream")
+
     def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Run a statement that returns no rows."""
         with self._client() as client:

@@ -16,7 +16,7 @@ from store.ownership import OF_TOPIC, bound
 # So many offsets a query: bounded memory, and few queries.
 OFFSETS_PER_QUERY: Final = 50_000
 # Numbers and the text of attributes are stored as they are; of other texts, '' is one that was not there.
-_AS_STORED: Final = frozenset(
+AS_STORED: Final = frozenset(
     {"attributes", "record_count", "http_status", "duration_ms", "bytes_in", "bytes_out"}
 )
 
@@ -136,4 +136,4 @@ class Tail:
 
 
 def _values(name: str, column: Sequence[Any]) -> Column:
-    return list(column) if name in _AS_STORED else [value or None for value in column]
+    return list(column) if name in AS_STORED else [value or None for value in column]

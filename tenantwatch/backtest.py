@@ -1,53 +1,183 @@
-"""Backtest: what the detectors would have said about events in a file, without Kafka or a store."""
+"""Backtest: what the detectors would have said about events, without Kafka or a worker."""
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
 
 import numpy as np
-from pydantic_core import from_json
 
 from detectors.admission import Admission
-from detectors.registry import new_detectors
-from schemas.alert import Alert
-from schemas.batch import FLAGS
+from detectors.registry import Detector, new_detectors
+from detectors.snapshot import SnapshotError, dumps, freeze, loads
+from schemas.alert import Alert, to_ms
+from schemas.batch import FLAGS, EventBatch
 from schemas.event import KINDS, Kind
-from schemas.parse import parse
 from schemas.tenant import Tenant, unknown_tenant
+from tenantwatch.lines import RejectedLine, read_lines
 
-# Large enough for columns to pay, small enough that their objects die young.
-LINES_PER_BATCH: Final = 5_000
-_KIND: Final = re.compile(rb'"kind"\s*:\s*"(auth|access|request)"')
-_BY_NAME: Final[dict[object, Kind]] = {kind: kind for kind in KINDS}
-_BY_BYTES: Final[dict[bytes, Kind]] = {kind.encode(): kind for kind in KINDS}
+WEEK_MS: Final = 7 * 24 * 3_600_000
+# A tenant's settings to those that are tried instead.
+Change = Callable[[Tenant], Tenant]
 
 
-class RejectedLine(NamedTuple):
-    """A line, or an event of its array, that is no event.
+class Trial:
+    """Every detector with its state, under settings of its own, and what they said.
 
     Parameters
     ----------
-    line
-        Its number, from 1.
-    reason, detail
-        As in a dead letter: a word to group by; which field, what was found, how to fix it.
+    change
+        What is tried instead of each tenant's settings; None: these.
     """
 
-    line: int
-    reason: str
-    detail: str
+    def __init__(self, change: Change | None = None) -> None:
+        self._change = change
+        self._changed: dict[str, tuple[Tenant, Tenant]] = {}
+        self._last: dict[str, Alert] = {}
+        self.detectors: dict[Kind, list[tuple[Detector, Any]]] = {
+            kind: [(detector, detector.new_state()) for detector in of_kind]
+            for kind, of_kind in new_detectors().items()
+        }
+
+    def fold(self, batch: EventBatch) -> None:
+        """Let every detector of the kind see an enriched and admitted batch."""
+        if self._change is not None:
+            batch = replace(batch, tenants=tuple(map(self._settings, batch.tenants)))
+        for detector, state in self.detectors[batch.kind]:
+            for alert in detector.fold(batch, state):
+                self._last[alert.alert_id] = alert
+
+    def _settings(self, tenant: Tenant) -> Tenant:
+        known = self._changed.get(tenant.tenant_id)
+        # Detectors tell versions of a tenant's settings by identity: one object for each.
+        if known is None or known[0] is not tenant:
+            assert self._change is not None
+            self._changed[tenant.tenant_id] = known = tenant, self._change(tenant)
+        return known[1]
+
+    def alerts(self, since: datetime | None = None) -> list[Alert]:
+        """Return the last revision of each alert, in order of detection.
+
+        Episodes that reach the end stay open, as they would be at a worker that has seen as much.
+
+        Parameters
+        ----------
+        since
+            Only what was detected then or later.
+        """
+        chosen = [alert for alert in self._last.values() if since is None or alert.detected_at >= since]
+        return sorted(chosen, key=lambda alert: (alert.detected_at, alert.alert_id))
 
 
-@dataclass
+class Backtest:
+    """Events through one or more trials at once.
+
+    Parameters
+    ----------
+    trials
+        They see the same events.
+    tenants
+        Tenant to settings; defaults for those not named.
+
+    Attributes
+    ----------
+    events
+        How many were seen, by kind.
+    not_evaluated
+        How many of them detectors did not look at, by reason (`late`, `duplicate`).
+    """
+
+    def __init__(self, trials: Sequence[Trial], tenants: Mapping[str, Tenant] | None = None) -> None:
+        self.trials = trials
+        self.events: Counter[Kind] = Counter()
+        self.not_evaluated: Counter[str] = Counter()
+        self._tenants = dict(tenants or {})
+        self._admissions = {kind: Admission() for kind in KINDS}
+        self._span_ms: tuple[int, int] | None = None
+        self._met: set[str] = set()
+
+    def read(self, batches: Iterable[EventBatch]) -> None:
+        """Take up what nobody has looked at yet: events of a file.
+
+        There is no clock: nothing is too far in the future.
+        """
+        for batch in batches:
+            settings = tuple(map(self._settings, batch.tenant.values))
+            self.fold(self._admissions[batch.kind].admit(replace(batch, tenants=settings)))
+
+    def fold(self, batch: EventBatch) -> None:
+        """Let the trials see an enriched and admitted batch."""
+        self.events[batch.kind] += len(batch)
+        if batch.flags is not None:
+            for name, bit in FLAGS.items():
+                if count := int(np.count_nonzero(batch.flags & bit)):
+                    self.not_evaluated[name] += count
+        if len(time_ms := batch.time_ms[batch.mask()]):
+            first_ms, last_ms = int(time_ms.min()), int(time_ms.max())
+            known = self._span_ms or (first_ms, last_ms)
+            self._span_ms = min(first_ms, known[0]), max(last_ms, known[1])
+            self._met.update(batch.tenant.values)
+        for trial in self.trials:
+            trial.fold(batch)
+
+    def tenant_weeks(self, since: datetime | None = None) -> float:
+        """Return how many weeks there were events, by event time, times how many tenants had any.
+
+        Parameters
+        ----------
+        since
+            Only the time from then on.
+        """
+        if self._span_ms is None:
+            return 0.0
+        first_ms, last_ms = self._span_ms
+        start_ms = first_ms if since is None else max(first_ms, to_ms(since))
+        return len(self._met) * max(last_ms - start_ms, 0) / WEEK_MS
+
+    def _settings(self, tenant_id: str) -> Tenant:
+        known = self._tenants.get(tenant_id)
+        if known is None:
+            known = self._tenants[tenant_id] = unknown_tenant(tenant_id)
+        return known
+
+    def parts(self) -> dict[str, bytes]:
+        """Return what is remembered of the events so far, by the first trial."""
+        named = {f"{kind}/admission": dumps(freeze(self._admissions[kind])) for kind in KINDS}
+        for kind, detectors in self.trials[0].detectors.items():
+            named |= {f"{kind}/{detector.name}": dumps(freeze(state)) for detector, state in detectors}
+        return named
+
+    def restore(self, parts: Mapping[str, bytes]) -> None:
+        """Go on from what `parts` returned, in every trial.
+
+        Raises
+        ------
+        SnapshotError
+            If a part is missing, damaged, or of another version of the program.
+        """
+
+        def part(name: str) -> bytes:
+            if name not in parts:
+                raise SnapshotError(f"{name}: there is nothing of it")
+            return parts[name]
+
+        self._admissions = {kind: loads(Admission, part(f"{kind}/admission")) for kind in KINDS}
+        for trial in self.trials:
+            trial.detectors = {
+                kind: [(d, loads(d.new_state, part(f"{kind}/{d.name}"))) for d, _ in detectors]
+                for kind, detectors in trial.detectors.items()
+            }
+
+
+@dataclass(frozen=True)
 class BacktestResult:
     """What a backtest found.
 
     Parameters
     ----------
     alerts
-        The last revision of each alert, in order of detection; episodes that reach the file's end stay open.
+        The last revision of each alert, in order of detection.
     events
         Good events by kind.
     not_evaluated
@@ -56,58 +186,14 @@ class BacktestResult:
         Lines that are no events.
     """
 
-    alerts: list[Alert] = field(default_factory=list)
-    events: Counter[Kind] = field(default_factory=Counter)
-    not_evaluated: Counter[str] = field(default_factory=Counter)
-    rejected: list[RejectedLine] = field(default_factory=list)
-
-
-def kind_of(line: bytes) -> Kind | None:
-    """Return the kind that a line names, parsing it only where a glance does not tell.
-
-    >>> kind_of(b'{"attributes":{"kind":"access"},"kind":"auth"}'), kind_of(b"[]")
-    ('auth', None)
-    """
-    glances = _KIND.findall(line)
-    if len(glances) == 1:
-        return _BY_BYTES[glances[0]]
-    try:
-        event = from_json(line)
-    except ValueError:
-        return None
-    if isinstance(event, list):
-        event = event[0] if event else None
-    word = event.get("kind") if isinstance(event, dict) else None
-    return _BY_NAME.get(word) if isinstance(word, str) else None
-
-
-def _batches(lines: Iterable[bytes], result: BacktestResult) -> Iterator[tuple[Kind, list[int], list[bytes]]]:
-    """Group lines by kind, keeping their order within each; what names no kind is rejected."""
-    numbers: dict[Kind, list[int]] = {kind: [] for kind in KINDS}
-    values: dict[Kind, list[bytes]] = {kind: [] for kind in KINDS}
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text:
-            continue
-        kind = kind_of(text)
-        if kind is None:
-            detail = "kind: none found; fix: send a JSON object with `kind` auth, access or request"
-            result.rejected.append(RejectedLine(number, "invalid_event", detail))
-            continue
-        numbers[kind].append(number)
-        values[kind].append(text)
-        if len(values[kind]) >= LINES_PER_BATCH:
-            yield kind, numbers[kind], values[kind]
-            numbers[kind], values[kind] = [], []
-    for kind in KINDS:
-        if values[kind]:
-            yield kind, numbers[kind], values[kind]
+    alerts: list[Alert]
+    events: Counter[Kind]
+    not_evaluated: Counter[str]
+    rejected: list[RejectedLine]
 
 
 def backtest(lines: Iterable[bytes], tenants: Mapping[str, Tenant] | None = None) -> BacktestResult:
     """Run the detectors over events in a file, as the worker would over one partition.
-
-    There is no clock: nothing is too far in the future, and episodes that are open at the end stay so.
 
     Parameters
     ----------
@@ -119,29 +205,8 @@ def backtest(lines: Iterable[bytes], tenants: Mapping[str, Tenant] | None = None
     >>> backtest([b'{"kind":"auth"}', b"no event"]).events.total()
     0
     """
-    result = BacktestResult()
-    known = dict(tenants or {})
-    detectors = new_detectors()
-    states = {kind: [detector.new_state() for detector in of_kind] for kind, of_kind in detectors.items()}
-    admissions = {kind: Admission() for kind in KINDS}
-    last: dict[str, Alert] = {}
-    for kind, numbers, values in _batches(lines, result):
-        parsed = parse(kind, values)
-        for bad in parsed.rejections:
-            result.rejected.append(RejectedLine(numbers[bad.record], bad.reason, bad.detail))
-        for tenant_id in parsed.batch.tenant.values:
-            if tenant_id not in known:
-                known[tenant_id] = unknown_tenant(tenant_id)
-        settings = tuple(known[tenant_id] for tenant_id in parsed.batch.tenant.values)
-        batch = admissions[kind].admit(replace(parsed.batch, tenants=settings))
-        result.events[kind] += len(batch)
-        if batch.flags is not None:
-            for name, bit in FLAGS.items():
-                result.not_evaluated[name] += int(np.count_nonzero(batch.flags & bit))
-        for detector, state in zip(detectors[kind], states[kind], strict=True):
-            for alert in detector.fold(batch, state):
-                last[alert.alert_id] = alert
-    result.not_evaluated += Counter()  # drops the reasons that did not occur
-    result.rejected.sort()
-    result.alerts = sorted(last.values(), key=lambda alert: (alert.detected_at, alert.alert_id))
-    return result
+    rejected: list[RejectedLine] = []
+    trial = Trial()
+    run = Backtest([trial], tenants)
+    run.read(read_lines(lines, rejected))
+    return BacktestResult(trial.alerts(), run.events, run.not_evaluated, rejected)

@@ -115,7 +115,7 @@ class Control:
     def request(
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
     ) -> Any:
-        """Return the answer's JSON.
+        """Return the answer's JSON, or its bytes where it is no JSON; parameters that are None are left out.
 
         Raises
         ------
@@ -133,10 +133,13 @@ class Control:
             raise ControlError(
                 f"the worker did not answer ({type(error).__name__}); is it stopping?"
             ) from error
+        is_json = "json" in answer.headers.get("content-type", "")
         if answer.is_error:
-            detail = answer.json().get("detail") if "json" in answer.headers.get("content-type", "") else None
+            detail = answer.json().get("detail") if is_json else None
             raise ControlError(_text(detail) or f"the worker answered {answer.status_code}")
-        return answer.json() if answer.content else None
+        if not answer.content:
+            return None
+        return answer.json() if is_json else answer.content
 
     def get(self, path: str, **params: Any) -> Any:
         """GET a path; parameters that are None are left out."""

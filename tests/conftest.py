@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 
 import pytest
 import structlog
+from typer.testing import CliRunner, Result
 
 from store.database import Database
 from store.migrations import migrate
 from streams.broker import BrokerConfig, EmbeddedKafka
+from tenantwatch.cli import app
 from tenantwatch.control import Control, running
 from tenantwatch.settings import Settings
 from tests.clickhouse_server import ClickHouseServer
@@ -66,6 +68,15 @@ def clickhouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clic
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def invoke(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs a command in this process, as where no worker runs: it opens the store, which is the session's."""
+    monkeypatch.setattr("tenantwatch.database.open_database", lambda settings: database)
+    monkeypatch.setattr(database, "close", lambda: None)
+    runner = CliRunner(env=settings_env(tmp_path))
+    return lambda *arguments, **options: runner.invoke(app, list(map(str, arguments)), **options)
 
 
 def eventually(condition: Callable[[], T]) -> T:

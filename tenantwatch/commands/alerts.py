@@ -1,9 +1,10 @@
 """Looking at alerts: listing them, one in full, and new ones as they come."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 import typer
@@ -45,9 +46,24 @@ OfDetector = Annotated[str | None, typer.Option("--detector", help="Of this dete
 OfSeverity = Annotated[Severity | None, typer.Option("--severity", help="This severity and above.")]
 
 
-def print_alerts(alerts: Sequence[dict[str, Any]], empty: str, *, with_status: bool = True) -> None:
-    """Print alerts as a table, in their order."""
+def print_alerts(
+    alerts: Sequence[dict[str, Any]],
+    empty: str,
+    *,
+    with_status: bool = True,
+    first: Mapping[str, Cell] = MappingProxyType({}),
+) -> None:
+    """Print alerts as a table, in their order.
+
+    Parameters
+    ----------
+    empty
+        What to say where there are none.
+    first
+        Columns before the usual ones.
+    """
     columns: dict[str, Cell] = {
+        **first,
         "alert": lambda alert: alert["alert_id"][:ID_CHARACTERS],
         "detected": lambda alert: moment(alert["detected_at"]),
         "severity": lambda alert: alert["severity"],

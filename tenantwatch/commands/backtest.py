@@ -1,19 +1,36 @@
-"""The detectors over a file: no Kafka, no store, nothing running."""
+"""The detectors over events of files or of the store: settings can be tried before they hold."""
 
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenantwatch.commands.alerts import print_alerts
-from tenantwatch.commands.input import File, opened
-from tenantwatch.commands.output import AsJson, complain, note, print_json_lines
+from tenantwatch.commands.alerts import OfTenant, print_alerts
+from tenantwatch.commands.output import (
+    AsJson,
+    Cell,
+    fail,
+    note,
+    print_json,
+    print_json_lines,
+    print_line,
+    print_table,
+)
+from tenantwatch.commands.overrides import Set, read_overrides, written
+from tenantwatch.commands.when import From, Learn, To, as_time, parse_when
+from tenantwatch.settings import Settings
 
 if TYPE_CHECKING:
+    from detectors.tuning import Overrides
+    from schemas.alert import Alert
     from schemas.tenant import Tenant
-    from tenantwatch.backtest import BacktestResult
+    from tenantwatch.backtest import Backtest
+    from tenantwatch.comparison import Comparison
 
-REJECTED_SHOWN = 10
+DEFAULT_SPAN = "7d"
 
 
 def register(app: typer.Typer) -> None:
@@ -22,28 +39,68 @@ def register(app: typer.Typer) -> None:
 
 
 def backtest(
-    file: File,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE]...",
+            help="Newline-delimited JSON, plain or gzip, read one after the other; - is standard input. "
+            "Without any, the events of --tenant in the store.",
+            show_default=False,
+        ),
+    ] = None,
+    tenant: OfTenant = None,
+    since: From = None,
+    until: To = None,
+    learn: Learn = "14d",
+    settings: Set = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show what --set gains and loses against what holds.")
+    ] = False,
     tenants: Annotated[
         Path | None,
-        typer.Option(help="Tenants' settings, as for `tenants apply`; others have the defaults."),
+        typer.Option(help="Tenants' settings for files, as for `tenants apply`; others have the defaults."),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="Go on from what detectors remembered in this file, if it is there, and keep it there "
+            "again at the end; with --compare it is only read."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what the detectors say about events in a file: each alert's last revision.
+    """Show what the detectors say about events: each alert's last revision.
 
-    Needs neither Kafka nor a running worker. With --json one alert a line.
+    --from shows only alerts since then; detectors learn from what comes before, too. An episode that is open
+    at the end stays open, as told so far. With --json one alert a line; with --compare one document.
     """
-    from tenantwatch.backtest import backtest as run
+    from detectors.tuning import overridden
+    from tenantwatch.backtest import Backtest, Trial
 
-    settings = _read_settings(tenants)
-    with opened(file) as source:
-        result = run(source.lines(), settings)
-    alerts = [alert.model_dump(mode="json") for alert in result.alerts]
-    if as_json:
-        print_json_lines(alerts)
+    overrides = read_overrides(settings or [])
+    if compare and not overrides:
+        raise typer.BadParameter("say with --set what it is to be compared with", param_hint="--compare")
+    changed = Trial((lambda one: overridden(one, overrides)) if overrides else None)
+    trials = [Trial(), changed] if compare else [changed]
+    shown_since = as_time(since)
+    if files:
+        run = Backtest(trials, _read_settings(tenants))
+        rejected = _run_files(run, files, tenant, as_time(until), state, keep=not compare)
     else:
-        print_alerts(alerts, "no alerts", with_status=False)
-    _report(result)
+        if tenant is None or tenants is not None or state is not None:
+            hint = "FILE, or only --tenant" if tenants or state else "FILE or --tenant"
+            raise typer.BadParameter("say which events", param_hint=hint)
+        shown_since = shown_since or parse_when(DEFAULT_SPAN, datetime.now(UTC))
+        run, rejected = Backtest(trials), 0
+        _run_store(run, tenant, parse_when(learn, shown_since), as_time(until) or datetime.now(UTC))
+    found = [trial.alerts(shown_since) for trial in trials]
+    if compare:
+        _print_comparison(run, overrides, found, as_json, shown_since)
+    elif as_json:
+        print_json_lines(_plain(found[0]))
+    else:
+        print_alerts(_plain(found[0]), "no alerts", with_status=False)
+    _report(run, rejected, len(found[-1]))
 
 
 def _read_settings(path: Path | None) -> "dict[str, Tenant]":
@@ -52,14 +109,107 @@ def _read_settings(path: Path | None) -> "dict[str, Tenant]":
     return {tenant.tenant_id: tenant for tenant in read_file(str(path))} if path else {}
 
 
-def _report(result: "BacktestResult") -> None:
-    for rejected in result.rejected[:REJECTED_SHOWN]:
-        complain(f"line {rejected.line}: {rejected.reason}: {rejected.detail}", "rejected")
-    if (more := len(result.rejected) - REJECTED_SHOWN) > 0:
-        complain(f"and {more:,} more; `tenantwatch validate` shows all", "rejected")
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(result.events.items()) if count)
-    aside = "".join(f", {count:,} {reason}" for reason, count in sorted(result.not_evaluated.items()))
+def _run_files(
+    run: "Backtest",
+    files: Sequence[str],
+    tenant: str | None,
+    until: datetime | None,
+    state: Path | None,
+    *,
+    keep: bool,
+) -> int:
+    from detectors.snapshot import SnapshotError
+    from tenantwatch.commands.feeds import feed_files
+    from tenantwatch.state_file import load, save
+
+    if state is not None and state.exists():
+        try:
+            run.restore(load(state))
+        except SnapshotError as error:
+            raise fail(f"{state}: {error}; if another version wrote it, begin with a new one") from None
+    rejected = feed_files(run, files, tenant, until)
+    if state is not None and keep:
+        save(state, run.parts())
+    return rejected
+
+
+def _run_store(run: "Backtest", tenant_id: str, since: datetime, until: datetime) -> None:
+    from schemas.tenant import Tenant
+    from tenantwatch.commands.feeds import feed_store
+    from tenantwatch.commands.tenants import find_tenant
+    from tenantwatch.control import Control
+
+    with Control(Settings()) as control:
+        settings = Tenant.model_validate(find_tenant(control, tenant_id))
+        feed_store(run, control, settings, since, until)
+
+
+def _plain(alerts: "Sequence[Alert]") -> list[dict[str, Any]]:
+    return [alert.model_dump(mode="json") for alert in alerts]
+
+
+def _print_comparison(
+    run: "Backtest",
+    overrides: "Overrides",
+    found: "Sequence[list[Alert]]",
+    as_json: bool,
+    since: datetime | None,
+) -> None:
+    from tenantwatch.comparison import compare
+
+    current, changed = found
+    comparison = compare(current, changed)
+    if as_json:
+        print_json(
+            {
+                "settings": overrides,
+                "tenant_weeks": run.tenant_weeks(since),
+                "current": len(current),
+                "changed": len(changed),
+                "kept": comparison.kept,
+                "gained": _plain(comparison.gained),
+                "lost": _plain(comparison.lost),
+            }
+        )
+        return
+    marked = [{"change": "lost", **alert} for alert in _plain(comparison.lost)]
+    marked += [{"change": "gained", **alert} for alert in _plain(comparison.gained)]
+    marked.sort(key=lambda alert: (alert["detected_at"], alert["alert_id"]))
+    print_alerts(marked, "", with_status=False, first={"change": lambda alert: alert["change"]})
+    if marked:
+        print_line("")
+    _print_counts(current, changed, comparison)
+    print_line(f"{len(current):,} alerts now, {len(changed):,} with {written(overrides)}")
+    if weeks := run.tenant_weeks(since):
+        print_line(f"{len(current) / weeks:.2g} now, {len(changed) / weeks:.2g} then, for a tenant and week")
+
+
+def _print_counts(current: "Sequence[Alert]", changed: "Sequence[Alert]", comparison: "Comparison") -> None:
+    columns = {"now": current, "then": changed, "lost": comparison.lost, "gained": comparison.gained}
+    counts = {
+        name: Counter((alert.detector, alert.classification) for alert in alerts)
+        for name, alerts in columns.items()
+    }
+    kinds = sorted({*counts["now"], *counts["then"]})
+    print_table(
+        {
+            "detector": lambda kind: kind[0],
+            "classification": lambda kind: kind[1],
+            **{name: _count_of(counts[name]) for name in columns},
+        },
+        kinds,
+        "no alerts with either",
+    )
+
+
+def _count_of(counts: "Counter[tuple[str, str]]") -> Cell:
+    return lambda kind: f"{counts[kind]:,}"
+
+
+def _report(run: "Backtest", rejected: int, alerts: int) -> None:
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(run.events.items()) if count)
+    aside = "".join(f", {count:,} {reason}" for reason, count in sorted(run.not_evaluated.items()))
     note(
-        f"{result.events.total():,} events{f' ({kinds})' if kinds else ''}{aside}, "
-        f"{len(result.rejected):,} rejected, {len(result.alerts):,} alerts"
+        f"{run.events.total():,} events{f' ({kinds})' if kinds else ''}{aside}, "
+        f"{rejected:,} rejected, {alerts:,} alerts"
     )

@@ -11,6 +11,7 @@ from tenantwatch.settings import Settings
 
 if TYPE_CHECKING:
     from schemas.tenant import Tenant
+    from tenantwatch.control import Control
 
 app = typer.Typer(no_args_is_help=True)
 TenantId = Annotated[str, typer.Argument(help="The tenant's id.", metavar="TENANT")]
@@ -130,13 +131,24 @@ def show(tenant_id: TenantId) -> None:
     from tenantwatch.control import Control
 
     with Control(Settings()) as control:
-        tenants = control.get("/tenants")
+        print_json(find_tenant(control, tenant_id))
+
+
+def find_tenant(control: "Control", tenant_id: str) -> dict[str, Any]:
+    """Return the settings of a tenant in the directory.
+
+    Raises
+    ------
+    typer.Exit
+        If there is none; the nearest has been named.
+    """
+    tenants = control.get("/tenants")
     found = [tenant for tenant in tenants if tenant["tenant_id"] == tenant_id]
     if not found:
         raise fail(
             f"there is no tenant {tenant_id}; {_nearest(tenant_id, [t['tenant_id'] for t in tenants])}"
         )
-    print_json(_without_version(found[0]))
+    return _without_version(found[0])
 
 
 @app.command()

@@ -43,6 +43,17 @@ Since = Annotated[
     str | None,
     typer.Option(help="Since then: 30m, 24h, 7d, or 2026-01-31T09:30:00Z.", callback=_checked),
 ]
+From = Annotated[
+    str | None,
+    typer.Option("--from", help="Since then: 30m, 24h, 7d, or 2026-01-31T09:30:00Z.", callback=_checked),
+]
+To = Annotated[str | None, typer.Option("--to", help="Until then.", callback=_checked)]
+Learn = Annotated[
+    str,
+    typer.Option(
+        help="Of the store: so long before --from the detectors only learn.", callback=_checked, metavar="14d"
+    ),
+]
 
 
 def as_time(text: str | None) -> datetime | None:

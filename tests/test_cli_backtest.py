@@ -1,0 +1,203 @@
+"""`backtest`: over files and over the store, with settings that do not hold yet."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from store.database import Database
+
+Invoke = Callable[..., Result]
+START = datetime(2026, 1, 5, 9, tzinfo=UTC)
+# A limit of 20 denied accesses holds by default.
+DENIED = 15
+
+
+def denials(
+    tenant_id: str = "tenant-a", start: datetime = START, count: int = DENIED
+) -> list[dict[str, Any]]:
+    """Return denied accesses of one user, a second apart."""
+    return [
+        {
+            "kind": "access",
+            "event_id": f"{start:%d%H}-{i}",
+            "tenant_id": tenant_id,
+            "time": (start + timedelta(seconds=i)).isoformat(),
+            "service": "jobs",
+            "action": "read",
+            "outcome": "failure",
+            "user_id": "ana",
+        }
+        for i in range(count)
+    ]
+
+
+def lines(events: list[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(event).encode() + b"\n" for event in events)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file with 15 denied accesses."""
+    path = tmp_path / "events.ndjson.gz"
+    path.write_bytes(gzip.compress(lines(denials())))
+    return path
+
+
+@pytest.fixture
+def stored(database: Database) -> Iterator[str]:
+    """A tenant with the same in the store, and as many a week later."""
+    tenant_id = "backtest-a"
+    found = denials(tenant_id) + denials(tenant_id, START + timedelta(days=7))
+    database.insert_rows(
+        "events",
+        [
+            {
+                **event,
+                "time": datetime.fromisoformat(event["time"]),
+                "ingest_time": datetime.fromisoformat(event["time"]),
+                "kafka_offset": i,
+            }
+            for i, event in enumerate(found)
+        ],
+    )
+    body = {"tenant_id": tenant_id, "organization_id": "org-a", "name": "A"}
+    database.insert_rows(
+        "tenants", [{"tenant_id": tenant_id, "version": 1, "body": json.dumps(body), "applied_at": START}]
+    )
+    yield tenant_id
+    for table in ("events", "tenants"):
+        database.command(f"DELETE FROM {table} WHERE tenant_id = 'backtest-a'")
+
+
+def test_a_value_can_be_tried(invoke: Invoke, file: Path) -> None:
+    """What `--set` says holds for every tenant of the file."""
+    assert invoke("backtest", file, "--json").stdout == ""
+    tried = invoke("backtest", file, "--set", "access_anomaly.denied=10", "--json")
+    assert [json.loads(line)["classification"] for line in tried.stdout.splitlines()] == ["denied_burst"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "answer"),
+    [
+        ("access_anomaly.deniet=3", "did you mean `denied`?"),
+        ("access_anomali.denied=3", "did you mean `access_anomaly`?"),
+        ("access_anomaly.denied=many", "found 'many'; fix: send a whole number"),
+        ("access_anomaly.denied=-1", "out of range; fix: send 0 to"),
+        ("access_anomaly.denied", "write detector.parameter=value"),
+        ("denied=3", "write detector.parameter"),
+    ],
+)
+def test_a_value_that_cannot_be_is_misuse(invoke: Invoke, file: Path, setting: str, answer: str) -> None:
+    """The faults are those of a tenant's overrides, with the nearest name; exit code 2."""
+    done = invoke("backtest", file, "--set", setting, env={"COLUMNS": "300"})
+    assert done.exit_code == 2
+    assert answer in done.stderr
+
+
+def test_settings_are_compared_in_one_pass(invoke: Invoke, file: Path) -> None:
+    """What the changed ones gain and lose, as one document and as a table."""
+    command = ("backtest", file, "--set", "access_anomaly.denied=10", "--compare")
+    found = json.loads(invoke(*command, "--json").stdout)
+    [gained] = found.pop("gained")
+    assert gained["classification"] == "denied_burst"
+    tenant_weeks = found.pop("tenant_weeks")
+    assert tenant_weeks == pytest.approx((DENIED - 1) / 604_800)
+    assert found == {
+        "settings": {"access_anomaly": {"denied": 10}}, "current": 0, "changed": 1, "kept": 0, "lost": []
+    }  # fmt: skip
+    shown = invoke(*command).stdout
+    assert "gained" in shown
+    assert "0 alerts now, 1 with access_anomaly.denied=10" in shown
+
+
+def test_comparing_needs_something_to_compare(invoke: Invoke, file: Path) -> None:
+    """`--compare` alone is misuse."""
+    assert invoke("backtest", file, "--compare").exit_code == 2
+
+
+def test_files_are_read_in_order_as_one(invoke: Invoke, tmp_path: Path) -> None:
+    """What the first taught holds in the second; a rejected line is told with its file."""
+    halves = [tmp_path / "first", tmp_path / "second"]
+    events = denials(count=30)
+    halves[0].write_bytes(lines(events[:15]) + b"no event\n")
+    halves[1].write_bytes(lines(events[15:]))
+    done = invoke("backtest", *halves, "--json")
+    assert [json.loads(line)["detector"] for line in done.stdout.splitlines()] == ["access_anomaly"]
+    assert "first, line 16: invalid_event" in done.stderr
+    assert "30 events (30 access), 1 rejected, 1 alerts" in done.stderr
+
+
+def test_what_detectors_remember_is_kept_for_the_next_run(invoke: Invoke, tmp_path: Path) -> None:
+    """Two runs with a state between them find what one run over both files finds."""
+    file, state = tmp_path / "events", tmp_path / "state"
+    events = denials(count=30)
+    found = []
+    for half in (events[:15], events[15:]):
+        file.write_bytes(lines(half))
+        found.append(invoke("backtest", file, "--state", state, "--json").stdout)
+    assert found[0] == ""
+    file.write_bytes(lines(events))
+    assert found[1] == invoke("backtest", file, "--json").stdout != ""
+
+
+def test_comparing_leaves_the_state_as_it_is(invoke: Invoke, file: Path, tmp_path: Path) -> None:
+    """There is one of what holds and one of what is tried."""
+    state = tmp_path / "state"
+    invoke("backtest", file, "--state", state)
+    before = state.read_bytes()
+    compared = ("--compare", "--set", "access_anomaly.denied=10")
+    assert invoke("backtest", file, "--state", state, *compared).exit_code == 0
+    assert state.read_bytes() == before
+
+
+def test_a_file_that_is_no_state_is_told(invoke: Invoke, file: Path) -> None:
+    """It is not overwritten: somebody may have mixed up two files."""
+    content = file.read_bytes()
+    done = invoke("backtest", file, "--state", file)
+    assert done.exit_code == 1
+    assert "no state of detectors" in done.stderr
+    assert file.read_bytes() == content
+
+
+def test_a_tenants_stored_events_are_tried(invoke: Invoke, stored: str) -> None:
+    """Without a file the store's events are read; those before `--from` only teach."""
+    command = ("backtest", "--tenant", stored, "--set", "access_anomaly.denied=10", "--json")
+    both = invoke(*command, "--from", START.isoformat())
+    late = invoke(*command, "--from", (START + timedelta(days=7)).isoformat())
+    assert [len(done.stdout.splitlines()) for done in (both, late)] == [2, 1]
+    assert "30 events (30 access), 0 rejected, 1 alerts" in late.stderr
+
+
+def test_an_unknown_tenant_is_answered_with_the_nearest(invoke: Invoke, stored: str) -> None:
+    """A misspelt tenant is not one without events."""
+    done = invoke("backtest", "--tenant", "backtst-a")
+    assert done.exit_code == 1
+    assert "did you mean backtest-a?" in done.stderr
+
+
+def test_one_tenant_and_a_time_can_be_picked_from_a_file(invoke: Invoke, tmp_path: Path) -> None:
+    """`--tenant` and `--to` say which events are read, `--from` which alerts are shown."""
+    path = tmp_path / "events"
+    later = START + timedelta(hours=2)
+    events = denials(count=30) + denials("tenant-b", count=30) + denials(start=later, count=30)
+    path.write_bytes(lines(sorted(events, key=lambda event: event["time"])))
+    picked = {
+        (): 3,
+        ("--tenant", "tenant-a"): 2,
+        ("--to", later.isoformat()): 2,
+        ("--from", later.isoformat()): 1,
+    }
+    for options, alerts in picked.items():
+        assert len(invoke("backtest", path, *options, "--json").stdout.splitlines()) == alerts
+
+
+@pytest.mark.parametrize("options", [(), ("--tenant", "tenant-a", "--state", "state")])
+def test_it_must_be_said_which_events(invoke: Invoke, options: tuple[str, ...]) -> None:
+    """Neither a file nor a tenant, or a file's option without one, is misuse."""
+    assert invoke("backtest", *options).exit_code == 2
