@@ -8,9 +8,10 @@ from detectors.episodes import Episodes
 from detectors.growing import grown
 from detectors.keys import Key, Keys
 from detectors.saved import Saved
+from detectors.segments import by_key, starts_of
 from detectors.spells import Spell
 from schemas.alert import Alert
-from schemas.batch import Bools, Int64s
+from schemas.batch import Bools, Int32s, Int64s
 
 
 class BucketState:
@@ -34,6 +35,8 @@ class BucketState:
     watched_ms, watched_until_ms
         ``(k,)`` until when rows that only look have to: a bucket is as full as `Buckets.watch_share`; and
         the latest of these times there has been.
+    good
+        ``(k,)`` good events since the key's latest event; see `Buckets.successes`.
     in_alarm
         ``(k,)`` whether an episode is open.
     spells
@@ -54,6 +57,7 @@ class BucketState:
         self.last_ms: Int64s = np.full(0, NEVER_MS, np.int64)
         self.watched_ms: Int64s = np.full(0, NEVER_MS, np.int64)
         self.watched_until_ms = NEVER_MS
+        self.good: Int32s = np.zeros(0, np.int32)
         self.in_alarm: Bools = np.zeros(0, np.bool_)
         self.spells: list[Spell | None] = []
 
@@ -63,8 +67,37 @@ class BucketState:
         self.empty_ms = grown(self.empty_ms, n, NEVER_MS)
         self.last_ms = grown(self.last_ms, n, NEVER_MS)
         self.watched_ms = grown(self.watched_ms, n, NEVER_MS)
+        self.good = grown(self.good, n, 0)
         self.in_alarm = grown(self.in_alarm, n, False)
         self.spells.extend([None] * (n - len(self.spells)))
+
+    def take_good(self, slot: Int64s, rows: Int64s, good_slot: Int64s, good_rows: Int64s) -> Int64s:
+        """Return ``(n,)`` how many good events of its key came since the event before, and keep the others.
+
+        Parameters
+        ----------
+        slot, rows
+            ``(n,)`` keys of events and their places in the batch, ascending.
+        good_slot, good_rows
+            ``(m,)`` the same of good events, of keys that have a number.
+        """
+        self.reserve()
+        bound = 1 + max(rows.max(initial=0), good_rows.max(initial=0))
+        places = np.sort(good_slot * bound + good_rows)
+        order = by_key(slot)
+        starts = starts_of(slot[order])
+        # Good events up to each event, from the first of the key in the batch on.
+        until = np.searchsorted(places, slot[order] * bound + rows[order])
+        first = np.searchsorted(places, slot[order][starts] * bound)
+        last = until[np.append(starts[1:], len(order)) - 1] if len(order) else until
+        good = np.diff(until, prepend=0)
+        good[starts] = until[starts] - first + self.good[slot[order][starts]]
+        self.good[slot] = 0
+        np.add.at(self.good, good_slot, 1)
+        self.good[slot[order][starts]] -= (last - first).astype(np.int32)
+        result: Int64s = np.empty_like(good)
+        result[order] = good
+        return result
 
     def settle(self, tenant_id: str, settled_ms: int) -> list[Alert]:
         """Return the last revision of the tenant's episodes that are over."""
@@ -93,5 +126,6 @@ class BucketState:
         self.last_ms = self.last_ms[:n][kept]
         self.watched_ms = self.watched_ms[:n][kept]
         self.watched_until_ms = int(self.watched_ms.max(initial=NEVER_MS))
+        self.good = self.good[:n][kept]
         self.in_alarm = self.in_alarm[:n][kept]
         self.spells = [self.spells[slot] for slot in np.flatnonzero(kept).tolist()]

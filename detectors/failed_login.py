@@ -134,7 +134,7 @@ class _Fold:
                 self.event_ids,
             ),
         )
-        self.strange = guessing.strange
+        self.strange, self.login = guessing.strange, guessing.login
         by_challenge = [rule.by_challenge for rule in self.rules]
         denied = (self.failed & self.challenge).nonzero()[0]
         by_challenges = self._fill(
@@ -184,11 +184,17 @@ class _Fold:
         """
         fullness = np.zeros(len(self.rule))
         failures = failures[named(values_at(who.values, failures))]
+        parts = (self.tenants, entity_type, who)
+        slot, good = state.keys.intern(parts, failures), None
+        if rules[0].successes and len(state.keys):
+            logins = self.login.nonzero()[0]
+            good_slot = state.keys.find(parts, logins)
+            known = good_slot >= 0
+            good = state.take_good(slot, failures, good_slot[known], logins[known])
         if not len(failures) and (not len(state.keys) or self.earliest_ms > state.watched_until_ms):
             return fullness
-        parts = (self.tenants, entity_type, who)
         events = Events(
-            state.keys.intern(parts, failures),
+            slot,
             self.time_ms[failures],
             self.rule[failures],
             values_at(self.event_ids, failures),
@@ -196,6 +202,7 @@ class _Fold:
             marks=self.user_unknown[failures],
             forced=np.zeros(len(failures), np.bool_),
             strange=self.strange[failures] if rules[0].strange else None,
+            good=good,
         )
         alerts, filled = fold_buckets(state, events, rules)
         self.alerts.extend(alerts)

@@ -96,7 +96,7 @@ def rule_of(p: FailedLoginParameters, false_alarms_per_week: float) -> FailedLog
     leaks = (p.burst_leak_s, p.minute_leak_s, p.hour_leak_s, p.strict_leak_s, p.new_users_leak_s)
     leaks_ms, quiet_ms = tuple(1000 * leak_s for leak_s in leaks), 1000 * p.quiet_s
     return FailedLoginRule(
-        Buckets((*sizes, p.new_users), leaks_ms, quiet_ms, p.success_share, strange=1),
+        Buckets((*sizes, p.new_users), leaks_ms, quiet_ms, p.success_share, strange=1, successes=1),
         Buckets((*sizes, 0), leaks_ms, quiet_ms, p.success_share, strange=1),
         Buckets((p.challenges, 0), (1000 * p.challenges_leak_s,) * 2, quiet_ms),
         GuessingRule(log10(TESTS_A_WEEK / false_alarms_per_week), 1000 * DAY_S * p.known_days, quiet_ms),

@@ -64,6 +64,8 @@ class GuessingFold:
     ----------
     strange
         ``(n,)`` attempts of users from where they never logged in, as far as is known of them.
+    login
+        ``(n,)`` successes that count as a login: the first of a user from an address in an hour.
     suspicious
         Rows of successes in the middle of guessing, once `run` found them.
     """
@@ -80,6 +82,8 @@ class GuessingFold:
         known_ms = np.array([rule.known_ms for rule in rules], np.int64)[attempts.rule]
         self.since_ms = self.at_ms - known_ms
         self.strange = self.before_ms < self.since_ms
+        self.login = np.zeros(len(self.at_ms), np.bool_)
+        self.login[self.won] = (self.before_ms // HOUR_MS < self.at_ms // HOUR_MS)[self.won]
         self.suspicious: list[int] = []
         self.members = Members()
 
@@ -104,10 +108,7 @@ class GuessingFold:
         row_by_row = new[self.won] & noisy[self.tenant[self.won]]
         taught = self.won[~row_by_row & ~hot[self.won]]
         np.maximum.at(state.pairs.known_ms, self.pair[taught], self.at_ms[taught])
-        # One login of a user from an address in an hour counts.
-        login = np.zeros(len(hot), np.bool_)
-        login[self.won] = (self.before_ms // HOUR_MS < self.at_ms // HOUR_MS)[self.won]
-        login &= ~hot
+        login = self.login & ~hot
         self._go_through(np.sort(np.concatenate((lost, self.won[row_by_row]))), login)
         self._keep(login)
         return self.members.fold(state.alarms)

@@ -314,3 +314,22 @@ def test_an_approval_an_hour_later_is_usual() -> None:
         challenge(8_000, "success"),
     ]
     assert classes(events) == [("mfa_fatigue", "ana")]
+
+
+def test_an_office_where_people_get_in_may_fail_more_often() -> None:
+    """Behind one address a hundred people log in of a morning, and every fifth of them mistypes first."""
+    morning = []
+    for i in range(100):
+        if i % 5 == 0:
+            morning.append(attempt(6 * i, f"user-{i}", "192.0.2.1"))
+        morning.append(attempt(6 * i + 3, f"user-{i}", "192.0.2.1", outcome="success"))
+    assert classes(morning) == []
+
+
+def test_logging_in_again_and_again_hides_no_guesses() -> None:
+    """A user's logins from an address count once an hour, so that none can be guessed under their cover."""
+    events = []
+    for i in range(60):
+        events.append(attempt(20 * i, "mallory", "192.0.2.1", outcome="success"))
+        events.append(attempt(20 * i + 10, f"user-{i}", "192.0.2.1"))
+    assert classes(events) == [("password_spray", "192.0.2.1")]
