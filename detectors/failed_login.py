@@ -15,7 +15,8 @@ from detectors.episode import in_order
 from detectors.episodes import EpisodeRule
 from detectors.failed_login_state import FailedLoginRule, FailedLoginState, rule_of
 from detectors.guessing import Attempts, GuessingFold
-from detectors.keys import Key, Keys, values_at
+from detectors.keys import Key, Keys, Part, values_at
+from detectors.networks import network_of
 from detectors.parameters import FailedLoginParameters, Rules, budget_share, resolve
 from detectors.settling import settle_batch, settle_reached
 from schemas.alert import Alert
@@ -147,8 +148,10 @@ class _Fold:
             self.state.addresses, by_address, "source_ip", self.addresses, self.users, failures
         )
         unexplained = failures[by_addresses[failures] <= 1.0]
+        by_networks = self._fill_networks(unexplained[self.strange[unexplained]])
+        unexplained = unexplained[by_networks[unexplained] <= 1.0]
         by_users = self._fill(self.state.users, by_user, "user_id", self.users, self.addresses, unexplained)
-        fullness = np.maximum(by_addresses, by_users)
+        fullness = np.maximum(np.maximum(by_addresses, by_networks), by_users)
         watch_share = np.array([rule.watch_share for rule in by_user])[self.rule]
         worn_down = ~self.failed & (by_challenges >= 1.0)
         hot = worn_down | (~self.failed & named(self.users.values) & (fullness >= watch_share))
@@ -218,6 +221,40 @@ class _Fold:
         met = filled.met(state, slot, np.searchsorted(failures, looks))
         fullness[looks] = fullness_at(rules, self.rule[looks], self.time_ms[looks], *met)
         return fullness
+
+    def _fill_networks(self, failures: Int64s) -> Floats:
+        """Count the strangers of each network; return ``(n,)`` how full its bucket was after each failure."""
+        fullness, state = np.zeros(len(self.rule)), self.state.networks
+        failures = failures[named(values_at(self.addresses.values, failures))]
+        slot = state.keys.intern(*self._networks(failures))
+        if not len(state.keys):
+            return fullness
+        logins = self.login & named(self.addresses.values)
+        rows = logins.nonzero()[0]
+        good_slot = state.keys.find(*self._networks(rows))
+        good = state.take_good(slot, failures, good_slot[good_slot >= 0], rows[good_slot >= 0])
+        if not len(failures):
+            return fullness
+        events = Events(
+            slot,
+            self.time_ms[failures],
+            self.rule[failures],
+            values_at(self.event_ids, failures),
+            values_at(self.users.values, failures),
+            marks=self.user_unknown[failures],
+            forced=np.zeros(len(failures), np.bool_),
+            good=good,
+        )
+        alerts, filled = fold_buckets(state, events, [rule.by_network for rule in self.rules])
+        self.alerts.extend(alerts)
+        fullness[failures] = filled.fullness
+        return fullness
+
+    def _networks(self, rows: Int64s) -> tuple[tuple[Part, ...], Int64s]:
+        """Return keys of the networks of some rows, as columns of their own, and their positions."""
+        networks = [network_of(address) for address in values_at(self.addresses.values, rows)]
+        tenants = values_at(self.tenants.values, rows)
+        return (Hashed(tenants), "source_network", Hashed(networks)), np.arange(len(rows))
 
     def _raise_successes(
         self, rule: EpisodeRule, which: Bools, fullness: Floats, shares: Sequence[float]

@@ -32,8 +32,9 @@ class FailedLoginState:
     ----------
     clock
         Watermark of each tenant.
-    addresses, users, challenges
-        Leaky buckets by (tenant, address) and by (tenant, user); and of second factors denied, by the latter.
+    addresses, networks, users, challenges
+        Leaky buckets by (tenant, address), of strangers by (tenant, network), by (tenant, user), and of
+        second factors denied by (tenant, user).
     guessing
         Where users come from, and how hard each tenant is tried.
     known_ms
@@ -48,6 +49,7 @@ class FailedLoginState:
 
     clock: Clock = field(default_factory=Clock)
     addresses: BucketState = field(default_factory=lambda: BucketState(AddressTeller(), WIDTH))
+    networks: BucketState = field(default_factory=lambda: BucketState(AddressTeller("network"), 2))
     users: BucketState = field(default_factory=lambda: BucketState(UserTeller(), WIDTH))
     challenges: BucketState = field(default_factory=lambda: BucketState(ChallengeTeller(), 2))
     guessing: GuessingState = field(default_factory=GuessingState)
@@ -57,13 +59,14 @@ class FailedLoginState:
 
     def rules(self) -> tuple[Rule, ...]:
         """Return what has episodes."""
-        buckets = (self.addresses, self.users, self.challenges)
+        buckets = (self.addresses, self.networks, self.users, self.challenges)
         return *buckets, self.guessing.alarms, self.successes, self.approvals
 
     def sweep(self, known_ms: int) -> None:
         """Drop what no verdict can depend on any more; successes older than `known_ms` count for nothing."""
         self.known_ms = max(self.known_ms, known_ms)
         self.addresses.sweep(self.clock)
+        self.networks.sweep(self.clock)
         self.users.sweep(self.clock)
         self.challenges.sweep(self.clock)
         self.guessing.sweep(self.clock.settled_ms, self.known_ms)
@@ -75,7 +78,7 @@ class FailedLoginRule:
 
     Parameters
     ----------
-    by_address, by_user, by_challenge
+    by_address, by_network, by_user, by_challenge
         Buckets.
     guessing
         Of the tenant as a whole.
@@ -84,6 +87,7 @@ class FailedLoginRule:
     """
 
     by_address: Buckets
+    by_network: Buckets
     by_user: Buckets
     by_challenge: Buckets
     guessing: GuessingRule
@@ -97,6 +101,13 @@ def rule_of(p: FailedLoginParameters, false_alarms_per_week: float) -> FailedLog
     leaks_ms, quiet_ms = tuple(1000 * leak_s for leak_s in leaks), 1000 * p.quiet_s
     return FailedLoginRule(
         Buckets((*sizes, p.new_users), leaks_ms, quiet_ms, p.success_share, strange=1, successes=1),
+        # The first never alarms: it remembers the network's users until it is empty.
+        Buckets(
+            (0, p.network_users),
+            (1000 * p.network_memory_s, 1000 * p.network_users_leak_s),
+            quiet_ms,
+            successes=1,
+        ),
         Buckets((*sizes, 0), leaks_ms, quiet_ms, p.success_share, strange=1),
         Buckets((p.challenges, 0), (1000 * p.challenges_leak_s,) * 2, quiet_ms),
         GuessingRule(log10(TESTS_A_WEEK / false_alarms_per_week), 1000 * DAY_S * p.known_days, quiet_ms),

@@ -74,11 +74,19 @@ def classify(users: int, unknown: int, attempts: int) -> str:
 
 
 class AddressTeller:
-    """Names what one address does."""
+    """Names what one address does, or several of one network.
+
+    Parameters
+    ----------
+    rule
+        Which of the two.
+    """
 
     detector = "failed_login"
-    rule = "address"
     facts = Tally
+
+    def __init__(self, rule: str = "address") -> None:
+        self.rule = rule
 
     def tell(self, episode: Episode) -> Story:
         """Return what is to be said about the episode."""

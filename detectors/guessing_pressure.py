@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from math import log
 from typing import Final, NamedTuple
 
+from detectors.networks import network_of
 from detectors.surprise import LN_10, count_surprise
 
 MINUTE_MS: Final = 60_000
@@ -21,7 +22,7 @@ RATIO: Final = 5.0
 LN_RATIO: Final = log(RATIO)
 # Four windows and the CUSUM, each of them put to the test every minute.
 TESTS_A_WEEK: Final = (len(WINDOWS) + 1) * 10_080
-# One address, or one user, is for its own buckets to tell of, however quiet the tenant.
+# One network, or one user, is for its own buckets to tell of, however quiet the tenant.
 MIN_DIFFERENT: Final = 2
 # Within an alarm failures are learned up to so many times the usual rate.
 MAX_LEARNED: Final = 1.5
@@ -144,7 +145,8 @@ class Pressure:
     def led_to(self, verdict: Verdict) -> list[Recent]:
         """Return the failures that made for a verdict; none where it is for other buckets to tell of."""
         led = [event for event in self.recent if event[0] >= verdict.since_ms]
-        different = min(len({user for _, _, user, _, _ in led}), len({address for *_, address in led}))
+        networks = {address and network_of(address) for *_, address in led}
+        different = min(len({user for _, _, user, _, _ in led}), len(networks))
         return led if different >= MIN_DIFFERENT else []
 
     def suspects(self, time_ms: int) -> bool:

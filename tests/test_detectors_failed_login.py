@@ -147,7 +147,7 @@ def test_episodes_equal_those_of_a_simulation(seed: int, pace_ms: float) -> None
     events = failures(seed, 1_000, pace_ms)
     expected = simulate(events)
     assert expected
-    assert found(run(FailedLogin(), events)) == expected
+    assert found(run(FailedLogin(FailedLoginParameters(network_users=0)), events)) == expected
 
 
 @given(
@@ -271,7 +271,7 @@ def test_expired_tokens_and_logouts_are_no_guesses() -> None:
 def test_a_bucket_that_is_off_never_alarms() -> None:
     """With all sizes 0 nothing is raised, whatever happens."""
     off = FailedLoginParameters(
-        burst_failures=0, minute_failures=0, hour_failures=0, strict_failures=0, new_users=0
+        burst_failures=0, minute_failures=0, hour_failures=0, strict_failures=0, new_users=0, network_users=0
     )
     events = numbered(attempt(i / 10, f"user-{i % 9}", "203.0.113.9") for i in range(300))
     assert run(FailedLogin(off), events) == []
@@ -333,3 +333,14 @@ def test_logging_in_again_and_again_hides_no_guesses() -> None:
         events.append(attempt(20 * i, "mallory", "192.0.2.1", outcome="success"))
         events.append(attempt(20 * i + 10, f"user-{i}", "192.0.2.1"))
     assert classes(events) == [("password_spray", "192.0.2.1")]
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [("203.0.113.{}", "203.0.113.0/24"), ("2001:db8:0:7::{}", "2001:db8:0:7::/64")],
+)
+def test_a_network_of_strangers_is_named(address: str, network: str) -> None:
+    """Every address tries one user, none of whom ever logged in from there."""
+    known = [attempt(i, f"user-{i % 40}", "192.0.2.1", outcome="success") for i in range(4_000)]
+    spray = [attempt(5_000 + 5 * i, f"user-{i}", address.format(i)) for i in range(12)]
+    assert ("password_spray", network) in classes([*known, *spray])

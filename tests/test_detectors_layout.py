@@ -19,7 +19,7 @@ from detectors.saved import walk
 LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
     "access_anomaly": (AccessAnomalyState, 2, "4e546a4846869dc9"),
     "admission": (Admission, 1, "832aa5281c2844c9"),
-    "failed_login": (FailedLoginState, 3, "5ceb7c690ad004ea"),
+    "failed_login": (FailedLoginState, 3, "f18fe245221eb51d"),
     "rate_breach": (RateBreachState, 2, "aeceb91ba23efed9"),
 }
 
