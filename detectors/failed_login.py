@@ -135,7 +135,7 @@ class _Fold:
                 self.event_ids,
             ),
         )
-        self.strange, self.login = guessing.strange, guessing.login
+        self.stranger, self.login = guessing.stranger, guessing.login
         by_challenge = [rule.by_challenge for rule in self.rules]
         denied = (self.failed & self.challenge).nonzero()[0]
         by_challenges = self._fill(
@@ -148,7 +148,7 @@ class _Fold:
             self.state.addresses, by_address, "source_ip", self.addresses, self.users, failures
         )
         unexplained = failures[by_addresses[failures] <= 1.0]
-        by_networks = self._fill_networks(unexplained[self.strange[unexplained]])
+        by_networks = self._fill_networks(unexplained[guessing.away[unexplained]])
         unexplained = unexplained[by_networks[unexplained] <= 1.0]
         by_users = self._fill(self.state.users, by_user, "user_id", self.users, self.addresses, unexplained)
         fullness = np.maximum(np.maximum(by_addresses, by_networks), by_users)
@@ -204,7 +204,7 @@ class _Fold:
             values_at(values.values, failures),
             marks=self.user_unknown[failures],
             forced=np.zeros(len(failures), np.bool_),
-            strange=self.strange[failures] if rules[0].strange else None,
+            strange=self.stranger[failures] if rules[0].strange else None,
             good=good,
         )
         alerts, filled = fold_buckets(state, events, rules)

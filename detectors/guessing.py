@@ -62,8 +62,9 @@ class GuessingFold:
 
     Attributes
     ----------
-    strange
-        ``(n,)`` attempts of users from where they never logged in, as far as is known of them.
+    away, stranger
+        ``(n,)`` attempts of users from where they never logged in, and of those who never did from anywhere,
+        as far as is known of them.
     login
         ``(n,)`` successes that count as a login: the first of a user from an address in an hour.
     suspicious
@@ -78,10 +79,11 @@ class GuessingFold:
         self.lost = (attempts.failed & (with_user | named(addresses.values))).nonzero()[0]
         self.tenant = state.reserve(attempts.tenants)[attempts.codes]
         self.at_ms = self._lift()
-        self.pair, self.before_ms = state.pairs.meet(attempts.parts, self.won, self.lost, self.at_ms)
+        met = state.pairs.meet(attempts.parts, self.won, self.lost, self.at_ms)
+        self.pair, self.before_ms, user_ms = met
         known_ms = np.array([rule.known_ms for rule in rules], np.int64)[attempts.rule]
         self.since_ms = self.at_ms - known_ms
-        self.strange = self.before_ms < self.since_ms
+        self.away, self.stranger = self.before_ms < self.since_ms, user_ms < self.since_ms
         self.login = np.zeros(len(self.at_ms), np.bool_)
         self.login[self.won] = (self.before_ms // HOUR_MS < self.at_ms // HOUR_MS)[self.won]
         self.suspicious: list[int] = []
@@ -149,12 +151,16 @@ class GuessingFold:
         rule = self.rules[int(attempts.rule[rows[0]])]
         pressure = state.pressures.get(tenant_id)
         arrived, login_ms = login_rows.tolist(), self.at_ms[login_rows].tolist()
-        used = 0
+        # Logins up to each one, and those of them from new addresses.
+        counts = np.zeros((len(arrived) + 1, 2), np.int64)
+        counts[1:, 0] = np.arange(1, len(arrived) + 1)
+        counts[1:, 1] = self.away[login_rows].cumsum()
+        used = -state.recent[number]
         for row in rows.tolist():
             time_ms, pair = int(self.at_ms[row]), int(self.pair[row])
             known = pair >= 0 and state.pairs.known_ms[pair] >= time_ms - rule.known_ms
             if not attempts.failed[row]:
-                alarmed = pressure is not None and pressure.suspects(time_ms)
+                alarmed = pressure is not None and self._suspects(pressure, row)
                 if not known and (alarmed or self.hot[row]):
                     self.suspicious.append(row)
                 elif not self.hot[row]:
@@ -165,20 +171,25 @@ class GuessingFold:
             state.counted_ms[self.who[row]] = time_ms
             pressure = pressure or state.pressures.setdefault(tenant_id, Pressure())
             seen = bisect_left(arrived, row)
-            logins = int(state.new_logins[number]) + seen - used
-            state.new_logins[number], used = 0, seen
+            logins, newcomers = (counts[seen] - used).tolist()
+            used = counts[seen]
             event = self._event(row)
             if time_ms < pressure.until_ms:
-                pressure.go_on(time_ms, rule.threshold, logins)
+                pressure.go_on(event, rule.threshold, logins, newcomers)
                 self.members.add(Member(tenant_id, event, pressure.quiet_ms, rule.threshold, [event], None))
                 continue
-            verdict = pressure.meet(event, logins, self._logins_in(number, time_ms, login_ms[:seen]))
+            in_windows = self._logins_in(number, time_ms, login_ms[:seen])
+            verdict = pressure.meet(event, logins, newcomers, in_windows)
             if verdict.score <= rule.threshold:
                 continue
             if led := pressure.led_to(verdict):
                 pressure.raise_alarm(led, rule.threshold, rule.quiet_ms)
                 self.members.add(Member(tenant_id, event, pressure.quiet_ms, rule.threshold, led, verdict))
-        state.new_logins[number] -= used
+        state.recent[number] = -used
+
+    def _suspects(self, pressure: Pressure, row: int) -> bool:
+        _, users, addresses = self.attempts.parts
+        return pressure.suspects(int(self.at_ms[row]), users.values[row], addresses.values[row])
 
     def _event(self, row: int) -> Recent:
         _, users, addresses = self.attempts.parts
@@ -199,7 +210,9 @@ class GuessingFold:
         """Count the batch's logins into the windows that it ends in."""
         state = self.state
         tenants, at_ms = self.tenant[login], self.at_ms[login]
-        state.new_logins += np.bincount(tenants, minlength=len(state.new_logins))
+        n = len(state.recent)
+        state.recent[:, 0] += np.bincount(tenants, minlength=n)
+        state.recent[:, 1] += np.bincount(self.tenant[login & self.away], minlength=n)
         met = np.unique(self.tenant)
         window = state.last_ms[met, None] // WINDOWS_MS
         state.logins[met] *= state.window[met] == window

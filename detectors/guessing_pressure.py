@@ -28,6 +28,10 @@ MIN_DIFFERENT: Final = 2
 MAX_LEARNED: Final = 1.5
 # An alarm outlasts so many times the gap between its failures; so do suspicions of logins, a minute at least.
 GAPS: Final = 4
+# Where more logins than that come from new addresses, being new alone is nothing to suspect.
+USUAL_SHARE: Final = 0.05
+# Users and addresses of an alarm's failures that are kept in mind.
+MAX_TRIED: Final = 512
 # What led up to an alarm, and an episode starts with.
 MAX_RECENT: Final = 32
 NEVER_MIN: Final = -1
@@ -60,8 +64,8 @@ class Pressure:
 
     Parameters
     ----------
-    failures, minutes, logins
-        Failures learned, and in how many minutes and among how many logins.
+    failures, minutes, logins, newcomers
+        Failures learned, and in how many minutes and among how many logins; and those from new addresses.
     minute
         Up to which minute they have faded.
     window, count
@@ -72,6 +76,8 @@ class Pressure:
         Time of the latest failure.
     until_ms
         An alarm is open until then.
+    tried
+        Users and addresses of the failures since an alarm was raised.
     gap_ms, quiet_ms
         Between failures of an alarm, smoothed; and after which quiet it is over.
     recent
@@ -81,6 +87,7 @@ class Pressure:
     failures: float = PRIOR_FAILURES
     minutes: float = PRIOR_EXPOSURE
     logins: float = PRIOR_EXPOSURE
+    newcomers: float = 0.0
     minute: int = NEVER_MIN
     window: list[int] = field(default_factory=lambda: [NEVER_MIN] * len(WINDOWS))
     count: list[int] = field(default_factory=lambda: [0] * len(WINDOWS))
@@ -88,11 +95,12 @@ class Pressure:
     drift_ms: int = 0
     last_ms: int = 0
     until_ms: int = 0
+    tried: set[str] = field(default_factory=set)
     gap_ms: int = 0
     quiet_ms: int = 0
     recent: list[Recent] = field(default_factory=list)
 
-    def meet(self, event: Recent, logins: int, logins_in: tuple[int, ...]) -> Verdict:
+    def meet(self, event: Recent, logins: int, newcomers: int, logins_in: tuple[int, ...]) -> Verdict:
         """Count a failure outside an alarm, weigh it, and learn from it.
 
         Two explanations are given their chance, and the better one counts: that it is as many as the time
@@ -103,8 +111,8 @@ class Pressure:
         ----------
         event
             The failure; times never run backwards.
-        logins
-            Since the failure before.
+        logins, newcomers
+            Since the failure before, and those of them from new addresses.
         logins_in
             ``(4,)`` in the current window of each length.
         """
@@ -112,7 +120,7 @@ class Pressure:
         if self.until_ms:
             # An alarm is over, and what it counted with it.
             self.drift, self.until_ms = 0.0, 0
-        self._fade(time_ms // MINUTE_MS, logins)
+        self._fade(time_ms // MINUTE_MS, logins, newcomers)
         by_time, by_login = self.failures / self.minutes, self.failures / self.logins
         best = self._drift(time_ms, by_time, by_login * logins)
         shape = min(self.failures, MAX_SHAPE)
@@ -149,26 +157,36 @@ class Pressure:
         different = min(len({user for _, _, user, _, _ in led}), len(networks))
         return led if different >= MIN_DIFFERENT else []
 
-    def suspects(self, time_ms: int) -> bool:
+    def suspects(self, time_ms: int, user: str, address: str | None) -> bool:
         """Whether a login from a new address at that time may be the guessers'."""
-        return time_ms < min(self.until_ms, self.last_ms + max(GAPS * self.gap_ms, MINUTE_MS))
+        if time_ms >= min(self.until_ms, self.last_ms + max(GAPS * self.gap_ms, MINUTE_MS)):
+            return False
+        return self.newcomers < USUAL_SHARE * self.logins or user in self.tried or address in self.tried
 
     def raise_alarm(self, led: list[Recent], threshold: float, quiet_ms: int) -> None:
         """Open an alarm, given what led to it; what was counted is used up by it."""
         time_ms = led[-1][0]
         self.gap_ms = (time_ms - led[0][0]) // len(led)
         self.quiet_ms = max(quiet_ms, GAPS * self.gap_ms)
-        self.recent = []
+        self.recent, self.tried = [], set()
+        for event in led:
+            self._try(event)
         self.count = [0] * len(WINDOWS)
         self.drift = threshold * LN_10
         self._hold(time_ms)
 
-    def go_on(self, time_ms: int, threshold: float, logins: int) -> None:
+    def _try(self, event: Recent) -> None:
+        if len(self.tried) < MAX_TRIED:
+            self.tried.update(name for name in (event[2], event[4]) if name is not None)
+
+    def go_on(self, event: Recent, threshold: float, logins: int, newcomers: int) -> None:
         """Count a failure within an alarm, and learn from it not much more than the usual.
 
         An attack does not become usual, however long it takes, and what is usual from now on does in the end.
         """
-        self._fade(time_ms // MINUTE_MS, logins)
+        time_ms = event[0]
+        self._try(event)
+        self._fade(time_ms // MINUTE_MS, logins, newcomers)
         usual = self.failures / self.minutes * (time_ms - self.last_ms) / MINUTE_MS
         self.failures += min(1.0, MAX_LEARNED * usual)
         self.gap_ms = (self.gap_ms + time_ms - self.last_ms) // 2
@@ -181,11 +199,12 @@ class Pressure:
         self.last_ms = time_ms
         self.until_ms = time_ms + min(self.quiet_ms, int(MINUTE_MS * self.drift / rate))
 
-    def _fade(self, minute: int, logins: int) -> None:
+    def _fade(self, minute: int, logins: int, newcomers: int) -> None:
         """Let time pass: what was learned fades towards what is known of anybody."""
         passed = minute - self.minute if self.minute != NEVER_MIN else 0
         left = (1 - FORGET) ** passed
         self.failures = self.failures * left + PRIOR_FAILURES * (1 - left)
         self.minutes = self.minutes * left + (1 / FORGET + PRIOR_EXPOSURE) * (1 - left)
         self.logins = self.logins * left + PRIOR_EXPOSURE * (1 - left) + logins
+        self.newcomers = self.newcomers * left + newcomers
         self.minute = minute

@@ -49,8 +49,8 @@ class GuessingState:
         Number of each tenant, and the time of its latest attempt.
     logins, window
         ``(t, 4)`` logins in the current window of each length, and its number.
-    new_logins
-        ``(t,)`` logins since the last failure that counted.
+    recent
+        ``(t, 2)`` logins since the last failure that counted, and those of them from new addresses.
     pressures
         Tenant to what its failures amount to; only for tenants that had one.
     alarms
@@ -64,7 +64,7 @@ class GuessingState:
     last_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
     logins: Int64s = field(default_factory=lambda: np.zeros((0, len(WINDOWS)), np.int64))
     window: Int64s = field(default_factory=lambda: np.zeros((0, len(WINDOWS)), np.int64))
-    new_logins: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
+    recent: Int64s = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     pressures: dict[str, Pressure] = field(default_factory=dict)
     alarms: EpisodeRule = field(default_factory=lambda: EpisodeRule(GuessingTeller()))
 
@@ -72,7 +72,7 @@ class GuessingState:
         """Return ``(t,)`` the numbers of tenants, and make room for every key that has one."""
         numbers = [self.tenants.setdefault(tenant, len(self.tenants)) for tenant in tenants]
         n = len(self.tenants)
-        self.last_ms, self.new_logins = grown(self.last_ms, n, 0), grown(self.new_logins, n, 0)
+        self.last_ms, self.recent = grown(self.last_ms, n, 0), grown(self.recent, n, 0)
         self.logins, self.window = grown(self.logins, n, 0), grown(self.window, n, -1)
         self.counted_ms = grown(self.counted_ms, len(self.failed), NEVER_MS)
         return np.array(numbers, np.int64)

@@ -121,10 +121,11 @@ class Keys(Generic[AnyKey]):
         """Make the table anew from the keys: it holds in its own process only."""
         self._code_of = _Codes(zip(self._vocabulary, range(len(self._vocabulary)), strict=True))
         self._table = NumberTable()
-        columns = [Hashed(column) for column in self._columns()]
+        columns = [Hashed(column) for column in self.columns()]
         self._table.add(fingerprints(columns, np.arange(len(columns[-1].values))))
 
-    def _columns(self) -> Iterator[Column]:
+    def columns(self) -> Iterator[Column]:
+        """Yield the keys' parts, ``(k,)`` each."""
         texts, each = self._texts.to_list(), self._texts_of_each
         for codes in self._codes[: len(texts) // each].T:
             yield [self._vocabulary[code] for code in codes.tolist()]

@@ -1,14 +1,16 @@
-"""Who logs in from where: pairs of user and address, and when each last did."""
+"""Who logs in from where: users, pairs of user and address, and when each last did."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
 from detectors.columns import Hashed, Tenants
 from detectors.growing import grown
-from detectors.keys import Keys
+from detectors.keys import Keys, fingerprints
+from detectors.numbers import NumberTable
+from detectors.saved import Saved
 from detectors.segments import by_key
 from schemas.batch import Int64s
 
@@ -28,16 +30,22 @@ class Pairs:
         ``(k,)`` when each last logged in.
     known_ms
         ``(k,)`` when it last did so above suspicion.
+    users, user_ms
+        (tenant, user) by fingerprint, and when each last logged in from anywhere; made from the pairs.
     """
+
+    saved: ClassVar[Saved] = Saved(frozenset({"users", "user_ms"}), restored=lambda pairs: pairs.rebuild())
 
     keys: Keys[tuple[str, str, str | None]] = field(default_factory=lambda: Keys(words=1, texts=2))
     met_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
     known_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
+    users: NumberTable = field(default_factory=NumberTable)
+    user_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def meet(
         self, parts: tuple[Tenants, Hashed, Hashed], won: Int64s, lost: Int64s, at_ms: Int64s
-    ) -> tuple[Int64s, Int64s]:
-        """Remember the successes of a batch; return pairs, and when each had last succeeded.
+    ) -> tuple[Int64s, Int64s, Int64s]:
+        """Remember the successes of a batch; return pairs, and when they and their users had last succeeded.
 
         Parameters
         ----------
@@ -50,26 +58,20 @@ class Pairs:
 
         Returns
         -------
-        pair, before_ms
-            ``(n,)`` number of each row's pair, -1: it never succeeded; and the time of the pair's success
-            before the row.
+        pair, pair_ms, user_ms
+            ``(n,)`` number of each row's pair, -1: it never succeeded; and the times of the pair's success
+            before the row, and of the user's.
         """
-        n = len(at_ms)
-        pair, before_ms = np.full(n, -1, np.int64), np.full(n, NEVER_MS, np.int64)
+        pair, user = np.full(len(at_ms), -1, np.int64), np.full(len(at_ms), -1, np.int64)
         pair[won] = self.keys.intern(parts, won)
         pair[lost] = self.keys.find(parts, lost)
+        user[won], _ = self.users.intern(fingerprints(parts[:2], won))
+        user[lost] = self.users.find(fingerprints(parts[:2], lost))
         self.met_ms = grown(self.met_ms, len(self.keys), NEVER_MS)
         self.known_ms = grown(self.known_ms, len(self.keys), NEVER_MS)
-        rows = np.concatenate((won, lost[pair[lost] >= 0]))
-        before_ms[rows] = self.met_ms[pair[rows]]
-        # The latest success before each row in the batch itself, if its pair has one.
-        order = won[by_key(pair[won])]
-        places = np.searchsorted(pair[order] * n + order, pair[rows] * n + rows) - 1
-        earlier = order[places] if len(order) else rows
-        preceded = (places >= 0) & (pair[earlier] == pair[rows])
-        before_ms[rows[preceded]] = at_ms[earlier[preceded]]
-        np.maximum.at(self.met_ms, pair[won], at_ms[won])
-        return pair, before_ms
+        self.user_ms = grown(self.user_ms, len(self.users), NEVER_MS)
+        pair_ms = last_success(pair, won, lost, at_ms, self.met_ms)
+        return pair, pair_ms, last_success(user, won, lost, at_ms, self.user_ms)
 
     def sweep(self, settled_ms: Callable[[str], int], kept_ms: int) -> None:
         """Drop pairs whose last success is longer ago than anybody asks about."""
@@ -79,3 +81,44 @@ class Pairs:
         kept = self.met_ms[:n] >= self.keys.by_tenant(settled_ms) - kept_ms
         self.keys.keep(kept)
         self.met_ms, self.known_ms = self.met_ms[:n][kept], self.known_ms[:n][kept]
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Make the users anew from the pairs: fingerprints hold in their own process only."""
+        n = len(self.keys)
+        self.users = NumberTable()
+        tenants, users, _ = map(Hashed, self.keys.columns())
+        number, _ = self.users.intern(fingerprints((tenants, users), np.arange(n)))
+        self.user_ms = np.full(len(self.users), NEVER_MS, np.int64)
+        np.maximum.at(self.user_ms, number, self.met_ms[:n])
+
+
+def last_success(number: Int64s, won: Int64s, lost: Int64s, at_ms: Int64s, met_ms: Int64s) -> Int64s:
+    """Return ``(n,)`` when each row's key had last succeeded before the row, and remember the batch's.
+
+    Parameters
+    ----------
+    number
+        ``(n,)`` keys; -1: it never did.
+    won, lost, at_ms
+        As in `Pairs.meet`.
+    met_ms
+        ``(k,)`` times by key; changed.
+
+    >>> met_ms = np.array([5])
+    >>> key, at_ms = np.array([0, 0, 0]), np.array([7, 8, 9])
+    >>> last_success(key, np.array([1]), np.array([0, 2]), at_ms, met_ms).tolist(), met_ms.tolist()
+    ([5, 5, 8], [8])
+    """
+    n = len(at_ms)
+    before_ms = np.full(n, NEVER_MS, np.int64)
+    rows = np.concatenate((won, lost[number[lost] >= 0]))
+    before_ms[rows] = met_ms[number[rows]]
+    if len(won):
+        order = won[by_key(number[won])]
+        places = np.searchsorted(number[order] * n + order, number[rows] * n + rows) - 1
+        earlier = order[places]
+        preceded = (places >= 0) & (number[earlier] == number[rows])
+        before_ms[rows[preceded]] = at_ms[earlier[preceded]]
+        np.maximum.at(met_ms, number[won], at_ms[won])
+    return before_ms

@@ -52,8 +52,7 @@ class FailedLoginParameters:
     hour_failures: int = _bucket(20, "the slow guesser who stays under the other two")
     hour_leak_s: int = _leak(HOUR_S)
     strict_failures: int = _bucket(
-        4,
-        "failures of users who never logged in from there: who mistypes mostly is where they always are",
+        4, "failures of users who never logged in at all: whoever mistypes mostly got in before"
     )
     strict_leak_s: int = _leak(60)
     new_users: int = _bucket(4, "different users who fail at one address, where offices have a few a morning")

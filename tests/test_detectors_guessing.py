@@ -96,6 +96,21 @@ def test_a_login_from_a_new_address_while_it_lasts_is_critical() -> None:
     ]
 
 
+def test_where_new_addresses_are_usual_only_who_was_tried_is_suspected() -> None:
+    """Phones change their addresses, so that being new alone is nothing to suspect."""
+    phones = [
+        attempt(day * DAY_S + 8 * HOUR_S + 60 * user, f"user-{user}", f"100.64.{day}.{user}", "success")
+        for day in range(28)
+        for user in range(10)
+    ]
+    by_user = [attempt(LEARNED_S + 61, f"user-{i}", f"100.64.99.{i}", "success") for i in (7, 30)]
+    by_address = attempt(LEARNED_S + 62, "user-31", "203.0.3.9", "success")
+    events = sorted([*phones, *guesses(12, 5), *by_user, by_address], key=lambda event: event["time_ms"])
+    alerts = run(FailedLogin(), numbered(sorted([*usual_weeks(), *events], key=lambda e: e["time_ms"])))
+    taken = {a.entity.value for a in alerts if a.classification == "success_after_failures"}
+    assert taken == {"user-7", "user-31"}
+
+
 def test_a_login_from_a_new_address_long_after_is_not() -> None:
     """Ten minutes after a burst of seconds a journey is a journey again."""
     journey = attempt(LEARNED_S + 660, "user-7", "203.0.9.9", "success")

@@ -10,6 +10,7 @@ import pytest
 
 from detectors.access_anomaly import AccessAnomalyState
 from detectors.admission import Admission
+from detectors.custom_rule import CustomRuleState
 from detectors.failed_login_state import FailedLoginState
 from detectors.rate_breach import RateBreachState
 from detectors.registry import new_detectors
@@ -19,7 +20,8 @@ from detectors.saved import walk
 LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
     "access_anomaly": (AccessAnomalyState, 2, "4e546a4846869dc9"),
     "admission": (Admission, 1, "832aa5281c2844c9"),
-    "failed_login": (FailedLoginState, 3, "f18fe245221eb51d"),
+    "custom_rule": (CustomRuleState, 1, "2460f13c7d5df93d"),
+    "failed_login": (FailedLoginState, 3, "42861b67aaaca5fe"),
     "rate_breach": (RateBreachState, 2, "aeceb91ba23efed9"),
 }
 
