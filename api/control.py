@@ -17,11 +17,13 @@ from pydantic import BaseModel, ConfigDict
 
 from api.history import add_history
 from schemas.alert import Severity
+from schemas.tuning import Tuning
 from store.database import Database, StoreUnavailable
 from store.health import health
 from store.queries import LetterFilter, PlatformContext, Reader, Scope, TenantContext
 from store.reconciliation import reconcile_all
 from store.redrives import RedriveStatus, claim, record
+from store.tuning import read_tunings
 from store.webhooks import Endpoint, UnknownWebhook, WebhookStore
 from streams.webhooks.address import Network, UrlRefused
 from streams.webhooks.delivery import WebhookDelivery
@@ -199,6 +201,10 @@ def _add_reads(app: FastAPI, database: Database, status: Status) -> None:
     @app.post("/tenants/lookup")
     async def look_up_tenants(tenant_ids: list[str]) -> list[dict[str, Any]]:
         return await asyncio.to_thread(reader(None).tenants, tenant_ids)
+
+    @app.get("/tuning")
+    async def get_tuning() -> dict[int, Tuning]:
+        return await asyncio.to_thread(read_tunings, database)
 
     @app.get("/counts")
     async def get_counts(tenant_id: str | None = None) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from schemas.event import KINDS, MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES, Kind
+from schemas.tuning import TUNING_KEY
 
 Json = dict[str, Any]
 
@@ -101,6 +102,12 @@ def _other_messages(key: Json) -> dict[str, Json]:
         "tenant-deleted": _message(
             "tenant deleted", "No value: the tenant leaves the directory.", key, {"type": "null"}
         ),
+        "tuning": _message(
+            "tuning",
+            "The operator's overrides of detector parameters, below those of tenants. No value: none hold.",
+            {"const": TUNING_KEY, "description": "No tenant's id."},
+            {"oneOf": [_schema("Tuning"), {"type": "null"}]},
+        ),
         "alert": _message("alert", "One revision of an alert.", key, _schema("Alert")),
         "dead-letter": _message(
             "dead letter",
@@ -147,7 +154,7 @@ def _other_channels() -> dict[str, Json]:
         "audit.tenants": _channel(
             "audit.tenants",
             "The tenant directory, compacted. Events of a tenant that is not in it are rejected.",
-            ("tenant", "tenant-deleted"),
+            ("tenant", "tenant-deleted", "tuning"),
             **{"cleanup.policy": ["compact"]},
         ),
         "audit.alerts": _channel(

@@ -14,6 +14,7 @@ from schemas.columns import Int32s as Int32s
 from schemas.columns import Int64s as Int64s
 from schemas.event import MODELS, Kind
 from schemas.tenant import Tenant
+from schemas.tuning import NO_VERSION
 
 # A list, or an `ArrowColumn`, which may be used like one.
 Column = Sequence[Any]
@@ -92,6 +93,8 @@ class EventBatch:
         Settings of each tenant, by code of `tenant`; empty before enrichment.
     tenant_versions
         Offset in ``audit.tenants`` of each of these settings.
+    tuning_version
+        Offset there of the operator's overrides, which the settings include; -1: there are none.
     ingest_time_ms
         When the batch was received, milliseconds since 1970; None in a backtest, which has no clock.
     evaluated
@@ -110,6 +113,7 @@ class EventBatch:
     partition: int = 0
     tenants: tuple[Tenant, ...] = ()
     tenant_versions: tuple[int, ...] = ()
+    tuning_version: int = NO_VERSION
     ingest_time_ms: int | None = None
     evaluated: Bools | None = None
     flags: NDArray[np.uint8] | None = None

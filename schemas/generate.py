@@ -27,6 +27,7 @@ from schemas import additive, asyncapi
 from schemas.alert import Alert
 from schemas.event import MAX_EVENT_BYTES, AccessEvent, AuthEvent, RequestEvent
 from schemas.tenant import Tenant
+from schemas.tuning import Tuning
 
 Json = dict[str, Any]
 
@@ -39,7 +40,7 @@ EVENTS: Final[dict[str, type[BaseModel]]] = {
     "access-event": AccessEvent,
     "request-event": RequestEvent,
 }
-MODELS: Final[dict[str, type[BaseModel]]] = {**EVENTS, "tenant": Tenant, "alert": Alert}
+MODELS: Final[dict[str, type[BaseModel]]] = {**EVENTS, "tenant": Tenant, "tuning": Tuning, "alert": Alert}
 
 
 def _without_field_titles(schema: Json) -> Json:

@@ -6,12 +6,15 @@ from typing import Any, Final
 
 import numpy as np
 
+from detectors.tuning import tuned
 from schemas.batch import FIELDS, Coded, Column, EventBatch
 from schemas.event import Kind
 from schemas.tenant import Tenant
+from schemas.tuning import Tuning
 from store.database import Database
 from store.events import KafkaIds
 from store.ownership import OF_TOPIC, bound
+from store.tuning import read_tunings
 
 # So many offsets a query: bounded memory, and few queries.
 OFFSETS_PER_QUERY: Final = 50_000
@@ -30,13 +33,22 @@ class Tail:
         Where the rows are, and whose.
     fallback
         Returns a tenant's settings of now, for rows whose version of them is nowhere stored.
+    tuning
+        The operator's overrides of now, for rows of which the same is true.
     """
 
-    def __init__(self, database: Database, ids: KafkaIds, fallback: Callable[[str], Tenant | None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        ids: KafkaIds,
+        fallback: Callable[[str], Tenant | None],
+        tuning: Tuning = Tuning(),  # noqa: B008 - frozen
+    ) -> None:
         self._database = database
         self._ids = ids
         self._fallback = fallback
-        self._settings: dict[tuple[str, int], Tenant] = {}
+        self._tuning = tuning
+        self._settings: dict[tuple[str, int, int], Tenant] = {}
 
     def batches(self, kind: Kind, topic: str, partition: int, first: int, stop: int) -> Iterator[EventBatch]:
         """Yield batches of the rows with offsets from `first` up to, not including, `stop`.
@@ -70,7 +82,8 @@ class Tail:
         names = ", ".join(FIELDS[kind])
         return self._database.query_columns(
             f"SELECT {names}, toUnixTimestamp64Milli(time) AS time_ms, kafka_offset, message_index, flags, "
-            f"tenant_version FROM events WHERE {OF_TOPIC} AND kafka_partition = {{partition:Int32}} "
+            f"tenant_version, tuning_version FROM events WHERE {OF_TOPIC} "
+            "AND kafka_partition = {partition:Int32} "
             "AND kafka_offset >= {first:Int64} AND kafka_offset < {stop:Int64} "
             # A row that is there twice, which reconciliation has yet to find, was folded once.
             "ORDER BY kafka_offset, message_index LIMIT 1 BY kafka_offset, message_index",
@@ -80,12 +93,13 @@ class Tail:
     def _cut(
         self, kind: Kind, topic: str, partition: int, columns: Mapping[str, Sequence[Any]]
     ) -> Iterator[EventBatch]:
-        """Cut where a tenant's settings change: a batch has one version of each tenant's."""
+        """Cut where settings change: a batch has one version of each tenant's, and of the overrides."""
         tenants, versions = columns["tenant_id"], columns["tenant_version"]
+        tunings = columns["tuning_version"]
         start = 0
         held: dict[str, int] = {}
         for row, (tenant_id, version) in enumerate(zip(tenants, versions, strict=True)):
-            if held.setdefault(tenant_id, version) != version:
+            if held.setdefault(tenant_id, version) != version or tunings[row] != tunings[start]:
                 yield self._batch(kind, topic, partition, columns, slice(start, row), held)
                 start, held = row, {tenant_id: version}
         if start < len(tenants):
@@ -101,7 +115,8 @@ class Tail:
         versions: Mapping[str, int],
     ) -> EventBatch:
         tenant = Coded.encode(columns["tenant_id"][rows])
-        settings = self._settings_of({(t, versions[t]) for t in tenant.values})
+        tuning = int(columns["tuning_version"][rows.start])
+        settings = self._settings_of({(t, versions[t], tuning) for t in tenant.values})
         flags = np.array(columns["flags"][rows], np.uint8)
         return EventBatch(
             kind,
@@ -111,27 +126,32 @@ class Tail:
             np.array(columns["message_index"][rows], np.int32),
             topic,
             partition,
-            tenants=tuple(settings[t, versions[t]] for t in tenant.values),
+            tenants=tuple(settings[t, versions[t], tuning] for t in tenant.values),
             tenant_versions=tuple(versions[t] for t in tenant.values),
+            tuning_version=tuning,
             evaluated=flags == 0,
             flags=flags,
             _tenant=tenant,
         )
 
-    def _settings_of(self, wanted: set[tuple[str, int]]) -> dict[tuple[str, int], Tenant]:
+    def _settings_of(self, wanted: set[tuple[str, int, int]]) -> dict[tuple[str, int, int], Tenant]:
         missing = wanted - self._settings.keys()
         if missing:
             rows = self._database.query(
                 "SELECT tenant_id, version, body FROM tenants FINAL "
                 "WHERE tenant_id IN {tenants:Array(String)} AND NOT deleted",
-                {"tenants": sorted({tenant_id for tenant_id, _ in missing})},
+                {"tenants": sorted({tenant_id for tenant_id, _, _ in missing})},
             )
             stored = {
                 (row["tenant_id"], row["version"]): Tenant.model_validate_json(row["body"]) for row in rows
             }
-            for key in missing:
-                now = self._fallback(key[0]) or Tenant(tenant_id=key[0], organization_id="-", name="-")
-                self._settings[key] = stored.get(key, now)
+            tunings = read_tunings(self._database)
+            for tenant_id, version, tuning in missing:
+                told = stored.get((tenant_id, version))
+                now = self._fallback(tenant_id) or Tenant(tenant_id=tenant_id, organization_id="-", name="-")
+                self._settings[tenant_id, version, tuning] = (
+                    tuned(told, tunings.get(tuning, self._tuning)) if told else now
+                )
         return self._settings
 
 

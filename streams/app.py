@@ -23,7 +23,7 @@ from streams import metrics
 from streams.breaker import Limits
 from streams.chunk import DeadLetter, Handled, Read, handle_chunk, read_chunk
 from streams.dead_letters import letter_headers
-from streams.directory import Directory, DirectoryTable, Listener
+from streams.directory import Directory, DirectoryTable, Listener, TuningListener
 from streams.floods import Flood, Floods
 from streams.groups import GroupWriter
 from streams.partition import PartitionState
@@ -106,8 +106,8 @@ class Pipeline:
         Called at each assignment; no event is handled before it returns.
     on_alerts
         Called with alerts consumed from ``audit.alerts`` and their partition, before they are committed.
-    on_tenant
-        Told of each change of the directory.
+    on_tenant, on_tuning
+        Told of each change of the directory, and of the operator's overrides.
     fail
         Called with an error of ours: the worker must stop without acknowledging anything.
     limits
@@ -123,12 +123,13 @@ class Pipeline:
         take_over: TakeOver,
         on_alerts: AlertHandler,
         on_tenant: Listener | None = None,
+        on_tuning: TuningListener | None = None,
         fail: Callable[[BaseException], None],
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
         self.app = app
         self.topics = topics
-        self.directory = Directory(app, topics.partitions, on_tenant)
+        self.directory = Directory(app, topics.partitions, on_tenant, on_tuning)
         self.floods = Floods(limits, lambda tenant_id: self.directory.get(tenant_id) is not None)
         self.states: States = {}
         self.assigned: set[TP] = set()

@@ -15,9 +15,11 @@ from faust.types import TP
 from pydantic import ValidationError
 
 from detectors.parameters import check_overrides
+from detectors.tuning import Overrides, tuned
 from schemas.batch import EventBatch
 from schemas.errors import describe
 from schemas.tenant import Tenant
+from schemas.tuning import NO_VERSION, TUNING_KEY, Tuning
 from streams import metrics
 from streams.topics import TENANTS
 
@@ -46,6 +48,7 @@ class Entry:
 
 
 Listener = Callable[[str, Entry | None, int], Awaitable[None]]
+TuningListener = Callable[[Tuning, int], Awaitable[None]]
 
 
 class Directory:
@@ -59,14 +62,33 @@ class Directory:
         Partition count of ``audit.tenants``.
     listener
         Told of each change: tenant id, entry or None, version.
+    on_tuning
+        Told of each change of the operator's overrides, and of its version.
+
+    Attributes
+    ----------
+    tuning, tuning_version
+        The overrides that hold now.
     """
 
-    def __init__(self, app: faust.App, partitions: int, listener: Listener | None = None) -> None:
+    tuning = Tuning()
+    tuning_version = NO_VERSION
+
+    def __init__(
+        self,
+        app: faust.App,
+        partitions: int,
+        listener: Listener | None = None,
+        on_tuning: TuningListener | None = None,
+    ) -> None:
         self._app = app
+        # As they were told, and with the operator's overrides: as everybody else is to see them.
+        self._told: dict[str, Entry] = {}
         self._entries: dict[str, Entry] = {}
         self._seen: dict[int, int] = {}
         self._partitions = range(partitions)
         self._listener = listener
+        self._on_tuning = on_tuning
         self._looking = asyncio.Lock()
         self._looked_for: dict[str, float] = {}
         self.ready = asyncio.Event()
@@ -101,35 +123,53 @@ class Directory:
         # that held before it.
         if message.offset <= self._seen.get(message.partition, -1):
             return  # known by `look_for_unknown`
-        tenant_id = (message.key or b"").decode("utf-8", "replace")
+        self._seen[message.partition] = message.offset
+        key = (message.key or b"").decode("utf-8", "replace")
+        try:
+            if key == TUNING_KEY:
+                await self._tune(message.value, message.offset)
+            else:
+                await self._change(key, message.value, message.offset)
+        except ValueError as error:
+            command = "tuning set" if key == TUNING_KEY else "tenants apply FILE"
+            log.error(
+                "tenant_rejected",
+                tenant_id=key,
+                offset=message.offset,
+                detail=describe(error) if isinstance(error, ValidationError) else str(error),
+                fix=f"apply it again with `tenantwatch {command}`, which checks it first",
+            )
+
+    async def _change(self, tenant_id: str, value: bytes | None, version: int) -> None:
         entry: Entry | None = None
-        if message.value is not None:
-            try:
-                tenant = Tenant.model_validate_json(message.value)
-                if tenant.tenant_id != tenant_id:
-                    raise ValueError(f"tenant_id is {tenant.tenant_id!r}, the message key is {tenant_id!r}")
-                entry = Entry(tenant, message.offset)
-                for problem in check_overrides(tenant.detectors):
-                    log.warning("tenant_override_ignored", tenant_id=tenant_id, detail=problem)
-            except ValueError as error:
-                detail = describe(error) if isinstance(error, ValidationError) else str(error)
-                log.error(
-                    "tenant_rejected",
-                    tenant_id=tenant_id,
-                    offset=message.offset,
-                    detail=detail,
-                    fix="apply it again with `tenantwatch tenants apply FILE`, which checks it first",
-                )
-                self._seen[message.partition] = message.offset
-                return
-        if entry is None:
+        if value is None:
+            self._told.pop(tenant_id, None)
             self._entries.pop(tenant_id, None)
         else:
-            self._entries[tenant_id] = entry
-        self._seen[message.partition] = message.offset
+            tenant = Tenant.model_validate_json(value)
+            if tenant.tenant_id != tenant_id:
+                raise ValueError(f"tenant_id is {tenant.tenant_id!r}, the message key is {tenant_id!r}")
+            _warn(tenant_id, tenant.detectors)
+            self._told[tenant_id] = entry = Entry(tenant, version)
+            self._entries[tenant_id] = self._tuned(entry)
         metrics.TENANTS.set(len(self._entries))
         if self._listener is not None:
-            await self._listener(tenant_id, entry, message.offset)
+            await self._listener(tenant_id, entry, version)
+
+    async def _tune(self, value: bytes | None, version: int) -> None:
+        """Let other overrides hold for every tenant at once."""
+        tuning = Tuning() if value is None else Tuning.model_validate_json(value)
+        for overrides in (tuning.detectors, *tuning.tiers.values()):
+            _warn(TUNING_KEY, overrides)
+        self.tuning, self.tuning_version = tuning, version
+        # Detectors work out a rule once for each object: every tenant needs a new one.
+        self._entries = {tenant_id: self._tuned(entry) for tenant_id, entry in self._told.items()}
+        log.info("tuning_changed", version=version)
+        if self._on_tuning is not None:
+            await self._on_tuning(tuning, version)
+
+    def _tuned(self, entry: Entry) -> Entry:
+        return Entry(tuned(entry.tenant, self.tuning), entry.version)
 
     async def follow(self) -> None:
         """Wait until everything that ``audit.tenants`` held at this moment is in the directory.
@@ -215,8 +255,9 @@ class Directory:
         Returns
         -------
         batch, unknown
-            The batch with ``tenants``, ``tenant_versions`` and ``ingest_time_ms``, and the codes of the
-            tenants that the directory does not hold (their settings are placeholders; drop their rows).
+            The batch with ``tenants``, ``tenant_versions``, ``tuning_version`` and ``ingest_time_ms``, and
+            the codes of the tenants that the directory does not hold (their settings are placeholders; drop
+            their rows).
         """
         entries = [self._entries.get(tenant_id) for tenant_id in batch.tenant.values]
         unknown = {code for code, entry in enumerate(entries) if entry is None}
@@ -225,10 +266,16 @@ class Directory:
             batch,
             tenants=tuple(entry.tenant for entry in known),
             tenant_versions=tuple(entry.version for entry in known),
+            tuning_version=self.tuning_version,
             ingest_time_ms=ingest_time_ms,
             _tenant=batch.tenant,
         )
         return enriched, unknown
+
+
+def _warn(tenant_id: str, overrides: Overrides) -> None:
+    for problem in check_overrides(overrides):
+        log.warning("tenant_override_ignored", tenant_id=tenant_id, detail=problem)
 
 
 _NOBODY: Final = Entry(Tenant(tenant_id="-", organization_id="-", name="-"), -1)

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.event import MAX_EVENTS_PER_MESSAGE, Kind
 from schemas.tenant import Tenant
+from schemas.tuning import TUNING_KEY, Tuning
 from streams.topics import TENANTS, TOPIC_OF
 
 # An array of events costs Kafka and Faust as much as one event; a small one keeps the latency low.
@@ -115,6 +116,11 @@ class Sender:
         for tenant in tenants:
             value = tenant.model_dump_json(exclude_none=True).encode()
             self._send(_Message(TENANTS, tenant.tenant_id, value, 0))
+
+    def tuning(self, tuning: Tuning) -> None:
+        """Send the operator's overrides to the directory, in place of those that hold; empty: none hold."""
+        value = tuning.model_dump_json().encode() if tuning != Tuning() else None
+        self._send(_Message(TENANTS, TUNING_KEY, value, 0))
 
     def remove_tenant(self, tenant_id: str) -> None:
         """Take a tenant out of the directory; its stored events stay."""

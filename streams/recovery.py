@@ -13,6 +13,7 @@ from faust.types import TP
 
 from detectors.snapshot import SnapshotError
 from schemas.tenant import Tenant
+from schemas.tuning import Tuning
 from store.database import Database
 from store.events import KafkaIds
 from store.ownership import Claim, Ownership
@@ -69,6 +70,8 @@ class Recovery:
         Returns a tenant's settings of now.
     inserts_ended
         Returns once no insert of an earlier generation runs in this process.
+    tuning
+        Returns the operator's overrides of now.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Recovery:
         partitions: int,
         tenant: Callable[[str], Tenant | None],
         inserts_ended: Callable[[], Awaitable[None]],
+        tuning: Callable[[], Tuning] = Tuning,
     ) -> None:
         self._ownership = Ownership(database, ids, worker_id)
         self._snapshots = Snapshots(database, ids)
@@ -86,6 +90,7 @@ class Recovery:
         self._partitions = partitions
         self._tenant = tenant
         self._inserts_ended = inserts_ended
+        self._tuning = tuning
 
     async def recover(
         self, consumer: GroupMember, tps: set[TP], generation: int
@@ -165,7 +170,7 @@ class Recovery:
     async def _restore(
         self, by_topic: Mapping[str, Mapping[int, int]], states: Mapping[tuple[str, int], PartitionState]
     ) -> None:
-        tail = Tail(self._database, self._ids, self._tenant)
+        tail = Tail(self._database, self._ids, self._tenant, self._tuning())
         for topic, offsets in by_topic.items():
             newest = await _asked(self._snapshots.newest, topic, offsets)
             for partition, offset in offsets.items():

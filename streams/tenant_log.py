@@ -1,4 +1,4 @@
-"""Reading ``audit.tenants`` itself: which tenants there are, whoever is running."""
+"""Reading ``audit.tenants`` itself: which tenants there are, what the operator tuned."""
 
 import asyncio
 from typing import Any, Final
@@ -6,6 +6,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
+from schemas.tuning import TUNING_KEY, Tuning
 from streams.topics import TENANTS, TopicError
 
 POLL_MS: Final = 100
@@ -13,7 +14,7 @@ REQUEST_TIMEOUT_MS: Final = 10_000  # also how long a missing topic is waited fo
 
 
 class TenantLog:
-    """The ids in ``audit.tenants``, for tools that run beside the workers.
+    """The ids and the operator's overrides in ``audit.tenants``, for tools that run beside the workers.
 
     The worker's directory and the store's table follow this topic: what is not in it does not exist.
     It blocks, for tools without an event loop; close it when done.
@@ -31,6 +32,7 @@ class TenantLog:
 
     def __init__(self, bootstrap: str) -> None:
         self.tenant_ids: set[str] = set()
+        self.tuning = Tuning()
         self._runner = asyncio.Runner()
         try:
             self._consumer = self._runner.run(_connect(bootstrap))
@@ -60,7 +62,9 @@ class TenantLog:
 
     def _apply(self, record: Any) -> None:
         tenant_id = (record.key or b"").decode("utf-8", "replace")
-        if record.value is None:
+        if tenant_id == TUNING_KEY:
+            self.tuning = Tuning.model_validate_json(record.value) if record.value else Tuning()
+        elif record.value is None:
             self.tenant_ids.discard(tenant_id)
         else:
             self.tenant_ids.add(tenant_id)

@@ -11,6 +11,7 @@ import structlog
 from faust.types import TP
 
 from schemas.alert import Alert
+from schemas.tuning import Tuning
 from store.database import Database, StoreUnavailable
 from store.events import KafkaIds
 from store.retention import run_retention
@@ -88,6 +89,7 @@ class Worker:
         )
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tenant_changes: list[tuple[str, Entry | None, int]] = []
+        self._tuning_changes: list[tuple[Tuning, int]] = []
         self._tasks: list[asyncio.Task[Any]] = []
         self.app = create_app(config)
         self.pipeline = Pipeline(
@@ -97,6 +99,7 @@ class Worker:
             take_over=self._take_over,
             on_alerts=self._on_alerts,
             on_tenant=self._on_tenant,
+            on_tuning=self._on_tuning,
             fail=self._fail,
             limits=limits,
         )
@@ -107,6 +110,7 @@ class Worker:
             topics.partitions,
             self.pipeline.directory.tenant,
             self._groups.inserts_ended,
+            lambda: self.pipeline.directory.tuning,
         )
         self._reconciler = Reconciler(self.pipeline, database, ids)
         self._snapshots = SnapshotTaker(self.pipeline, Snapshots(database, ids), snapshot_interval_s)
@@ -247,15 +251,22 @@ class Worker:
     async def _on_tenant(self, tenant_id: str, entry: Entry | None, version: int) -> None:
         self._tenant_changes.append((tenant_id, entry, version))
 
+    async def _on_tuning(self, tuning: Tuning, version: int) -> None:
+        self._tuning_changes.append((tuning, version))
+
     async def _store_tenants(self) -> None:
-        """Keep the table of tenants up with the directory, for dashboards and the API."""
+        """Keep the tables up with the directory, for recovery, dashboards and the API."""
         while True:
             await asyncio.sleep(TENANT_FLUSH_S)
-            if self._tenant_changes:
-                changes, self._tenant_changes = self._tenant_changes, []
-                rows = [tenant_row(*change) for change in changes]
-                insert = partial(asyncio.to_thread, self._database.insert_rows, "tenants", rows)
-                await patiently(insert, "insert_retried")
+            tenants, self._tenant_changes = self._tenant_changes, []
+            tunings, self._tuning_changes = self._tuning_changes, []
+            for table, rows in (
+                ("tenants", [tenant_row(*change) for change in tenants]),
+                ("tuning", [tuning_row(*change) for change in tunings]),
+            ):
+                if rows:
+                    insert = partial(asyncio.to_thread, self._database.insert_rows, table, rows)
+                    await patiently(insert, "insert_retried")
 
     async def _watch_assignment(self) -> None:
         """Tell webhook delivery which partitions of ``audit.alerts`` are this worker's."""
@@ -296,3 +307,8 @@ def tenant_row(tenant_id: str, entry: Entry | None, version: int) -> dict[str, A
         "body": tenant.model_dump_json() if tenant else "",
         "applied_at": datetime.now(UTC),
     }
+
+
+def tuning_row(tuning: Tuning, version: int) -> dict[str, Any]:
+    """Return the row of the table ``tuning`` for a change of the operator's overrides."""
+    return {"version": version, "body": tuning.model_dump_json(), "applied_at": datetime.now(UTC)}

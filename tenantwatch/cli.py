@@ -20,6 +20,7 @@ from tenantwatch.commands import (
     replay,
     run,
     tenants,
+    tuning,
     webhooks,
 )
 from tenantwatch.commands.output import complain, print_line
@@ -73,6 +74,7 @@ app.add_typer(events.importers, name="import", help="Turn other programs' logs i
 app.add_typer(alerts.app, name="alerts", help="Look at alerts.")
 app.add_typer(dead_letters.app, name="dead-letters", help="What could not be stored, and sending it again.")
 app.add_typer(tenants.app, name="tenants", help="The tenant directory.")
+app.add_typer(tuning.app, name="tuning", help="Detector parameters: what holds, and changing it.")
 app.add_typer(webhooks.app, name="webhooks", help="Where alerts are delivered.")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from schemas.tenant import Tenant
+from schemas.tuning import Tuning
 from tenantwatch.control import Control, running
 from tenantwatch.settings import Settings
 
@@ -32,15 +33,31 @@ def await_directory(
         Whether it does; None if no worker can be seen from here. One that starts reads the directory to
         its end before the first event, so there is nothing to wait for then.
     """
+
+    def look(control: Control) -> bool:
+        rows = control.request("POST", "/tenants/lookup", json=[*tenant_ids])
+        found = [Tenant.model_validate({k: v for k, v in row.items() if k != "version"}) for row in rows]
+        return done({tenant.tenant_id: tenant for tenant in found})
+
+    return _await(settings, look)
+
+
+def await_tuning(settings: Settings, wanted: Tuning) -> bool | None:
+    """Wait until the operator's overrides hold that were sent; otherwise as `await_directory`."""
+    return _await(settings, lambda control: current_tuning(control) == wanted)
+
+
+def current_tuning(control: Control) -> Tuning:
+    """Return the operator's overrides by which the workers go."""
+    *_, newest = control.get("/tuning").values()
+    return Tuning.model_validate(newest)
+
+
+def _await(settings: Settings, look: Callable[[Control], bool]) -> bool | None:
     if settings.clickhouse is None and not running(settings):
         return None
     deadline = time.monotonic() + WAIT_S
     with Control(settings) as control:
-        while True:
-            rows = control.request("POST", "/tenants/lookup", json=[*tenant_ids])
-            found = [Tenant.model_validate({k: v for k, v in row.items() if k != "version"}) for row in rows]
-            if done({tenant.tenant_id: tenant for tenant in found}):
-                return True
-            if time.monotonic() > deadline:
-                return False
+        while not (found := look(control)) and time.monotonic() <= deadline:
             time.sleep(POLL_S)
+    return found

@@ -134,14 +134,16 @@ def _run_files(
 
 
 def _run_store(run: "Backtest", tenant_id: str, since: datetime, until: datetime) -> None:
+    from detectors.tuning import tuned
     from schemas.tenant import Tenant
     from tenantwatch.commands.feeds import feed_store
     from tenantwatch.commands.tenants import find_tenant
     from tenantwatch.control import Control
+    from tenantwatch.directory import current_tuning
 
     with Control(Settings()) as control:
-        settings = Tenant.model_validate(find_tenant(control, tenant_id))
-        feed_store(run, control, settings, since, until)
+        own = Tenant.model_validate(find_tenant(control, tenant_id))
+        feed_store(run, control, tuned(own, current_tuning(control)), since, until)
 
 
 def _plain(alerts: "Sequence[Alert]") -> list[dict[str, Any]]:

@@ -102,7 +102,12 @@ def _wait(settings: Settings, tenant_ids: Sequence[str], done: "Callable[[dict[s
     """Wait until the running worker goes by what was sent, so that events sent next are judged by it."""
     from tenantwatch.directory import await_directory
 
-    if await_directory(settings, tenant_ids, done) is False:
+    warn_unless(await_directory(settings, tenant_ids, done))
+
+
+def warn_unless(holds: bool | None) -> None:
+    """Say that the running worker does not go yet by what was sent, if it does not."""
+    if holds is False:
         complain(
             "the worker does not go by it yet; `tenantwatch status` shows what it waits for", kind="warning"
         )
