@@ -84,6 +84,8 @@ class GuessingFold:
         known_ms = np.array([rule.known_ms for rule in rules], np.int64)[attempts.rule]
         self.since_ms = self.at_ms - known_ms
         self.away, self.stranger = self.before_ms < self.since_ms, user_ms < self.since_ms
+        # Of people who are known here, from an address that is not.
+        self.moved = self.away & ~self.stranger
         self.login = np.zeros(len(self.at_ms), np.bool_)
         self.login[self.won] = (self.before_ms // HOUR_MS < self.at_ms // HOUR_MS)[self.won]
         self.suspicious: list[int] = []
@@ -154,7 +156,7 @@ class GuessingFold:
         # Logins up to each one, and those of them from new addresses.
         counts = np.zeros((len(arrived) + 1, 2), np.int64)
         counts[1:, 0] = np.arange(1, len(arrived) + 1)
-        counts[1:, 1] = self.away[login_rows].cumsum()
+        counts[1:, 1] = self.moved[login_rows].cumsum()
         used = -state.recent[number]
         for row in rows.tolist():
             time_ms, pair = int(self.at_ms[row]), int(self.pair[row])
@@ -212,7 +214,7 @@ class GuessingFold:
         tenants, at_ms = self.tenant[login], self.at_ms[login]
         n = len(state.recent)
         state.recent[:, 0] += np.bincount(tenants, minlength=n)
-        state.recent[:, 1] += np.bincount(self.tenant[login & self.away], minlength=n)
+        state.recent[:, 1] += np.bincount(self.tenant[login & self.moved], minlength=n)
         met = np.unique(self.tenant)
         window = state.last_ms[met, None] // WINDOWS_MS
         state.logins[met] *= state.window[met] == window

@@ -28,7 +28,7 @@ MIN_DIFFERENT: Final = 2
 MAX_LEARNED: Final = 1.5
 # An alarm outlasts so many times the gap between its failures; so do suspicions of logins, a minute at least.
 GAPS: Final = 4
-# Where more logins than that come from new addresses, being new alone is nothing to suspect.
+# Where more logins of known users than that come from new addresses, being new is nothing to suspect.
 USUAL_SHARE: Final = 0.05
 # Users and addresses of an alarm's failures that are kept in mind.
 MAX_TRIED: Final = 512
@@ -65,7 +65,7 @@ class Pressure:
     Parameters
     ----------
     failures, minutes, logins, newcomers
-        Failures learned, and in how many minutes and among how many logins; and those from new addresses.
+        Failures learned, in how many minutes and among how many logins; and those from new addresses.
     minute
         Up to which minute they have faded.
     window, count

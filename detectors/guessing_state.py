@@ -50,7 +50,7 @@ class GuessingState:
     logins, window
         ``(t, 4)`` logins in the current window of each length, and its number.
     recent
-        ``(t, 2)`` logins since the last failure that counted, and those of them from new addresses.
+        ``(t, 2)`` logins since the last failure that counted, and those of known users from new addresses.
     pressures
         Tenant to what its failures amount to; only for tenants that had one.
     alarms
