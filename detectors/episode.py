@@ -20,6 +20,8 @@ class Story:
         As in the alert.
     numbers
         Evidence beside the score.
+    entity, rule
+        Whom the alert is about and which rule it is of, where episodes' keys and the teller do not say it.
     """
 
     classification: str
@@ -28,6 +30,8 @@ class Story:
     numbers: dict[str, float | int | str]
     attack: tuple[str, ...]
     runbook: str
+    entity: Entity | None = None
+    rule: str | None = None
 
 
 @dataclass(slots=True)
@@ -101,9 +105,9 @@ def alert_of(teller: Teller, episode: Episode, status: Status) -> Alert:
     story = teller.tell(episode)
     episode.revision += 1
     tenant_id = episode.key[0]
-    entity = Entity(type=cast(EntityType, episode.key[1]), value=episode.key[2])
+    entity = story.entity or Entity(type=cast(EntityType, episode.key[1]), value=episode.key[2])
     return Alert(
-        alert_id=alert_id(teller.detector, teller.rule, tenant_id, entity, episode.first_ms),
+        alert_id=alert_id(teller.detector, story.rule or teller.rule, tenant_id, entity, episode.first_ms),
         revision=episode.revision,
         status=status,
         detector=teller.detector,

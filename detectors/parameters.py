@@ -111,8 +111,20 @@ class AccessAnomalyParameters:
     quiet_s: int = _quiet(1_800)
 
 
+@dataclass(frozen=True, slots=True)
+class CustomRuleParameters:
+    """Parameters of `custom_rule`; the rules themselves are the tenant's ``rules``."""
+
+    quiet_s: int = _quiet(1_800)
+
+
 Parameters = TypeVar(
-    "Parameters", BudgetParameters, FailedLoginParameters, RateBreachParameters, AccessAnomalyParameters
+    "Parameters",
+    BudgetParameters,
+    FailedLoginParameters,
+    RateBreachParameters,
+    AccessAnomalyParameters,
+    CustomRuleParameters,
 )
 Rule = TypeVar("Rule")
 
@@ -121,6 +133,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "failed_login": FailedLoginParameters(),
     "rate_breach": RateBreachParameters(),
     "access_anomaly": AccessAnomalyParameters(),
+    "custom_rule": CustomRuleParameters(),
 }
 # How rules that weigh chances divide the budget; what is left is for the buckets, whose limits are counts.
 SHARES: Final = {"distributed_guessing": 0.2, "first_seen": 0.2, "volume": 0.2, "service_health": 0.2}

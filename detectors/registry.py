@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from detectors.access_anomaly import AccessAnomaly
+from detectors.custom_rule import CustomRule
 from detectors.failed_login import FailedLogin
 from detectors.rate_breach import RateBreach
 from schemas.alert import Alert
@@ -53,8 +54,8 @@ class Detector(Protocol):
 def new_detectors() -> dict[Kind, tuple[Detector, ...]]:
     """Return every detector, with default parameters, by the kind of event that it looks at.
 
-    >>> sorted(detector.name for detectors in new_detectors().values() for detector in detectors)
-    ['access_anomaly', 'failed_login', 'rate_breach']
+    >>> [detector.name for detector in new_detectors()["auth"]]
+    ['failed_login', 'custom_rule']
     """
-    detectors: tuple[Detector, ...] = (FailedLogin(), AccessAnomaly(), RateBreach())
+    detectors: tuple[Detector, ...] = (FailedLogin(), AccessAnomaly(), RateBreach(), *map(CustomRule, KINDS))
     return {kind: tuple(d for d in detectors if d.kind == kind) for kind in KINDS}

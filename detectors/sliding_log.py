@@ -59,7 +59,13 @@ class SlidingLog:
             setattr(self, name, grown(getattr(self, name), keys, 0))
 
     def add(
-        self, slot: Int64s, starts: Int64s, time_ms: Int64s, limit: Int64s, window_ms: Int64s
+        self,
+        slot: Int64s,
+        starts: Int64s,
+        time_ms: Int64s,
+        limit: Int64s,
+        window_ms: Int64s,
+        kept: int = MAX_RING,
     ) -> tuple[Bools, Int64s]:
         """Add events; return ``(n,)`` which are more than `limit` in their window, and the events' places.
 
@@ -72,6 +78,9 @@ class SlidingLog:
         time_ms
             ``(n,)``, at most `MAX_COUNT`, sorted by key, never running backwards within one, nor behind
             `last_ms`.
+        kept
+            Of each key no more than so many times need be kept, if no limit is ever larger. `count` then
+            knows of no others.
         """
         n = len(time_ms)
         group = group_of(starts, n)
@@ -84,7 +93,7 @@ class SlidingLog:
         place = self.seen[slot][group] + np.arange(n) - starts[group]
         earlier_ms = self._times_at(slot, group, starts, place - limit[group], time_ms)
         live_from_ms = np.maximum(time_ms - window_ms[group], self.floor_ms[slot][group])
-        self._append(slot, starts, group, place, time_ms)
+        self._append(slot, starts, group, place, time_ms, kept)
         return earlier_ms > live_from_ms, place
 
     def _times_at(
@@ -102,21 +111,23 @@ class SlidingLog:
             found[rows] = self._arena[self._begin[keys] + (place[rows] & (self._size[keys] - 1))]
         return found
 
-    def _append(self, slot: Int64s, starts: Int64s, group: Int64s, place: Int64s, time_ms: Int64s) -> None:
+    def _append(
+        self, slot: Int64s, starts: Int64s, group: Int64s, place: Int64s, time_ms: Int64s, kept: int
+    ) -> None:
         count = np.diff(starts, append=len(time_ms))
-        self._make_room(slot, count, time_ms[starts])
+        self._make_room(slot, count, time_ms[starts], kept)
         size = self._size[slot]
         seen = self.seen[slot] + count
-        kept = place >= (seen - size)[group]
-        keys = group[kept]
-        self._arena[self._begin[slot][keys] + (place[kept] & (size[keys] - 1))] = time_ms[kept]
+        latest = place >= (seen - size)[group]
+        keys = group[latest]
+        self._arena[self._begin[slot][keys] + (place[latest] & (size[keys] - 1))] = time_ms[latest]
         self.seen[slot] = seen
         self.last_ms[slot] = time_ms[starts + count - 1]
 
-    def _make_room(self, slot: Int64s, count: Int64s, first_ms: Int64s) -> None:
+    def _make_room(self, slot: Int64s, count: Int64s, first_ms: Int64s, kept: int) -> None:
         """Enlarge the rings in which the events would overwrite a time still in its window."""
         size, seen = self._size[slot], self.seen[slot]
-        needed = np.minimum(seen, size) + count
+        needed = np.minimum(np.minimum(seen, size) + count, max(kept, MIN_RING))
         newest_lost = seen + count - size - 1
         short = (needed > size) & (size < MAX_RING)
         in_ring = short & (newest_lost < seen) & (size > 0)

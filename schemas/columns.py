@@ -163,3 +163,20 @@ def numbers_of(array: Any) -> NDArray[Any]:
     """Return the numbers of an Arrow array, in its memory; in place of a null stands anything."""
     found = np.frombuffer(array.buffers()[1], _NUMPY[array.type])
     return found[array.offset : array.offset + len(array)]
+
+
+def search(texts: Sequence[str | None], pattern: str) -> Bools:
+    """Return ``(n,)`` in which texts a regular expression is found; None is none.
+
+    Arrow's engine is RE2: whatever the pattern and the text, the time is linear in the text's length.
+
+    Raises
+    ------
+    ValueError
+        The pattern is no regular expression of RE2, or too large a one.
+
+    >>> search(["curl/8.5", None, "Firefox"], "^curl").tolist()
+    [True, False, False]
+    """
+    found = pc.match_substring_regex(text_array(texts), pattern).to_pylist()
+    return np.array([bool(flag) for flag in found], np.bool_)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas.event import KINDS, Kind, TenantId, Text64, Text256
 
@@ -34,6 +34,20 @@ class Contact(BaseModel):
     role: Text64 | None = Field(None, description="e.g. `security`, `billing`.")
 
 
+# A record of the directory is at most 1 MiB, and every worker keeps all of them in memory.
+MAX_RULES: Final = 50
+MAX_RULE_LENGTH: Final = 16 * 1024
+MAX_RULES_LENGTH: Final = 128 * 1024
+
+
+def _check_rules(rules: list[str]) -> list[str]:
+    length = sum(map(len, rules))
+    if length > MAX_RULES_LENGTH:
+        raise ValueError(f"are {length:,} characters, at most {MAX_RULES_LENGTH:,} are kept")
+    return rules
+
+
+RuleText = Annotated[str, Field(min_length=1, max_length=MAX_RULE_LENGTH)]
 RetentionDays = Annotated[int, Field(ge=1, le=36_500)]
 ParameterValue = float | int | bool
 
@@ -61,6 +75,11 @@ class Tenant(BaseModel):
     )
     detectors: dict[str, dict[str, ParameterValue]] = Field(
         default_factory=dict, description="Overrides: detector name to parameter to value."
+    )
+    rules: Annotated[list[RuleText], AfterValidator(_check_rules)] = Field(
+        default_factory=list,
+        max_length=MAX_RULES,
+        description="Detection rules of the tenant's own: Sigma texts (docs/rules.md).",
     )
     contacts: list[Contact] = Field(default_factory=list)
 

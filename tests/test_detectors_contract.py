@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rule_texts import FAILURES, SUCCESSES, correlation, plain, text_of
 from scenarios.streams import START_MS, as_set, batch_of, numbered, run
 
 from detectors import keys
 from detectors.access_anomaly import AccessAnomaly
+from detectors.custom_rule import CustomRule
 from detectors.failed_login import FailedLogin
-from detectors.parameters import AccessAnomalyParameters
+from detectors.parameters import AccessAnomalyParameters, FailedLoginParameters
 from detectors.rate_breach import RateBreach
 from detectors.registry import new_detectors
 from schemas.alert import Alert
@@ -23,21 +25,35 @@ from schemas.tenant import RateLimit, unknown_tenant
 
 TENANTS = ("tenant-a", "tenant-b", "tenant-c")
 DAY_MS = 86_400_000
+BOTH = [plain(FAILURES), plain(SUCCESSES)]
+RULES = [
+    plain({"action": "mfa", "outcome": "failure", "user_agent|contains": "curl"}, name="selection"),
+    correlation("event_count", BOTH[:1], group_by=["user_id"], condition={"gte": 4}, timespan="10m"),
+    correlation("value_count", BOTH[:1], group_by=["source_ip"], condition={"field": "user_id", "gte": 3}),
+    correlation("temporal", BOTH, group_by=["user_id", "source_ip"]),
+    correlation("temporal_ordered", BOTH, timespan="10s"),
+]
 SETTINGS = {
     name: unknown_tenant(name).model_copy(
-        update={"tier": tier, "rate_limit": RateLimit(requests=3 + i, window_s=60 + i)}
+        update={
+            "tier": tier,
+            "rate_limit": RateLimit(requests=3 + i, window_s=60 + i),
+            # Not each of them has all the rules.
+            "rules": [*map(text_of, RULES[: 5 - i])],
+        }
     )
     for i, (name, tier) in enumerate(zip(TENANTS, ("free", "standard", "enterprise"), strict=True))
 }
 # With its own defaults first_seen needs weeks of habit before it says anything.
 MAKERS: dict[str, Callable[[], Any]] = {
-    "failed_login": FailedLogin,
+    "failed_login": lambda: FailedLogin(FailedLoginParameters(network_users=2)),
     "rate_breach": RateBreach,
     "access_anomaly": lambda: AccessAnomaly(
         AccessAnomalyParameters(
             denied=4, new_permissions=3, tenant_habit_min=5, user_habit_min=2, false_alarms_per_week=1_000
         )
     ),
+    "custom_rule": lambda: CustomRule("auth"),
 }
 DETECTORS = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 SEEDS = st.integers(0, 2**32 - 1)
@@ -87,9 +103,10 @@ def alerts_of(make: Callable[[], Any], events: list[dict[str, Any]], cuts: Any =
 
 def test_every_detector_is_under_this_contract() -> None:
     """A detector that the registry gains is tested here, under the kind that it names."""
-    registered = {d.name: kind for kind, detectors in new_detectors().items() for d in detectors}
-    assert registered.keys() == MAKERS.keys()
-    assert all(MAKERS[name]().kind == kind for name, kind in registered.items())
+    registered = {(d.name, kind) for kind, detectors in new_detectors().items() for d in detectors}
+    assert {name for name, _ in registered} == MAKERS.keys()
+    assert {(name, make().kind) for name, make in MAKERS.items()} <= registered
+    assert all(d.kind == kind for kind, detectors in new_detectors().items() for d in detectors)
     assert set(new_detectors()) == set(KINDS)
 
 
@@ -108,6 +125,7 @@ def test_the_streams_of_this_suite_raise_alerts(make: Callable[[], Any]) -> None
         },
         "rate_breach": {"rate_breach"},
         "access_anomaly": {"cross_tenant", "denied_burst", "permission_probing", "first_seen"},
+        "custom_rule": {"selection", "event_count", "value_count", "temporal", "temporal_ordered"},
     }[make().name]
     assert expected <= {alert.classification for alert in found}
 

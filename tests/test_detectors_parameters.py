@@ -37,7 +37,8 @@ def test_the_tenants_own_beat_the_tiers_beat_the_defaults() -> None:
         ({"failed_logins": {}}, "detectors.failed_logins: no such detector; did you mean `failed_login`?"),
         (
             {"xyz": {}},
-            "detectors.xyz: no such detector; known: budget, failed_login, rate_breach, access_anomaly",
+            "detectors.xyz: no such detector; known: budget, failed_login, rate_breach, access_anomaly, "
+            "custom_rule",
         ),
         (
             {"access_anomaly": {"cross_tenant_leak": 3}},

@@ -17,6 +17,7 @@ HOMES = {
     "kafka": "streams",
     "clickhouse_connect": "store",
     "chdb": "store",
+    "sigma": "detectors.rules",
     "prometheus_client": "streams.metrics",
 }
 LOADERS = ("import_module", "__import__")
@@ -87,6 +88,7 @@ def test_no_arrow_turns_round() -> None:
         ("api/a.py", "if TYPE_CHECKING:\n    from dashboards import x", "api may not import dashboards"),
         ("api/a.py", "importlib.import_module('dashboards.x')", "api may not import dashboards"),
         ("api/a.py", "import faust", "faust is imported only in streams"),
+        ("detectors/a.py", "from sigma.rule import X", "sigma is imported only in detectors.rules"),
         ("store/a.py", "from mode import Service", "mode is imported only in streams"),
         ("tenantwatch/a.py", "from aiokafka.admin import X", "aiokafka is imported only in streams"),
         ("tenantwatch/a.py", "import kafka as k", "kafka is imported only in streams"),

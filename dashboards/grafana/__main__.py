@@ -8,6 +8,7 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from dashboards.grafana.access_anomalies import access_anomalies
+from dashboards.grafana.custom_rules import custom_rules
 from dashboards.grafana.failed_logins import failed_logins
 from dashboards.grafana.overview import overview
 from dashboards.grafana.pipeline_health import pipeline_health
@@ -28,7 +29,8 @@ def generate() -> dict[str, str]:
         "provisioning/datasources/datasources.yaml": _yaml(DATASOURCES),
         "provisioning/dashboards/dashboards.yaml": _yaml(PROVIDERS),
     }
-    for dashboard in (overview(), failed_logins(), rate_breaches(), access_anomalies(), pipeline_health()):
+    boards = (overview, failed_logins, rate_breaches, access_anomalies, custom_rules, pipeline_health)
+    for dashboard in (board() for board in boards):
         name = str(dashboard.uid).removeprefix("tenantwatch-")
         files[f"json/{name}.json"] = (
             json.dumps(dashboard, cls=JSONEncoder, indent=2, ensure_ascii=False) + "\n"

@@ -27,6 +27,7 @@ TEMPLATE = {
     "rate_limit": {"requests": 100, "window_s": 900},
     "retention_days": {"auth": 730, "access": 365, "request": 90},
     "detectors": {"failed_login": {"burst_failures": 5}},
+    "rules": [],
     "contacts": [{"name": "Security", "email": "security@example.com", "role": "security"}],
 }
 
