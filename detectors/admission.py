@@ -7,6 +7,7 @@ from typing import ClassVar, Final
 import numpy as np
 
 from detectors.clock import FUTURE_MS, LATE_MS, move_watermarks, running_watermark
+from detectors.planned_tests import in_planned_test
 from schemas.batch import FLAGS, Bools, EventBatch, Int64s
 
 # Two generations of event ids: at least so many of the latest are known, at most twice as many are kept.
@@ -15,6 +16,7 @@ GENERATION: Final = 16_384
 
 _LATE: Final = np.uint8(FLAGS["late"])
 _FUTURE: Final = np.uint8(FLAGS["future"])
+_PLANNED_TEST: Final = np.uint8(FLAGS["planned_test"])
 _DUPLICATE: Final = np.uint8(FLAGS["duplicate"])
 
 
@@ -56,6 +58,7 @@ class Admission:
         flags[self._repeated(batch)] |= _DUPLICATE
         if batch.ingest_time_ms is not None:
             flags[batch.time_ms > batch.ingest_time_ms + FUTURE_MS] |= _FUTURE
+        flags[in_planned_test(batch)] |= _PLANNED_TEST
         flags[self._late(batch, flags == 0)] |= _LATE
         return replace(batch, flags=flags, evaluated=flags == 0)
 

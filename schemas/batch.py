@@ -161,4 +161,10 @@ class EventBatch:
 
 
 # Bits of EventBatch.flags; stored with the row. Their names are the words a person sees.
-FLAGS: Final[dict[str, int]] = {"late": 1, "future": 2, "duplicate": 4, "wrong_partition": 8}
+FLAGS: Final[dict[str, int]] = {
+    "late": 1,
+    "future": 2,
+    "duplicate": 4,
+    "wrong_partition": 8,
+    "planned_test": 16,
+}

@@ -1,8 +1,17 @@
 """The tenant: one record of the directory in ``audit.tenants``."""
 
-from typing import Annotated, Final, Literal
+from ipaddress import ip_network
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from schemas.event import KINDS, Kind, TenantId, Text64, Text256
 
@@ -11,6 +20,8 @@ DEFAULT_TIER: Final[Tier] = "free"
 RATE_WINDOW_S: Final = 15 * 60
 RATE_LIMITS: Final[dict[Tier, int]] = {"free": 100, "standard": 100, "enterprise": 1_000}
 DEFAULT_RETENTION_DAYS: Final = 365
+# A wider one would silence a part of the internet.
+MIN_TEST_PREFIX: Final = 8
 
 
 class RateLimit(BaseModel):
@@ -48,6 +59,39 @@ def _check_rules(rules: list[str]) -> list[str]:
 
 
 RuleText = Annotated[str, Field(min_length=1, max_length=MAX_RULE_LENGTH)]
+RuleTexts = Annotated[list[RuleText], Field(max_length=MAX_RULES), AfterValidator(_check_rules)]
+
+
+class PlannedTest(BaseModel):
+    """A penetration or load test that the tenant has agreed to: its events are stored, not judged."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: AwareDatetime
+    end: AwareDatetime = Field(description="Exclusive.")
+    source_networks: list[Text64] = Field(
+        min_length=1,
+        description="Where the testers come from: addresses or CIDR networks, nothing wider than /8.",
+    )
+    note: Text256 | None = Field(None, description="Who agreed to it, where the report will be.")
+
+    @field_validator("source_networks")
+    @classmethod
+    def _check_networks(cls, networks: list[str]) -> list[str]:
+        for network in networks:
+            if ip_network(network, strict=False).prefixlen < MIN_TEST_PREFIX:
+                raise ValueError(
+                    f"{network} is wider than /{MIN_TEST_PREFIX}; name the testers' own networks"
+                )
+        return networks
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError("end is not after start")
+        return self
+
+
 RetentionDays = Annotated[int, Field(ge=1, le=36_500)]
 ParameterValue = float | int | bool
 
@@ -76,10 +120,12 @@ class Tenant(BaseModel):
     detectors: dict[str, dict[str, ParameterValue]] = Field(
         default_factory=dict, description="Overrides: detector name to parameter to value."
     )
-    rules: Annotated[list[RuleText], AfterValidator(_check_rules)] = Field(
+    rules: RuleTexts = Field(
         default_factory=list,
-        max_length=MAX_RULES,
         description="Detection rules of the tenant's own: Sigma texts (docs/rules.md).",
+    )
+    planned_tests: list[PlannedTest] = Field(
+        default_factory=list, max_length=50, description="Windows in which named networks raise no alerts."
     )
     contacts: list[Contact] = Field(default_factory=list)
 

@@ -14,6 +14,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from schemas.batch import FLAGS
+
 REGISTRY: Final = CollectorRegistry()
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -21,7 +23,7 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 EVENTS_STORED: Final = Counter("tenantwatch_events_stored", "Events stored.", ["kind"], registry=REGISTRY)
 EVENTS_FLAGGED: Final = Counter(
     "tenantwatch_events_flagged",
-    "Events stored but not handed to detectors: late, future, duplicate, wrong_partition.",
+    "Events stored but not handed to detectors: late, future, duplicate, wrong_partition, planned_test.",
     ["kind", "flag"],
     registry=REGISTRY,
 )
@@ -131,7 +133,7 @@ for _result in ("delivered", "retried", "failed"):
     WEBHOOK_ATTEMPTS.labels(_result)
 for _kind in ("auth", "access", "request"):
     EVENTS_STORED.labels(_kind)
-    for _flag in ("late", "future", "duplicate", "wrong_partition"):
+    for _flag in FLAGS:
         EVENTS_FLAGGED.labels(_kind, _flag)
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST

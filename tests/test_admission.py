@@ -1,6 +1,7 @@
 """Which events detectors may look at."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -8,14 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scenarios.streams import START_MS, batch_of
 
 from detectors import admission
 from detectors.admission import Admission
 from schemas.batch import FLAGS, EventBatch
+from schemas.tenant import PlannedTest, unknown_tenant
 
 MINUTE_MS = 60_000
-LATE, FUTURE, DUPLICATE, WRONG_PARTITION = FLAGS.values()
+LATE, FUTURE, DUPLICATE, WRONG_PARTITION, PLANNED_TEST = FLAGS.values()
 
 
 def events(*minutes: float, tenant_id: str = "tenant-a", first_id: int = 0) -> list[dict[str, Any]]:
@@ -138,3 +141,44 @@ def test_admission_does_not_depend_on_batches(seed: int, cuts: list[int], genera
     assert 0 in whole
     assert any(bits & LATE for bits in whole)
     assert any(bits & DUPLICATE for bits in whole)
+
+
+def test_a_planned_test_is_not_judged() -> None:
+    """Only from its own networks, and only while it lasts: the testers' next minute counts again."""
+    planned = {
+        "start": "2026-01-05T09:00:00Z",
+        "end": "2026-01-05T17:00:00Z",
+        "source_networks": ["203.0.113.0/28", "2001:db8::/64"],
+    }
+    tenant = unknown_tenant("tenant-a").model_copy(
+        update={"planned_tests": [PlannedTest.model_validate(planned)]}
+    )
+    addresses = ("203.0.113.9", "203.0.113.16", "2001:db8::7", None, "203.0.113.9")
+    start_ms = int(datetime(2026, 1, 5, 9, tzinfo=UTC).timestamp() * 1000)
+    listed = [
+        {**event, "source_ip": address, "time_ms": start_ms + (i == 4) * 8 * 60 * MINUTE_MS}
+        for i, (event, address) in enumerate(zip(events(*range(5)), addresses, strict=True))
+    ]
+    admitted = Admission().admit(replace(batch(listed), tenants=(tenant,)))
+    assert flags(admitted) == [PLANNED_TEST, 0, PLANNED_TEST, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"source_networks": ["0.0.0.0/0"]},
+        {"source_networks": ["tester"]},
+        {"source_networks": []},
+        {"end": "2026-01-05T09:00:00Z"},
+    ],
+)
+def test_a_test_that_would_silence_too_much_is_refused(fault: dict[str, Any]) -> None:
+    """Everybody's addresses, nobody's, and a test that ends before it begins."""
+    good = {
+        "start": "2026-01-05T09:00:00Z",
+        "end": "2026-01-05T17:00:00Z",
+        "source_networks": ["203.0.113.0/28"],
+    }
+    assert PlannedTest.model_validate(good)
+    with pytest.raises(ValidationError):
+        PlannedTest.model_validate({**good, **fault})

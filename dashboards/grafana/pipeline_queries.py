@@ -51,7 +51,8 @@ FLAGS = """SELECT
   countIf(bitTest(flags, 0)) AS late,
   countIf(bitTest(flags, 1)) AS future,
   countIf(bitTest(flags, 2)) AS duplicate,
-  countIf(bitTest(flags, 3)) AS wrong_partition
+  countIf(bitTest(flags, 3)) AS wrong_partition,
+  countIf(bitTest(flags, 4)) AS planned_test
 FROM events
 WHERE $__timeFilter(ingest_time) AND flags != 0
 GROUP BY bucket
@@ -64,6 +65,7 @@ FLAGGED_SOURCES = """SELECT
   countIf(bitTest(flags, 1)) AS future,
   countIf(bitTest(flags, 2)) AS duplicate,
   countIf(bitTest(flags, 3)) AS wrong_partition,
+  countIf(bitTest(flags, 4)) AS planned_test,
   uniq(tenant_id) AS tenants
 FROM events
 WHERE $__timeFilter(ingest_time) AND flags != 0
