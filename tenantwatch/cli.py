@@ -16,9 +16,12 @@ from tenantwatch.commands import (
     demo,
     doctor,
     events,
+    imports,
     reconcile,
     replay,
+    rules,
     run,
+    score_series,
     tenants,
     tuning,
     webhooks,
@@ -70,11 +73,13 @@ reconcile.register(app)
 events.register(app)
 replay.register(app)
 backtest.register(app)
-app.add_typer(events.importers, name="import", help="Turn other programs' logs into events.")
+score_series.register(app)
+app.add_typer(imports.app, name="import", help="Turn other programs' logs into events.")
 app.add_typer(alerts.app, name="alerts", help="Look at alerts.")
 app.add_typer(dead_letters.app, name="dead-letters", help="What could not be stored, and sending it again.")
 app.add_typer(tenants.app, name="tenants", help="The tenant directory.")
 app.add_typer(tuning.app, name="tuning", help="Detector parameters: what holds, and changing it.")
+app.add_typer(rules.app, name="rules", help="Detection rules of one's own: check, test, apply.")
 app.add_typer(webhooks.app, name="webhooks", help="Where alerts are delivered.")
 
 

@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.event import AuthEvent
+from tenantwatch.importers.importer import Importer, Line, Tenancy
 from tenantwatch.importers.report import ImportReport
-from tenantwatch.importers.sshd import SshdImporter
+from tenantwatch.importers.sshd import SshdReader
 
 FAILED = "Failed password for root from 192.0.2.1 port 4242 ssh2"
 
@@ -24,8 +25,9 @@ def line(
 
 def read(*lines: str, **options: Any) -> tuple[list[dict[str, Any]], ImportReport]:
     settings: dict[str, Any] = {"year": 2026, "zone": UTC} | options
-    importer = SshdImporter("tenant-a", **settings)
-    return list(importer.events(lines)), importer.report
+    importer = Importer(SshdReader(**settings).read, Tenancy("tenant-a"), "sshd")
+    absent = dict.fromkeys(("user_id", "source_ip", "reason", "auth_method"))
+    return [absent | event for event in importer.events(map(Line, lines))], importer.report
 
 
 def read_one(message: str, **parts: str) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def read_one(message: str, **parts: str) -> dict[str, Any]:
 def kinds(*lines: str) -> dict[str, int]:
     events, report = read(*lines)
     assert events == []
-    return dict(report.lines_without_event)
+    return dict(report.without_event)
 
 
 def times(*stamps: str, **options: Any) -> list[str]:
@@ -242,7 +244,7 @@ def test_a_failed_line_after_its_refused_conversation_is_the_same_attempt() -> N
     failed = line("Failed keyboard-interactive/pam for invalid user bob from 192.0.2.1 port 4242 ssh2")
     events, report = read(refused, failed, refused, failed)
     assert len(events) == 2
-    assert report.lines_without_event == Counter(same_attempt=2)
+    assert report.without_event == Counter(same_attempt=2)
 
 
 def test_a_refused_conversation_hides_no_other_connections_failure() -> None:
@@ -294,7 +296,7 @@ def test_an_old_systems_pam_lines_stop_counting_once_sshd_tells_of_attempts_itse
     """A log with both would have every attempt twice."""
     events, report = read(line(FAILED), line(OLD_FAILURE, program=OLD))
     assert len(events) == 1
-    assert report.lines_without_event == Counter(same_attempt=1)
+    assert report.without_event == Counter(same_attempt=1)
 
 
 def test_an_old_systems_pam_lines_count_beside_another_hosts_sshd() -> None:
@@ -396,7 +398,7 @@ def test_a_day_that_does_not_exist_is_not_understood() -> None:
     """February 29 of a year without one shows that the year is wrong: it must not become another day."""
     events, report = read(line(FAILED, stamp="Feb 29 06:55:46"), year=2026)
     assert events == []
-    assert report.lines_not_understood == 1
+    assert report.not_understood == 1
 
 
 @pytest.mark.parametrize(
@@ -405,7 +407,7 @@ def test_a_day_that_does_not_exist_is_not_understood() -> None:
 def test_a_year_that_can_not_be_known_is_refused(options: dict[str, Any]) -> None:
     """Better than a log in the wrong century."""
     with pytest.raises(ValueError, match="year is"):
-        SshdImporter("tenant-a", zone=UTC, **options)
+        SshdReader(zone=UTC, **options)
 
 
 # --- identity ------------------------------------------------------------------------------------------
@@ -425,7 +427,7 @@ def test_identical_lines_have_distinct_ids() -> None:
 
 def test_ids_stay_distinct_when_the_memory_of_lines_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is remembered is bounded; identical lines that stand close together are still told apart."""
-    monkeypatch.setattr("tenantwatch.importers.sshd.REMEMBERED_EVENTS", 2)
+    monkeypatch.setattr("tenantwatch.importers.identity.REMEMBERED_EVENTS", 2)
     events, _ = read(*(line(FAILED, host=host) for host in ("web-1", "web-2", "web-1", "web-1")))
     assert len({event["event_id"] for event in events}) == 4
 
@@ -445,9 +447,9 @@ def test_every_line_is_counted_once() -> None:
         "no syslog line",
     )
     assert len(events) == report.events_made == 1
-    assert report.lines_read == 7
-    assert report.lines_without_event == Counter(other_program=3, blank=1)
-    assert report.lines_not_understood == 2
+    assert report.read == 7
+    assert report.without_event == Counter(other_program=3, blank=1)
+    assert report.not_understood == 2
 
 
 def test_the_report_shows_the_first_lines_that_were_not_understood() -> None:
@@ -457,22 +459,22 @@ def test_the_report_shows_the_first_lines_that_were_not_understood() -> None:
     assert text[:3] == [
         "10 lines read, 1 event made",
         "9 lines not understood",
-        r"  line 2: '\x1b[2J 0'",
+        r"  line 2: no syslog line: '\x1b[2J 0'",
     ]
     assert text[-1] == "  and 4 more"
 
 
 def test_events_are_made_while_lines_are_read() -> None:
     """A log of any size streams; nothing waits for its end."""
-    importer = SshdImporter("tenant-a", year=2026, zone=UTC)
+    importer = Importer(SshdReader(year=2026, zone=UTC).read, Tenancy("tenant-a"), "sshd")
 
     def endless() -> Any:
         while True:
-            yield line(FAILED)
+            yield Line(line(FAILED))
 
     events = importer.events(endless())
     assert next(events)["outcome"] == "failure"
-    assert importer.report.lines_read == 1
+    assert importer.report.read == 1
 
 
 # --- any line ------------------------------------------------------------------------------------------
@@ -503,7 +505,7 @@ SSHD_LINES = st.builds(
 def test_no_line_raises_and_every_event_keeps_the_contract(lines: list[str]) -> None:
     """Whatever is in a log, it is counted, and what is made of it is valid JSON of a valid event."""
     events, report = read(*lines)
-    assert report.lines_read == len(lines)
+    assert report.read == len(lines)
     assert report.events_made == len(events)
     for event in events:
         AuthEvent.model_validate_json(json.dumps(event, ensure_ascii=False))

@@ -50,17 +50,22 @@ class Source:
         A slow writer's lines come one by one, a file's a thousand at a time.
         """
         rest = b""
+        for chunk in self.chunks():
+            lines = (rest + chunk).split(b"\n")
+            rest = lines.pop()
+            if lines:
+                yield lines
+        if rest:
+            yield [rest]
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content in pieces of at most `BLOCK_BYTES`, cut anywhere, each as soon as it is there."""
         # Every reader that `opened` makes has read1, which IO does not promise.
         read1 = cast(gzip.GzipFile, self._content).read1
         with self._bar() as bar:
-            while block := read1(BLOCK_BYTES):
-                lines = (rest + block).split(b"\n")
-                rest = lines.pop()
-                if lines:
-                    yield lines
+            while chunk := read1(BLOCK_BYTES):
+                yield chunk
                 bar.update(bar.task_ids[0], completed=self._stored.tell() if self.size else 0)
-        if rest:
-            yield [rest]
 
     def lines(self) -> Iterator[bytes]:
         """Yield lines without their ends, each as soon as it is there."""

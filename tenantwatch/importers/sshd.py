@@ -1,35 +1,26 @@
 """OpenSSH's log lines turned into auth events."""
 
-import ipaddress
 import re
-from collections.abc import Iterable, Iterator
 from datetime import datetime, tzinfo
-from functools import lru_cache
-from hashlib import blake2b
+from itertools import repeat
 from typing import Final
 
-from tenantwatch.importers.report import ImportReport
+from tenantwatch.importers.importer import Fields, Line, Reading
 from tenantwatch.importers.sshd_messages import MODULE_PROGRAM, PROGRAMS, Attempt, Teller, read_message
-from tenantwatch.importers.syslog import SyslogLine, SyslogReader, escape_surrogates
+from tenantwatch.importers.syslog import SyslogLine, SyslogReader
+from tenantwatch.importers.values import NotUnderstood, escape_surrogates, source_of
 
 # rsyslog writes the repeated message again, syslogd only says that its last line came again. Up to five
 # digits: both write at least every few minutes, so a larger number is no count of repetitions.
 REPEATED: Final = re.compile(r"message repeated ([1-9]\d{0,4}) times: \[ (.*)\]", re.ASCII | re.DOTALL)
 LAST_REPEATED: Final = re.compile(r"last message repeated ([1-9]\d{0,4}) times?", re.ASCII)
 
-# Identical lines are told apart by counting them. How many different ones are remembered is bounded, so
-# that a log of any length streams; they are identical in their second, so they stand close together.
-REMEMBERED_EVENTS: Final = 50_000
 # Connections with a refused conversation whose `Failed` line, if any, has not come yet.
 REMEMBERED_REFUSALS: Final = 4_096
 
-# The contract's limit, and what is left of a key's description in the 8 KiB of all attributes.
-USER_ID_CHARACTERS: Final = 256
-ATTRIBUTE_CHARACTERS: Final = 256
 
-
-class SshdImporter:
-    """Turns the lines of an sshd log into auth events of the contract, in their order.
+class SshdReader:
+    """Reads the lines of an sshd log, in their order.
 
     One event per login attempt that the log tells of: each ``Failed`` and each ``Accepted`` line. Lines
     about the same attempt from elsewhere in the login stack (``pam_unix(sshd:auth)``, ``Invalid user``,
@@ -44,16 +35,12 @@ class SshdImporter:
 
     Parameters
     ----------
-    tenant_id
-        The tenant that the events belong to.
     year
         Year of the first line, for logs that write none, or None to work it out from `now`.
     zone
         Zone of the times written without one.
     now
         The current time, with a zone; only needed without `year`.
-    service
-        Who reports the events.
 
     Raises
     ------
@@ -63,96 +50,65 @@ class SshdImporter:
     Examples
     --------
     >>> from datetime import UTC
-    >>> importer = SshdImporter("tenant-a", year=2026, zone=UTC)
+    >>> reader = SshdReader(year=2026, zone=UTC)
     >>> line = "Jan  5 06:55:46 web-1 sshd[7]: Failed password for root from 192.0.2.1 port 4242 ssh2"
-    >>> event, = importer.events([line])
+    >>> [event] = reader.read(Line(line))
     >>> event["user_id"], event["source_ip"], event["outcome"], event["reason"]
     ('root', '192.0.2.1', 'failure', 'bad_password')
     """
 
-    def __init__(
-        self,
-        tenant_id: str,
-        *,
-        year: int | None,
-        zone: tzinfo,
-        now: datetime | None = None,
-        service: str = "sshd",
-    ) -> None:
-        self.report = ImportReport()
-        self._tenant_id = tenant_id
-        self._service = service
+    def __init__(self, *, year: int | None, zone: tzinfo, now: datetime | None = None) -> None:
         self._reader = SyslogReader(year=year, zone=zone, now=now)
         self._previous: SyslogLine | None = None
         self._hosts_with_daemon_lines: set[str] = set()
-        # Dictionaries for their order: the oldest is the first to go.
+        # A dictionary for its order: the oldest is the first to go.
         self._refusals: dict[tuple[str, int | None], None] = {}
-        self._occurrences: dict[str, int] = {}
-        self._older_occurrences: dict[str, int] = {}
 
-    def events(self, lines: Iterable[str]) -> Iterator[dict[str, object]]:
-        """Yield the events of `lines` in their order, and count every line in `report`.
+    def read(self, line: Line) -> Reading:
+        """Return a line's events, as many as it stands for, or the kind of a line without event.
 
-        Parameters
-        ----------
-        lines
-            The log's lines, with or without line ends. Bytes that are not UTF-8 may come as surrogates
-            (``errors="surrogateescape"``); in events they are written ``\\xNN``.
+        Bytes that are not UTF-8 may come as surrogates (``errors="surrogateescape"``); in events they are
+        written ``\\xNN``.
 
-        Yields
+        Raises
         ------
-        dict
-            An auth event, ready for ``json.dumps``.
+        NotUnderstood
+            If it is no syslog line, or an unknown one of sshd's.
         """
-        report = self.report
-        for raw in lines:
-            report.lines_read += 1
-            text = escape_surrogates(raw).rstrip()
-            read = self._read(text)
-            if isinstance(read, str):
-                report.count_without_event(read)
-            elif read is None:
-                report.count_not_understood(report.lines_read, text)
-            else:
-                line, attempt = read
-                for _ in range(attempt.times):
-                    report.events_made += 1
-                    yield self._event(line, attempt)
-
-    def _read(self, text: str) -> tuple[SyslogLine, Attempt] | str | None:
-        """Return a line and its attempt, or the kind of a line without event, or None."""
+        text = escape_surrogates(line.text).rstrip()
         if not text:
             return "blank"
-        line = self._reader.read(text)
+        told = self._reader.read(text)
         previous, self._previous = self._previous, None
-        if line is None:
-            return None
+        if told is None:
+            raise NotUnderstood("no syslog line")
         times = 1
-        if line.program is None:
-            repeated = LAST_REPEATED.fullmatch(line.message)
-            if repeated is None or previous is None or previous.host != line.host:
+        if told.program is None:
+            repeated = LAST_REPEATED.fullmatch(told.message)
+            if repeated is None or previous is None or previous.host != told.host:
                 return "other_program"
             # syslogd's line stands for the whole line before it, at its own time.
-            line, times = previous._replace(time=line.time), int(repeated[1])
-        elif line.message.startswith("message repeated ") and (repeated := REPEATED.fullmatch(line.message)):
-            line, times = line._replace(message=repeated[2]), int(repeated[1])
-        self._previous = line
-        return self._attempt(line, times)
+            told, times = previous._replace(time=told.time), int(repeated[1])
+        elif told.message.startswith("message repeated ") and (repeated := REPEATED.fullmatch(told.message)):
+            told, times = told._replace(message=repeated[2]), int(repeated[1])
+        self._previous = told
+        return self._attempt(told, times)
 
-    def _attempt(self, line: SyslogLine, times: int) -> tuple[SyslogLine, Attempt] | str | None:
+    def _attempt(self, line: SyslogLine, times: int) -> Reading:
         program = line.program or ""
         if program not in PROGRAMS and not MODULE_PROGRAM.fullmatch(program):
             return "other_program"
         # Said by sshd's unprivileged part; which part says a thing changed from version to version.
         message = line.message.removesuffix(" [preauth]").rstrip()
         attempt = read_message(program, message)
-        if not isinstance(attempt, Attempt):
+        if attempt is None:
+            raise NotUnderstood("unknown message of sshd's")
+        if isinstance(attempt, str):
             return attempt
         if self._is_told_elsewhere(line, attempt):
             return "same_attempt"
-        if times > 1:
-            attempt = attempt._replace(times=attempt.times * times)
-        return line, attempt
+        # One by one: a line may stand for more than memory would hold.
+        return repeat(_event(line, attempt), attempt.times * times)
 
     def _is_told_elsewhere(self, line: SyslogLine, attempt: Attempt) -> bool:
         if attempt.teller is Teller.MODULE:
@@ -169,59 +125,19 @@ class SshdImporter:
             return attempt.outcome == "failure"
         return False
 
-    def _event(self, line: SyslogLine, attempt: Attempt) -> dict[str, object]:
-        source_ip, source_attributes = _source(attempt.source)
-        attributes: dict[str, str | int] = {"host": line.host}
-        if line.pid is not None:
-            attributes["pid"] = line.pid
-        if attempt.port is not None:
-            attributes["port"] = attempt.port
-        if attempt.credential is not None:
-            attributes["credential"] = attempt.credential[:ATTRIBUTE_CHARACTERS]
-        attributes.update(source_attributes)
-        return {
-            "event_id": self._event_id(line),
-            "kind": "auth",
-            "tenant_id": self._tenant_id,
-            "time": line.time,
-            "service": self._service,
-            # sshd itself cuts names at 100 bytes, so a longer one was escaped above or is forged.
-            "user_id": attempt.user[:USER_ID_CHARACTERS] or None,
-            "source_ip": source_ip,
-            "outcome": attempt.outcome,
-            "reason": attempt.reason,
-            "action": "login",
-            "auth_method": attempt.auth_method,
-            "attributes": attributes,
-        }
 
-    def _event_id(self, line: SyslogLine) -> str:
-        """Derive the id from the line, so that importing a log again repeats ids and adds no events."""
-        told = f"{self._tenant_id}\0{line.host}\0{line.pid}\0{line.time}\0{line.message}"
-        digest = blake2b(told.encode(), digest_size=16).hexdigest()
-        occurrence = self._occurrences.get(digest) or self._older_occurrences.get(digest, 0)
-        self._occurrences[digest] = occurrence + 1
-        if len(self._occurrences) >= REMEMBERED_EVENTS:
-            self._older_occurrences, self._occurrences = self._occurrences, {}
-        return f"{digest}-{occurrence}" if occurrence else digest
-
-
-@lru_cache(maxsize=1 << 14)
-def _source(source: str) -> tuple[str | None, dict[str, str]]:
-    """Return a source's address, and as attributes what an address can not hold."""
-    # "UNKNOWN" is sshd's word for a peer without address.
-    if source in ("", "UNKNOWN"):
-        return None, {}
-    try:
-        address = ipaddress.ip_address(source)
-    except ValueError:
-        return None, {"source_host": source[:ATTRIBUTE_CHARACTERS]}
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address), {}
-    if address.ipv4_mapped is not None:
-        # A dual-stack socket's spelling: the same client must be one address, however the socket was opened.
-        return str(address.ipv4_mapped), {}
-    if address.scope_id is not None:
-        plain = str(ipaddress.IPv6Address(int(address)))
-        return plain, {"source_zone": address.scope_id[:ATTRIBUTE_CHARACTERS]}
-    return str(address), {}
+def _event(line: SyslogLine, attempt: Attempt) -> Fields:
+    source_ip, source_attributes = source_of(attempt.source)
+    attributes = {"host": line.host, "pid": line.pid, "port": attempt.port, "credential": attempt.credential}
+    return {
+        "kind": "auth",
+        "time": line.time,
+        # sshd itself cuts names at 100 bytes, so a longer one was escaped above or is forged.
+        "user_id": attempt.user,
+        "source_ip": source_ip,
+        "outcome": attempt.outcome,
+        "reason": attempt.reason,
+        "action": "login",
+        "auth_method": attempt.auth_method,
+        "attributes": attributes | source_attributes,
+    }

@@ -4,15 +4,13 @@ Reads the shapes that rsyslog, syslog-ng, syslogd and ``journalctl -o short-iso`
 """
 
 import re
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from typing import Final, NamedTuple
+
+from tenantwatch.importers.values import FIRST_YEAR, LAST_YEAR, utc_text
 
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 MONTH_NUMBERS: Final = {name: number for number, name in enumerate(MONTHS, 1)}
-
-# What the contract's `time` can hold.
-FIRST_YEAR: Final = 1970
-LAST_YEAR: Final = 2199
 
 # A leap year comes at least once in nine years (1896 to 1904, 2096 to 2104).
 LEAP_YEAR_SPAN: Final = 9
@@ -30,7 +28,6 @@ LINE: Final = re.compile(
     r"(?P<message>.*)",
     re.ASCII | re.DOTALL,
 )
-SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class SyslogLine(NamedTuple):
@@ -67,6 +64,7 @@ class SyslogReader:
 
     Examples
     --------
+    >>> from datetime import UTC
     >>> reader = SyslogReader(year=2025, zone=UTC, now=None)
     >>> reader.read("Dec 31 23:59:59 web-1 sshd[7]: hello").time
     '2025-12-31T23:59:59.000Z'
@@ -110,15 +108,10 @@ class SyslogReader:
                 if year is None:
                     return None
                 local = datetime.fromisoformat(f"{year}-{number:02}-{day:0>2}T{clock}")
-            if local.tzinfo is None:
-                local = local.replace(tzinfo=self._zone)
-            utc = local.astimezone(UTC)
-        except (ValueError, OverflowError):
+        except ValueError:
             # No such day or hour, as February 29 in most years.
             return None
-        if not FIRST_YEAR <= utc.year <= LAST_YEAR:
-            return None
-        return utc.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
+        return utc_text(local if local.tzinfo else local.replace(tzinfo=self._zone))
 
     def _year_of(self, month: int, day: str, clock: str) -> int | None:
         if self._year is None:
@@ -145,22 +138,3 @@ class SyslogReader:
             if first.replace(tzinfo=self._zone) <= self._now:
                 return year
         return None
-
-
-def escape_surrogates(text: str) -> str:
-    r"""Write bytes that were not UTF-8 as ``\xNN``, as reading with ``errors="backslashreplace"`` would.
-
-    Otherwise they are lone surrogates (``errors="surrogateescape"``), which JSON can not carry, and the same
-    file would give other events when opened in another way.
-
-    Examples
-    --------
-    >>> escape_surrogates(b"caf\xe9".decode(errors="surrogateescape"))
-    'caf\\xe9'
-    """
-    return text if text.isascii() else SURROGATE.sub(_escape_surrogate, text)
-
-
-def _escape_surrogate(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
