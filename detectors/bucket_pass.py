@@ -10,6 +10,7 @@ from detectors.bucket_looks import Filled
 from detectors.bucket_state import BucketState
 from detectors.buckets import Buckets, Events, columns_of, fill
 from detectors.clock import NEVER_MS
+from detectors.closeness import Watch
 from detectors.episode import Episode
 from detectors.keys import Key
 from detectors.segments import by_key, group_of, running_count, running_max, starts_of
@@ -38,6 +39,8 @@ def fold_buckets(state: BucketState, events: Events, rules: Sequence[Buckets]) -
         one_pass = _Pass(state, events, rules, left)
         filled.put(one_pass.order, one_pass.fullness, one_pass.empty_ms, one_pass.time_ms)
         left = one_pass.follow(alerts, filled)
+        if state.watch is not None:
+            one_pass.show(state.watch, left)
     return alerts, filled
 
 
@@ -189,6 +192,16 @@ class _Pass:
                 state.in_alarm[slot] = state.episodes.find(key) is not None
             self._remember(slot, run, start, stop)
         return np.sort(np.concatenate(left)) if left else np.zeros(0, np.int64)
+
+    def show(self, watch: Watch, left: Int64s) -> None:
+        """Show how full the fullest bucket was after each row, but for those of another pass."""
+        rows = np.isin(self.order, left, invert=True).nonzero()[0]
+        group, bucket, forced = self.group[rows], self.fullest[rows], self.forced[rows]
+        sizes = self.sizes[group, bucket]
+        scores = np.where(forced, 1.0, self.level_ms[rows, bucket] / self.leaks_ms[group, bucket])
+        thresholds = np.where(forced, 0.0, np.where(sizes, sizes, np.inf))
+        ids, slot = [self.event_ids[i] for i in rows.tolist()], self.slot[group]
+        watch.see(self.state.keys, slot, self.time_ms[rows], ids, lambda at: (scores[at], thresholds[at]))
 
     def _keep(self, last: Int64s) -> None:
         """Keep how the last row of each key left its buckets."""

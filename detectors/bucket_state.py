@@ -3,6 +3,7 @@
 import numpy as np
 
 from detectors.clock import NEVER_MS, Clock
+from detectors.closeness import Watch
 from detectors.episode import Teller, alert_of
 from detectors.episodes import Episodes
 from detectors.growing import grown
@@ -44,13 +45,14 @@ class BucketState:
     """
 
     saved = Saved(
-        frozenset({"teller"}),
+        frozenset({"teller", "watch"}),
         {"spells": list[Spell | None]},
         restored=lambda rule: rule.episodes.type_facts(rule.teller),
     )
 
     def __init__(self, teller: Teller, width: int) -> None:
         self.teller = teller
+        self.watch: Watch | None = None
         self.keys: Keys[Key] = Keys()
         self.episodes = Episodes()
         self.empty_ms: Int64s = np.full((0, width), NEVER_MS, np.int64)

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from msgspec import convert
 
+from detectors.closeness import Watch
 from detectors.episode import Episode, Teller, alert_of
 from detectors.keys import Key
 from detectors.saved import Saved
@@ -194,10 +195,11 @@ class EpisodeRule:
         Names them.
     """
 
-    saved = Saved(frozenset({"teller"}), restored=lambda rule: rule.episodes.type_facts(rule.teller))
+    saved = Saved(frozenset({"teller", "watch"}), restored=lambda rule: rule.episodes.type_facts(rule.teller))
 
     def __init__(self, teller: Teller) -> None:
         self.teller = teller
+        self.watch: Watch | None = None
         self.episodes = Episodes()
 
     def settle(self, tenant_id: str, settled_ms: int) -> list[Alert]:

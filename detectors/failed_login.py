@@ -117,6 +117,8 @@ class _Fold:
         self.user_unknown = np.zeros(len(rows), np.bool_)
         failures = self.failed.nonzero()[0]
         self.user_unknown[failures] = [reasons[i] in UNKNOWN_USER for i in failures.tolist()]
+        # Whether somebody wants to know of every success how full the buckets were.
+        self.watched = state.successes.watch is not None or state.approvals.watch is not None
         self.alerts: list[Alert] = []
 
     def run(self) -> None:
@@ -159,9 +161,14 @@ class _Fold:
         self.alerts.extend(guessing.run(explained=explained, hot=hot))
         after_guesses = np.zeros(len(hot), np.bool_)
         after_guesses[guessing.suspicious] = True
-        self._raise_successes(self.state.approvals, worn_down, by_challenges, [1.0] * len(self.rules))
+        shares = [1.0] * len(self.rules)
+        self._show_successes(self.state.approvals, ~self.failed, worn_down, by_challenges, shares)
+        self._raise_successes(self.state.approvals, worn_down, by_challenges, shares)
         shares = [rule.watch_share for rule in by_user]
-        self._raise_successes(self.state.successes, after_guesses & ~worn_down, fullness, shares)
+        after_guesses &= ~worn_down
+        strange = ~self.failed & guessing.away & ~worn_down
+        self._show_successes(self.state.successes, strange, after_guesses, fullness, shares)
+        self._raise_successes(self.state.successes, after_guesses, fullness, shares)
 
     def _fill(
         self,
@@ -194,7 +201,7 @@ class _Fold:
             good_slot = state.keys.find(parts, logins)
             known = good_slot >= 0
             good = state.take_good(slot, failures, good_slot[known], logins[known])
-        if not len(failures) and (not len(state.keys) or self.earliest_ms > state.watched_until_ms):
+        if not len(failures) and (not len(state.keys) or self._may_pass_over(state)):
             return fullness
         events = Events(
             slot,
@@ -211,16 +218,20 @@ class _Fold:
         self.alerts.extend(alerts)
         fullness[failures] = filled.fullness
         least = min(buckets.watch_share for buckets in rules)
-        if filled.fullness.max(initial=0.0) < least and self.earliest_ms > state.watched_until_ms:
+        if filled.fullness.max(initial=0.0) < least and self._may_pass_over(state):
             return fullness
         # Successes only look, and only at keys whose buckets could be full enough to matter.
         looks = (~self.failed).nonzero()[0]
         slot = state.keys.find(parts, looks)
-        matters = (self.time_ms[looks] <= state.watched_ms[slot]) | filled.touched[slot]
+        matters = (self.time_ms[looks] <= state.watched_ms[slot]) | filled.touched[slot] | self.watched
         looks, slot = looks[matters & (slot >= 0)], slot[matters & (slot >= 0)]
         met = filled.met(state, slot, np.searchsorted(failures, looks))
         fullness[looks] = fullness_at(rules, self.rule[looks], self.time_ms[looks], *met)
         return fullness
+
+    def _may_pass_over(self, state: BucketState) -> bool:
+        """Whether no success need look at buckets that were not filled just now."""
+        return self.earliest_ms > state.watched_until_ms and not self.watched
 
     def _fill_networks(self, failures: Int64s) -> Floats:
         """Count the strangers of each network; return ``(n,)`` how full its bucket was after each failure."""
@@ -292,3 +303,18 @@ class _Fold:
             look,
         )
         self.alerts.extend(crossings.fold(rule))
+
+    def _show_successes(
+        self, rule: EpisodeRule, tested: Bools, which: Bools, fullness: Floats, shares: Sequence[float]
+    ) -> None:
+        """Show how suspicious users' logins were: ``(n,)`` those tested, the rest as for raising."""
+        if rule.watch is None:
+            return
+        rows = (tested & named(self.users.values)).nonzero()[0]
+        keys: Keys[Key] = Keys()
+        slot = keys.intern((self.tenants, "user_id", self.users), rows)
+        full, enough = fullness[rows], np.array(shares)[self.rule[rows]]
+        at_once = which[rows] & (full < enough)
+        scores, thresholds = np.where(at_once, 1.0, full), np.where(at_once, 0.0, enough)
+        ids = values_at(self.event_ids, rows)
+        rule.watch.see(keys, slot, self.time_ms[rows], ids, lambda at: (scores[at], thresholds[at]))

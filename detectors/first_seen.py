@@ -193,6 +193,11 @@ class FirstSeenFold:
         first_ms = np.array(state.tenant_first_ms, np.int64)[tenant[at]]
         weeks = np.maximum(time_ms[at] - first_ms, DAY_MS) / WEEK_MS
         threshold = np.maximum(np.log10(seen.tenant_actions / weeks / budget), 0.0)
+        if state.strangers.watch is not None:
+            ids = picked(self.batch.columns["event_id"], rows[at])
+            state.strangers.watch.see(
+                state.users, user[at], time_ms[at], ids, lambda which: (score[which], threshold[which])
+            )
         found = np.flatnonzero(score > threshold)
         if not len(found):
             return []

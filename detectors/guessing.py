@@ -15,8 +15,10 @@ from detectors.columns import Hashed, Tenants, named
 from detectors.guessing_members import Member, Members
 from detectors.guessing_pressure import MINUTE_MS, WINDOWS, Pressure, Recent
 from detectors.guessing_state import HOUR_MS, GuessingRule, GuessingState
+from detectors.keys import Key, Keys
 from detectors.pairs import NEVER_MS
 from detectors.segments import by_key, running_max, starts_of
+from detectors.surprise import LN_10
 from schemas.alert import Alert
 from schemas.batch import Bools, Int32s, Int64s
 
@@ -90,6 +92,8 @@ class GuessingFold:
         self.login[self.won] = (self.before_ms // HOUR_MS < self.at_ms // HOUR_MS)[self.won]
         self.suspicious: list[int] = []
         self.members = Members()
+        # Rows that were put to the test, with score and threshold, where somebody wants to know.
+        self.tested: list[tuple[int, float, float]] = []
 
     def run(self, explained: Bools, hot: Bools) -> list[Alert]:
         """Learn from successes in columns, go through noisy tenants row by row, and return revisions.
@@ -115,6 +119,7 @@ class GuessingFold:
         login = self.login & ~hot
         self._go_through(np.sort(np.concatenate((lost, self.won[row_by_row]))), login)
         self._keep(login)
+        self._show()
         return self.members.fold(state.alarms)
 
     def _lift(self) -> Int64s:
@@ -178,16 +183,34 @@ class GuessingFold:
             event = self._event(row)
             if time_ms < pressure.until_ms:
                 pressure.go_on(event, rule.threshold, logins, newcomers)
+                self._test(row, pressure.drift / LN_10, rule.threshold)
                 self.members.add(Member(tenant_id, event, pressure.quiet_ms, rule.threshold, [event], None))
                 continue
             in_windows = self._logins_in(number, time_ms, login_ms[:seen])
             verdict = pressure.meet(event, logins, newcomers, in_windows)
             if verdict.score <= rule.threshold:
+                self._test(row, verdict.score, rule.threshold)
                 continue
             if led := pressure.led_to(verdict):
+                self._test(row, verdict.score, rule.threshold)
                 pressure.raise_alarm(led, rule.threshold, rule.quiet_ms)
                 self.members.add(Member(tenant_id, event, pressure.quiet_ms, rule.threshold, led, verdict))
         state.recent[number] = -used
+
+    def _test(self, row: int, score: float, threshold: float) -> None:
+        if self.state.alarms.watch is not None:
+            self.tested.append((row, score, threshold))
+
+    def _show(self) -> None:
+        """Show how close the tested failures came to an alarm of their tenant."""
+        watch = self.state.alarms.watch
+        if watch is None or not self.tested:
+            return
+        rows, scores, thresholds = map(np.array, zip(*sorted(self.tested), strict=True))
+        tenants, keys = self.attempts.parts[0], Keys[Key]()
+        slot = keys.intern((tenants, "tenant_id", tenants), rows)
+        ids = [self.attempts.event_ids[row] for row in rows.tolist()]
+        watch.see(keys, slot, self.at_ms[rows], ids, lambda at: (scores[at], thresholds[at]))
 
     def _suspects(self, pressure: Pressure, row: int) -> bool:
         _, users, addresses = self.attempts.parts

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from detectors.clock import Clock
+from detectors.closeness import Floats
 from detectors.columns import Hashed, Tenants, named, taken
 from detectors.crossings import Crossings
 from detectors.episode import Episode, Story, in_order
@@ -187,6 +188,15 @@ class RateBreach:
         of_key = rule[order][starts]
         limits = np.array([[r.limit, r.window_ms] for r in self._rules.distinct], np.int64)[of_key]
         over, place = log.add(distinct, starts, time_ms, limits[:, 0], limits[:, 1])
+        if state.breaches.watch is not None:
+
+            def measure(at: Int64s) -> tuple[Floats, Floats]:
+                group = np.searchsorted(starts, at, side="right") - 1
+                places = zip(slot[at].tolist(), place[at].tolist(), time_ms[at].tolist(), strict=True)
+                return np.array([log.count(*one) for one in places], np.float64), limits[group, 0]
+
+            ids = taken(batch, "event_id", rows)
+            state.breaches.watch.see(state.keys, slot, time_ms, [ids[i] for i in order.tolist()], measure)
         crossing = np.flatnonzero(over)
         if not len(crossing):
             return []

@@ -1,0 +1,134 @@
+"""How close events come to rules' thresholds: told by the detectors, whoever listens or not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detectors.keys import Keys
+from detectors.registry import new_detectors
+from schemas.alert import alert_id, to_ms
+from tenantwatch import lines as lines_module
+from tenantwatch.backtest import Backtest, Trial
+from tenantwatch.lines import read_lines
+from tenantwatch.recording import Recorder, of_events, of_key, record, share_of
+from tests.scenarios import golden
+
+# Whose scores are not measured row by row: these only say that they were met.
+UNMEASURED = {"custom_rule"}
+
+
+def everything(keys: Any, slot: Any, event_ids: Any) -> Any:
+    return np.arange(len(slot))
+
+
+def replayed(scenario: dict[str, Any], pick: Any = everything) -> tuple[Trial, dict[Any, Recorder]]:
+    """Run a scenario with a recorder for each rule."""
+    trial = Trial()
+    recorders = record(trial, pick)
+    Backtest([trial], golden.tenants_of(scenario)).read(read_lines(golden.expand(scenario), []))
+    return trial, recorders
+
+
+def of_detectors(path: Path) -> bool:
+    return not path.stem.startswith(tuple(UNMEASURED))
+
+
+SCENARIOS = [path for path in golden.files() if of_detectors(path)]
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_an_alert_is_raised_where_a_score_passes_its_threshold(path: Path) -> None:
+    """Every alert's rule tells of the event that crossed; no rule tells of one where nothing was raised."""
+    scenario = json.loads(path.read_text())
+    trial, recorders = replayed(scenario)
+    raised: set[tuple[str, str]] = set()
+    for alert in trial.alerts():
+        entity = alert.entity
+        [(_, detector, rule)] = [
+            (kind, detector, rule)
+            for kind, detector, rule in recorders
+            if alert.alert_id == alert_id(detector, rule, alert.tenant_id, entity, to_ms(alert.first_time))
+        ]
+        raised.add((detector, rule))
+        times, scores, thresholds = recorders[kind_of(detector), detector, rule].series()
+        at = times == to_ms(alert.detected_at)
+        assert share_of(scores[at], thresholds[at]).max() >= 1.0
+    for (_, detector, rule), recorder in recorders.items():
+        if recorder.share > 1.0:
+            assert (detector, rule) in raised
+
+
+def kind_of(detector: str) -> Any:
+    return next(kind for kind, of_kind in new_detectors().items() if detector in {d.name for d in of_kind})
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_listening_changes_no_alert(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same alerts come with and without recorders, and the same is told however the file is cut."""
+    scenario = json.loads(path.read_text())
+    trial, recorders = replayed(scenario)
+    assert trial.alerts() == golden.backtest(golden.expand(scenario), golden.tenants_of(scenario)).alerts
+    monkeypatch.setattr(lines_module, "LINES_PER_BATCH", 7)
+    _, in_pieces = replayed(scenario)
+    for name, recorder in recorders.items():
+        for whole, cut in zip(recorder.series(), in_pieces[name].series(), strict=True):
+            assert np.array_equal(whole, cut)
+
+
+def guesses(count: int) -> dict[str, Any]:
+    """Failed logins of one user at one address, each a second after the other."""
+    event = {
+        "kind": "auth", "tenant_id": "tenant-a", "service": "test", "action": "login", "outcome": "failure",
+        "user_id": "ana", "source_ip": "192.0.2.7",
+    }  # fmt: skip
+    tenant = {
+        "tenant_id": "tenant-a", "organization_id": "org-a", "name": "A",
+        "detectors": {"failed_login": {"strict_failures": 0}},
+    }  # fmt: skip
+    times = {"count": count, "start": "2026-01-05T09:00:00+00:00", "every_s": 1, "event": event}
+    return {"tenants": [tenant], "events": [times]}
+
+
+def test_the_level_of_the_fullest_bucket_is_told() -> None:
+    """Four failures within three seconds: 3.7 of 5 in the bucket that leaks one in ten seconds."""
+    _, recorders = replayed(guesses(4))
+    address = recorders["auth", "failed_login", "address"]
+    assert address.closest is not None
+    assert address.closest == (1_767_603_603_000, "e3", 3.7, 5.0, ("tenant-a", "source_ip", "192.0.2.7"))
+    assert address.tested == 4
+
+
+def test_only_rows_that_matter_are_kept() -> None:
+    """By the entity that they count for, or by the event, whatever it counts for."""
+    _, by_key = replayed(guesses(4), of_key(("tenant-a", "user_id", "ana")))
+    assert len(by_key["auth", "failed_login", "address"].series()[0]) == 0
+    assert len(by_key["auth", "failed_login", "user"].series()[0]) == 4
+    _, by_event = replayed(guesses(4), of_events({"e1", "e2"}))
+    assert len(by_event["auth", "failed_login", "address"].series()[0]) == 2
+    _, nobody = replayed(guesses(4), of_key(("tenant-a", "user_id", "ben")))
+    assert all(recorder.closest is None for recorder in nobody.values())
+
+
+def test_a_rule_that_is_off_has_no_threshold() -> None:
+    """Its scores are told all the same, and come close to nothing."""
+    scenario = guesses(4)
+    off = dict.fromkeys(("burst", "minute", "hour", "strict"), 0)
+    scenario["tenants"][0]["detectors"] = {
+        "failed_login": {**{f"{name}_failures": size for name, size in off.items()}, "new_users": 0}
+    }
+    _, recorders = replayed(scenario)
+    address = recorders["auth", "failed_login", "address"]
+    assert address.closest is not None
+    assert (address.closest.threshold, address.share) == (np.inf, 0.0)
+
+
+def test_nobody_asks_for_the_measure_of_rows_that_do_not_matter() -> None:
+    """A rule may work it out one by one."""
+
+    def measure(at: Any) -> Any:
+        raise AssertionError(at)
+
+    Recorder(of_events(set())).see(Keys(), np.zeros(2, np.int64), np.zeros(2, np.int64), ["a", "b"], measure)
