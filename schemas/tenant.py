@@ -1,6 +1,7 @@
 """The tenant: one record of the directory in ``audit.tenants``."""
 
 from ipaddress import ip_network
+import sys
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
@@ -55,7 +56,8 @@ def _check_rules(rules: list[str]) -> list[str]:
     length = sum(map(len, rules))
     if length > MAX_RULES_LENGTH:
         raise ValueError(f"are {length:,} characters, at most {MAX_RULES_LENGTH:,} are kept")
-    return rules
+    # Many tenants have the same ones.
+    return [*map(sys.intern, rules)]
 
 
 RuleText = Annotated[str, Field(min_length=1, max_length=MAX_RULE_LENGTH)]

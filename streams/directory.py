@@ -15,6 +15,7 @@ from faust.types import TP
 from pydantic import ValidationError
 
 from detectors.parameters import check_overrides
+from detectors.rules.ruleset import check_rules
 from detectors.tuning import Overrides, tuned
 from schemas.batch import EventBatch
 from schemas.errors import describe
@@ -150,6 +151,9 @@ class Directory:
             if tenant.tenant_id != tenant_id:
                 raise ValueError(f"tenant_id is {tenant.tenant_id!r}, the message key is {tenant_id!r}")
             _warn(tenant_id, tenant.detectors)
+            # Compiled here for the detectors too, which meet the same texts at the tenant's next event.
+            for problem in check_rules(tenant.rules):
+                log.warning("tenant_rule_ignored", tenant_id=tenant_id, detail=problem)
             self._told[tenant_id] = entry = Entry(tenant, version)
             self._entries[tenant_id] = self._tuned(entry)
         metrics.TENANTS.set(len(self._entries))

@@ -61,3 +61,18 @@ def _await(settings: Settings, look: Callable[[Control], bool]) -> bool | None:
         while not (found := look(control)) and time.monotonic() <= deadline:
             time.sleep(POLL_S)
     return found
+
+
+def with_present_rules(settings: Settings, tenants: Sequence[Tenant]) -> list[Tenant]:
+    """Return tenants with the rules that the directory has for those that name none.
+
+    A file of tenants and a folder of rules are kept by different people: applying one is not to undo the
+    other. Where no worker can be seen from here, tenants are as they were given.
+    """
+    silent = [tenant.tenant_id for tenant in tenants if "rules" not in tenant.model_fields_set]
+    if not silent or (settings.clickhouse is None and not running(settings)):
+        return [*tenants]
+    with Control(settings) as control:
+        rows = control.request("POST", "/tenants/lookup", json=silent)
+    present = {row["tenant_id"]: {"rules": row["rules"]} for row in rows if row.get("rules")}
+    return [tenant.model_copy(update=present.get(tenant.tenant_id, {})) for tenant in tenants]

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from detectors.parameters import check_overrides
+from detectors.rules.ruleset import check_rules
 from schemas.errors import describe
 from schemas.tenant import Tenant
 
@@ -57,6 +58,7 @@ def read_tenants(content: bytes) -> list[Tenant]:
             faults.append(f"{named}: {_describe(error)}")
             continue
         faults += [f"{named}: {fault}" for fault in check_overrides(tenant.detectors)]
+        faults += [f"{named}: {fault}" for fault in check_rules(tenant.rules)]
         if tenant.tenant_id in tenants:
             faults.append(f"{named}: there twice; fix: keep one of them")
         tenants[tenant.tenant_id] = tenant

@@ -62,14 +62,19 @@ def apply(
         ),
     ],
 ) -> None:
-    """Add tenants, or replace their settings. The whole file is checked first: a fault applies none."""
+    """Add tenants, or replace their settings. The whole file is checked first: a fault applies none.
+
+    Rules that came by `rules apply` stay where the file does not name `rules`.
+    """
     tenants = read_file(file)
     if not tenants:
         raise fail(f"there is no tenant in {file}")
     from streams.producer import Sender
     from tenantwatch.control import kafka_bootstrap
+    from tenantwatch.directory import with_present_rules
 
     settings = Settings()
+    tenants = with_present_rules(settings, tenants)
     with Sender(kafka_bootstrap(settings)) as sender:
         sender.tenants(tenants)
     note(f"applied {len(tenants):,} {'tenant' if len(tenants) == 1 else 'tenants'}")
