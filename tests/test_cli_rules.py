@@ -1,25 +1,31 @@
 """`rules`: checked and tested in files, then given to a tenant; what is given holds at once."""
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from confluent_kafka import Producer
 from conftest import REPOSITORY, Up, eventually
 from rule_texts import FAILURES, LOGINS, correlation, plain, ruled, text_of
+from scenarios.streams import START_MS, batch_of
 from typer.testing import CliRunner, Result
 
+from detectors.rules.compiled import MAX_EVENTS, MAX_SELECTIONS, MAX_TIMESPAN_S, MAX_VALUES, WindowType
+from detectors.rules.correlating import MAX_GROUP_BY
 from detectors.rules.faults import RuleError
+from detectors.rules.outline import MODIFIERS
 from detectors.rules.ruleset import check_rules
-from schemas.tenant import MAX_RULES, MAX_RULES_LENGTH, Tenant, unknown_tenant
+from schemas.tenant import MAX_RULE_LENGTH, MAX_RULES, MAX_RULES_LENGTH, Tenant, unknown_tenant
 from tenantwatch.backtest import Trial
 from tenantwatch.cli import app
 from tenantwatch.rules import read_rules
 from tenantwatch.tenant_file import TenantFileError, read_tenants
 
 EXAMPLES = REPOSITORY / "docs/rules"
+DOCUMENTATION = (REPOSITORY / "docs/rules.md").read_text()
 FIRES = {"name": "it fires", "expect": "alert", "events": [{**LOGINS, "user_id": "ana"}]}
 IS_SILENT = {"name": "it does not", "expect": "silent", "events": [{"action": "logout"}]}
 
@@ -61,6 +67,35 @@ def test_the_examples_cover_every_type() -> None:
     rows = json.loads(invoke("rules", "check", EXAMPLES, "--json").stdout)
     types = {"selection", "event_count", "value_count", "temporal", "temporal_ordered"}
     assert {row["type"] for row in rows} == types
+
+
+def test_the_example_in_the_documentation_works(tmp_path: Path) -> None:
+    """Its rule is read, and its cases pass."""
+    rule, cases = re.findall(r"```yaml\n(.*?)```", DOCUMENTATION, re.DOTALL)
+    (tmp_path / "rule.yml").write_text(rule)
+    (tmp_path / "rule.cases.yml").write_text(cases)
+    done = invoke("rules", "test", tmp_path)
+    assert done.exit_code == 0, done.output
+
+
+def test_the_documentation_names_all_of_sigma() -> None:
+    """Every modifier and correlation that pySigma reads is said to be supported, or refused."""
+    from sigma.correlations import SigmaCorrelationType
+    from sigma.modifiers import modifier_mapping
+
+    supported, refused = DOCUMENTATION.split("## What is refused")
+    for name in modifier_mapping:
+        assert f"`{name}`" in (supported if name in MODIFIERS else refused)
+    for name in map(str, SigmaCorrelationType):
+        assert f"`{name}`" in (supported if name in get_args(WindowType) else refused)
+
+
+def test_the_documentation_knows_the_limits() -> None:
+    """What is said to be the most is."""
+    [limits] = re.findall(r"^Limits: .*?\n\n", DOCUMENTATION, re.DOTALL | re.MULTILINE)
+    known = [MAX_RULES, MAX_RULE_LENGTH, MAX_RULES_LENGTH, MAX_TIMESPAN_S // 86_400]
+    known += [MAX_EVENTS, MAX_VALUES, MAX_SELECTIONS, MAX_GROUP_BY]
+    assert re.findall(r"[0-9,]+\b", limits) == [f"{limit:,}" for limit in known]
 
 
 def test_a_case_that_goes_otherwise_fails(tmp_path: Path) -> None:
@@ -187,8 +222,6 @@ def test_rules_can_be_tried_in_a_backtest(tmp_path: Path) -> None:
     """A trial with other rules is one with changed settings: what `backtest --rules` needs."""
     texts = [file.text for file in read_rules([write(tmp_path)])]
     trial = Trial(lambda tenant: tenant.model_copy(update={"rules": texts}))
-    from scenarios.streams import START_MS, batch_of
-
     trial.fold(batch_of("auth", [{**LOGINS, "time_ms": START_MS, "user_id": "ana"}]))
     assert [alert.detector for alert in trial.alerts()] == ["custom_rule"]
 
