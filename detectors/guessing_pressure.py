@@ -128,6 +128,8 @@ class Pressure:
             number = time_ms // (MINUTE_MS * minutes)
             self.count[i] = self.count[i] + 1 if number == self.window[i] else 1
             self.window[i] = number
+            if self.count[i] < MIN_DIFFERENT:
+                continue
             # At a window's begin the longer ones know better what is usual now.
             usual = max(n * minutes / w for n, w in zip(logins_in[i:], WINDOWS[i:], strict=True))
             expected = max(by_time * minutes, by_login * usual)

@@ -12,7 +12,7 @@ from detectors.keys import Keys, fingerprints
 from detectors.numbers import NumberTable
 from detectors.saved import Saved
 from detectors.segments import by_key
-from schemas.batch import Int64s
+from schemas.batch import Int32s, Int64s
 
 # Further back than any time less the longest `known_days`.
 NEVER_MS: Final = -(1 << 40)
@@ -30,17 +30,21 @@ class Pairs:
         ``(k,)`` when each last logged in.
     known_ms
         ``(k,)`` when it last did so above suspicion.
-    users, user_ms
-        (tenant, user) by fingerprint, and when each last logged in from anywhere; made from the pairs.
+    users, user_ms, user_of
+        (tenant, user) by fingerprint, when each last logged in from anywhere, and ``(k,)`` the number of each
+        pair's user; made from the pairs.
     """
 
-    saved: ClassVar[Saved] = Saved(frozenset({"users", "user_ms"}), restored=lambda pairs: pairs.rebuild())
+    saved: ClassVar[Saved] = Saved(
+        frozenset({"users", "user_ms", "user_of"}), restored=lambda pairs: pairs.rebuild()
+    )
 
     keys: Keys[tuple[str, str, str | None]] = field(default_factory=lambda: Keys(words=1, texts=2))
     met_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
     known_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
     users: NumberTable = field(default_factory=NumberTable)
     user_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
+    user_of: Int32s = field(default_factory=lambda: np.zeros(0, np.int32))
 
     def meet(
         self, parts: tuple[Tenants, Hashed, Hashed], won: Int64s, lost: Int64s, at_ms: Int64s
@@ -70,6 +74,8 @@ class Pairs:
         self.met_ms = grown(self.met_ms, len(self.keys), NEVER_MS)
         self.known_ms = grown(self.known_ms, len(self.keys), NEVER_MS)
         self.user_ms = grown(self.user_ms, len(self.users), NEVER_MS)
+        self.user_of = grown(self.user_of, len(self.keys), 0)
+        self.user_of[pair[won]] = user[won]
         pair_ms = last_success(pair, won, lost, at_ms, self.met_ms)
         return pair, pair_ms, last_success(user, won, lost, at_ms, self.user_ms)
 
@@ -81,7 +87,12 @@ class Pairs:
         kept = self.met_ms[:n] >= self.keys.by_tenant(settled_ms) - kept_ms
         self.keys.keep(kept)
         self.met_ms, self.known_ms = self.met_ms[:n][kept], self.known_ms[:n][kept]
-        self.rebuild()
+        of = self.user_of[:n][kept]
+        there = np.zeros(len(self.users), np.bool_)
+        there[of] = True
+        self.user_of = (np.cumsum(there, dtype=np.int32) - 1)[of]
+        self.user_ms = self.user_ms[: len(there)][there]
+        self.users.keep(there)
 
     def rebuild(self) -> None:
         """Make the users anew from the pairs: fingerprints hold in their own process only."""
@@ -91,6 +102,7 @@ class Pairs:
         number, _ = self.users.intern(fingerprints((tenants, users), np.arange(n)))
         self.user_ms = np.full(len(self.users), NEVER_MS, np.int64)
         np.maximum.at(self.user_ms, number, self.met_ms[:n])
+        self.user_of = number.astype(np.int32)
 
 
 def last_success(number: Int64s, won: Int64s, lost: Int64s, at_ms: Int64s, met_ms: Int64s) -> Int64s:
