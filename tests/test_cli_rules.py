@@ -303,3 +303,21 @@ def test_rules_of_an_unknown_tenant_are_refused(up: Up, tmp_path: Path) -> None:
     done = beside(up, "rules", "apply", write(tmp_path), "--tenant", "ruled-ee")
     assert done.exit_code == 1
     assert "there is no tenant ruled-ee; did you mean ruled-e?" in done.stderr
+
+
+def test_a_record_with_a_rule_that_nobody_can_read_is_used_without_it(up: Up) -> None:
+    """Whoever writes to the topic without our checks stops neither the worker nor the other rules."""
+    tenant = ruled("title: half a rule", plain(LOGINS), tenant_id="ruled-f")
+    producer = Producer({"bootstrap.servers": up.status["kafka"], "partitioner": "murmur2_random"})
+    producer.produce("audit.tenants", tenant.model_dump_json(exclude_none=True), "ruled-f")
+    producer.flush()
+    eventually(lambda: up.control("/tenants", tenant_id="ruled-f"))
+    event = {"kind": "auth", "event_id": "1", "tenant_id": "ruled-f", "service": "login", **FAILURES}
+    event |= {"user_id": "ana", "time": "2026-01-05T09:00:00Z"}
+    producer.produce("audit.auth", json.dumps(event), "ruled-f")
+    producer.flush()
+    [alert] = eventually(lambda: up.control("/alerts", tenant_id="ruled-f"))
+    assert alert["detector"] == "custom_rule"
+    assert "tenant_rule_ignored" in up.log_path.read_text()
+    listed = beside(up, "rules", "list", "--tenant", "ruled-f")
+    assert "rules[0] is not used: half a rule: logsource: missing" in listed.stderr

@@ -1,6 +1,7 @@
 """The fields that a rule may name: the contract's, and attributes."""
 
 from functools import lru_cache
+from typing import Final
 
 from detectors.rules.faults import near
 from detectors.rules.view import ATTRIBUTE
@@ -9,7 +10,7 @@ from schemas.rules import Rule as FieldRule
 from schemas.rules import rules_of
 
 # A batch keeps these in other forms; a rule says the kind elsewhere, and has no use for a time.
-_ELSEWHERE = {
+_ELSEWHERE: Final = {
     "kind": "the kind is `logsource.category`",
     "time": "events are not selected by time; a `correlation` has a `timespan`",
     "attributes": "name one of them: `attributes.country`",

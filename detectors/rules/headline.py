@@ -42,7 +42,7 @@ def headline_of(
     ]
     return Headline(
         key=_key(rule, sources),
-        title=rule.title.strip(),
+        title=" ".join(rule.title.split()),
         classification=name or "custom_rule",
         severity=_SEVERITY[rule.level] if rule.level else "medium",
         attack=tuple(dict.fromkeys(techniques)),

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Final
 
 from detectors.rules.compiled import Rule
 from detectors.rules.faults import RuleError
 from schemas.event import Kind
 
 # Texts, a millisecond each to compile; many tenants have the same ones.
-MAX_COMPILED = 4_096
+MAX_COMPILED: Final = 4_096
 
 
 @lru_cache(maxsize=MAX_COMPILED)
