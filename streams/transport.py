@@ -10,10 +10,11 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, Final, cast
 
 import structlog
+from aiokafka.consumer import fetcher
+from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -54,14 +55,30 @@ class Records:
             column.clear()
 
 
-_SIZE: Final = attrgetter("serialized_value_size")
+class _Unpacked(PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
+    """Records of the event topics as they were unpacked.
+
+    aiokafka makes a `ConsumerRecord` of eleven fields of each, which takes as long as unpacking it: 1.1 of
+    2.3 µs, under Python's lock. Only five of the fields are asked for here.
+    """
+
+    def _consumer_record(self, tp: Any, record: Any) -> Any:
+        return record if tp.topic in EVENT_TOPICS else super()._consumer_record(tp, record)
+
+
+# There is no other way in: aiokafka's fetcher names the class itself.
+fetcher.PartitionRecords = _Unpacked
+
+
+def _size(record: Any) -> int:
+    return len(record.value or b"")
 
 
 def chunks(records: list[Any]) -> Iterator[list[Any]]:
     """Cut records into chunks of at most 4,000 records and, but for a single larger one, 8 MiB."""
     for first in range(0, len(records), MAX_CHUNK_RECORDS):
         chunk = records[first : first + MAX_CHUNK_RECORDS]
-        if sum(map(_SIZE, chunk)) <= MAX_CHUNK_BYTES:
+        if sum(map(_size, chunk)) <= MAX_CHUNK_BYTES:
             yield chunk
         else:
             yield from _chunks_by_size(chunk)
@@ -70,7 +87,7 @@ def chunks(records: list[Any]) -> Iterator[list[Any]]:
 def _chunks_by_size(records: list[Any]) -> Iterator[list[Any]]:
     start = size = 0
     for i, record in enumerate(records):
-        length = _SIZE(record)
+        length = _size(record)
         if i > start and size + length > MAX_CHUNK_BYTES:
             yield records[start:i]
             start, size = i, 0
@@ -296,7 +313,7 @@ class Consumer(driver.Consumer):
             offsets=[r.offset for r in record],
             keys=[r.key for r in record],
             values=[r.value for r in record],
-            headers=[r.headers for r in record],
+            headers=[tuple(r.headers) for r in record],
             timestamps_ms=[r.timestamp for r in record],
         )
         return ConsumerMessage(
@@ -311,7 +328,7 @@ class Consumer(driver.Consumer):
             value,  # type: ignore[arg-type]
             None,
             0,
-            sum(map(_SIZE, record)),
+            sum(map(_size, record)),
             tp,
             generation_id=self.app.consumer_generation_id,
         )

@@ -22,7 +22,7 @@ from streams.transport import MAX_CHUNK_RECORDS, Records, Scheduler, chunks
 
 
 def record(size: int = 10, offset: int = 0) -> SimpleNamespace:
-    return SimpleNamespace(serialized_value_size=size, offset=offset)
+    return SimpleNamespace(value=bytes(size), offset=offset)
 
 
 def test_a_chunk_holds_at_most_four_thousand_records() -> None:
