@@ -1,4 +1,4 @@
-"""`validate`, `import sshd` and `backtest`: files in, data on standard output, the rest on standard error."""
+"""`validate` and `backtest`: files in, data on standard output, the rest on standard error."""
 
 import gzip
 import json
@@ -105,50 +105,6 @@ def test_hostile_events_cannot_steer_the_terminal(tmp_path: Path) -> None:
     result = invoke("validate", write(tmp_path / "events.ndjson", event(**{"\x1b[2Jfield": 1})))
     assert "\x1b" not in result.output
     assert "field: unknown field" in result.stdout
-
-
-LOG = """\
-Jan  5 06:55:46 web-1 sshd[7]: Failed password for root from 192.0.2.1 port 4242 ssh2
-Jan  5 06:55:48 web-1 cron[8]: nothing to see
-this is no syslog line
-"""
-
-
-def test_import_sshd_writes_events_and_counts_the_rest(tmp_path: Path) -> None:
-    """Events go to standard output as NDJSON, what was not understood is counted on standard error."""
-    log = tmp_path / "auth.log"
-    log.write_text(LOG)
-    result = invoke("import", "sshd", log, "--tenant", "tenant-a", "--year", 2026, "--zone", "Europe/Berlin")
-    assert result.exit_code == 0
-    [made] = [json.loads(line) for line in result.stdout.splitlines()]
-    assert (made["tenant_id"], made["source_ip"], made["outcome"]) == ("tenant-a", "192.0.2.1", "failure")
-    assert datetime.fromisoformat(made["time"]) == datetime(2026, 1, 5, 5, 55, 46, tzinfo=UTC)
-    assert "3 lines read, 1 event made" in result.stderr
-    assert "1 line not understood" in result.stderr
-
-
-def test_what_import_writes_is_valid(tmp_path: Path) -> None:
-    """`import sshd | validate` finds nothing, through real pipes."""
-    line = CommandLine(settings_env(tmp_path))
-    made = line.run("import", "sshd", "-", "--tenant", "tenant-a", "--year", "2026", stdin=LOG)
-    checked = line.run("validate", "-", stdin=made.stdout)
-    assert (made.returncode, checked.returncode) == (0, 0)
-    assert "1 good events (1 auth), 0 errors, 0 warnings" in checked.stderr
-
-
-def test_import_of_another_kind_of_file_fails(tmp_path: Path) -> None:
-    """When nothing at all is understood, that is an error."""
-    result = invoke("import", "sshd", write(tmp_path / "x", event()), "--tenant", "tenant-a")
-    assert result.exit_code == 1
-    assert "is it a log of sshd" in result.stderr
-
-
-@pytest.mark.parametrize(
-    "options", [["--tenant", "tenant a"], ["--tenant", "tenant-a", "--zone", "Mars/Base"], []]
-)
-def test_import_refuses_wrong_options(tmp_path: Path, options: list[str]) -> None:
-    """A tenant id or zone that cannot be is misuse: exit code 2."""
-    assert invoke("import", "sshd", write(tmp_path / "x"), *options).exit_code == 2
 
 
 def test_backtest_prints_each_alert_once_with_event_time(tmp_path: Path) -> None:

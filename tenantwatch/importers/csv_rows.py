@@ -30,8 +30,8 @@ class Row:
 
     @property
     def text(self) -> str:
-        """The cells, as they are told from those of other rows."""
-        return "\x1f".join(self.cells)
+        """The cells, with commas between them."""
+        return ",".join(self.cells)
 
     def find(self, name: str) -> str | None:
         """Return the cell of a column; None if the row ends before it, or there is no such column."""

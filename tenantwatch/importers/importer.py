@@ -154,22 +154,24 @@ class Importer(Generic[ItemT]):
 
     def _event(self, fields: Fields, item: Item) -> Fields:
         tenant_id = self._tenancy.of(item, fields)
-        # The time is part of it because a line without a year may be another year's.
-        event_id = fields.get("event_id")
+        event_id = escape_surrogates(fields.get("event_id") or "")
         if not event_id or len(event_id) > EVENT_ID_CHARACTERS:
-            told = escape_surrogates(event_id or item.text.rstrip())
+            told = event_id or escape_surrogates(item.text.rstrip())
+            # The time is part of it because a line without a year may be another year's.
             event_id = self._ids.of(tenant_id, fields["time"], told)
         event: Fields = {
             "event_id": event_id,
-            "kind": None,
+            "kind": fields["kind"],
             "tenant_id": tenant_id,
-            "time": None,
+            "time": fields["time"],
             "service": self._service,
-        } | {name: _cut(name, value) for name, value in fields.items() if value is not None and value != ""}
-        attributes = _attributes(fields.get("attributes", {}))
-        event.pop("attributes", None)
-        if attributes:
-            event["attributes"] = attributes
+        }
+        for name, value in fields.items():
+            if name not in event and value is not None and value != "":
+                event[name] = _cut(name, value)
+        event["attributes"] = _attributes(fields.get("attributes", {}))
+        if not event["attributes"]:
+            del event["attributes"]
         try:
             MODELS[event["kind"]].model_validate(event)
         except ValidationError as error:

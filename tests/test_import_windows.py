@@ -1,0 +1,230 @@
+"""Windows' Security events, however they were made JSON, become auth and access events."""
+
+from typing import Any
+
+import pytest
+
+from tenantwatch.importers.windows import read
+from tests.importing import Made, only, picked, run_records
+
+TIME = "2026-01-05T08:00:00.1234567Z"
+FAILED = {
+    "SubjectUserName": "-",
+    "TargetUserName": "ana",
+    "TargetDomainName": "CORP",
+    "Status": "0xc000006d",
+    "SubStatus": "0xc000006a",
+    "LogonType": "3",
+    "AuthenticationPackageName": "NTLM",
+    "WorkstationName": "PC-1",
+    "IpAddress": "192.0.2.1",
+    "IpPort": "4242",
+}
+
+
+def winlogbeat(number: int, data: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "@timestamp": TIME,
+        "event": {"code": str(number), "outcome": "failure"},
+        "winlog": {
+            "channel": "Security",
+            "computer_name": "dc.example.com",
+            "record_id": 7,
+            "event_id": str(number),
+            "event_data": data,
+        }
+        | more,
+    }
+
+
+def evtx(number: Any, data: Any) -> dict[str, Any]:
+    return {
+        "Event": {
+            "#attributes": {"xmlns": "x"},
+            "System": {
+                "Provider": {"#attributes": {"Name": "Microsoft-Windows-Security-Auditing"}},
+                "EventID": number,
+                "TimeCreated": {"#attributes": {"SystemTime": TIME}},
+                "EventRecordID": 7,
+                "Channel": "Security",
+                "Computer": "dc.example.com",
+            },
+            "EventData": data,
+        }
+    }
+
+
+def xmltodict(number: int, data: dict[str, Any]) -> dict[str, Any]:
+    named = [{"@Name": name, "#text": value} for name, value in data.items()]
+    record = evtx({"@Qualifiers": "", "#text": str(number)}, {"Data": named})
+    record["Event"]["System"]["TimeCreated"] = {"@SystemTime": TIME}
+    return record
+
+
+def flat(number: int, data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "EventID": number,
+        "@timestamp": TIME,
+        "Channel": "Security",
+        "Hostname": "dc.example.com",
+        "RecordNumber": 7,
+    } | data
+
+
+def old_winlogbeat(number: int, data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "@timestamp": TIME,
+        "event_id": number,
+        "log_name": "Security",
+        "computer_name": "dc.example.com",
+        "record_number": "7",
+        "event_data": data,
+    }
+
+
+SHAPES = [winlogbeat, old_winlogbeat, evtx, xmltodict, flat]
+
+
+def made(number: int, **data: Any) -> Made:
+    return run_records(read, flat(number, data))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
+def test_every_shape_is_the_same_event(shape: Any) -> None:
+    """With the same id, so that the same log by two ways is not counted twice."""
+    event = only(run_records(read, shape(4625, FAILED)))
+    assert dict(event) == dict(only(run_records(read, flat(4625, FAILED))))
+    assert picked(event, "time", "action", "outcome", "reason", "user_id", "source_ip", "auth_method") == (
+        "2026-01-05T08:00:00.123Z",
+        "login",
+        "failure",
+        "bad_password",
+        "ana",
+        "192.0.2.1",
+        "ntlm",
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "sub_status", "reason"),
+    [
+        ("0xC000006D", "0xC0000064", "unknown_user"),
+        ("0xC000006D", "0xC000006A", "bad_password"),
+        ("0xC000006D", "0x0", "bad_password"),
+        ("0xC0000234", "0x0", "locked"),
+        ("0xC000006E", "0xC0000072", "disabled"),
+        ("0xC0000224", "0x0", "expired_password"),
+        (-1073741715, -1073741724, "unknown_user"),
+        ("0xC0DE0001", "0x0", "status_0xc0de0001"),
+        (None, None, "refused"),
+    ],
+)
+def test_the_status_of_a_failed_login_is_its_reason(status: Any, sub_status: Any, reason: str) -> None:
+    """The sub-status says more than the status, where it says anything."""
+    event = only(made(4625, **FAILED | {"Status": status, "SubStatus": sub_status}))
+    assert event["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "expected"),
+    [
+        (4768, "0x0", ("login", "success", None)),
+        (4768, "0x6", ("login", "failure", "unknown_user")),
+        (4771, "0x18", ("login", "failure", "bad_password")),
+        (4771, "0x17", ("login", "failure", "expired_password")),
+        (4771, "0x19", ("login_interrupted", "failure", "preauth_required")),
+        (4769, "0x20", ("service_ticket", "failure", "ticket_expired")),
+        (4776, "0x0", ("login", "success", None)),
+        (4776, "0xc0000064", ("login", "failure", "unknown_user")),
+    ],
+)
+def test_tickets_and_validations_are_told_by_their_status(
+    number: int, status: str, expected: tuple[str, str, str | None]
+) -> None:
+    """Kerberos has numbers of its own; asking for the pre-authentication is part of its protocol."""
+    event = only(made(number, TargetUserName="ana", Status=status, IpAddress="::ffff:192.0.2.1"))
+    assert picked(event, "action", "outcome", "reason", "source_ip") == (*expected, "192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (4624, ("login", "success", None)),
+        (4634, ("logout", "success", None)),
+        (4647, ("logout", "success", None)),
+        (4740, ("account_lock", "failure", "locked")),
+        (4767, ("account_unlock", "success", None)),
+        (4648, ("explicit_login", "success", None)),
+    ],
+)
+def test_other_auth_events(number: int, expected: tuple[str, str, str | None]) -> None:
+    """What is no attempt has a word of its own."""
+    assert picked(only(made(number, TargetUserName="ana")), "action", "outcome", "reason") == expected
+
+
+def test_special_privileges_are_of_the_subject() -> None:
+    """Event 4672 has no target."""
+    assert picked(only(made(4672, SubjectUserName="root")), "action", "user_id") == (
+        "privileged_login",
+        "root",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), [("Kerberos", "kerberos"), ("Negotiate", "password"), ("-", "password")]
+)
+def test_the_package_is_the_method(name: str, method: str) -> None:
+    """Negotiate says only that one of the others was used."""
+    assert only(made(4624, TargetUserName="ana", AuthenticationPackageName=name))["auth_method"] == method
+
+
+@pytest.mark.parametrize(
+    ("number", "action", "resource_type"),
+    [
+        (4720, "create", "user"),
+        (4726, "delete", "user"),
+        (4732, "grant", "group"),
+        (4733, "revoke", "group"),
+        (1102, "delete", "audit_log"),
+        (4698, "create", "scheduled_task"),
+    ],
+)
+def test_changes_are_accesses_of_the_subject(number: int, action: str, resource_type: str) -> None:
+    """The target is what was changed."""
+    event = only(made(number, SubjectUserName="admin", TargetUserName="ana"))
+    assert picked(event, "kind", "action", "user_id", "resource_type", "resource_id") == (
+        "access",
+        action,
+        "admin",
+        resource_type,
+        "ana",
+    )
+
+
+def test_a_refused_object_is_a_failure() -> None:
+    """Object access says so in its keywords only."""
+    record = winlogbeat(4656, {"SubjectUserName": "ana", "ObjectName": "C:\\x"}, keywords=["Audit Failure"])
+    record["event"].pop("outcome")
+    assert picked(only(run_records(read, record)), "outcome", "resource_id") == ("failure", "C:\\x")
+
+
+@pytest.mark.parametrize("absent", ["-", "", None])
+def test_what_windows_leaves_out_is_absent(absent: str | None) -> None:
+    """A hyphen is no user and no address."""
+    event = only(made(4625, **FAILED | {"TargetUserName": absent, "IpAddress": absent}))
+    assert picked(event, "user_id", "source_ip") == (None, None)
+
+
+def test_other_events_and_channels_are_not_relevant() -> None:
+    """Numbers mean other things in other logs."""
+    _, report = run_records(
+        read, flat(4688, {}), flat(4624, {}) | {"Channel": "Microsoft-Windows-Sysmon/Operational"}
+    )
+    assert dict(report.without_event) == {"other_event_id": 1, "other_channel": 1}
+
+
+@pytest.mark.parametrize("lacking", ["EventID", "@timestamp"])
+def test_a_record_without_number_or_time_is_not_understood(lacking: str) -> None:
+    """And the report says so."""
+    record = {name: value for name, value in flat(4624, FAILED).items() if name != lacking}
+    assert "is missing" in "\n".join(run_records(read, record)[1].lines())
