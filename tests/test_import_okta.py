@@ -164,6 +164,13 @@ def test_the_rest_is_counted_as_not_relevant(event_type: str) -> None:
     assert (events, dict(report.without_event)) == ([], {"other_event_type": 1})
 
 
+@pytest.mark.parametrize("name", ["p_event_time", "@timestamp"])
+def test_a_collectors_time_stands_in_for_a_lost_one(name: str) -> None:
+    """Some collectors take the time out of the record."""
+    event = only(made(published=None, **{name: "2026-01-05 08:00:00.000"}))
+    assert event["time"] == "2026-01-05T08:00:00.000Z"
+
+
 @pytest.mark.parametrize("lacking", ["eventType", "published"])
 def test_a_record_without_type_or_time_is_not_understood(lacking: str) -> None:
     """And the report names what is missing."""

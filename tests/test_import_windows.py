@@ -208,6 +208,22 @@ def test_a_refused_object_is_a_failure() -> None:
     assert picked(only(run_records(read, record)), "outcome", "resource_id") == ("failure", "C:\\x")
 
 
+@pytest.mark.parametrize(
+    ("keywords", "outcome"),
+    [
+        ("0x8010000000000000", "failure"),
+        (-9218868437227405312, "failure"),
+        ("0x8020000000000000", "success"),
+        (-9214364837600034816, "success"),
+        ("Audit Failure", "failure"),
+    ],
+)
+def test_keywords_may_be_bits(keywords: str | int, outcome: str) -> None:
+    """As the log keeps them, in hexadecimal or as a signed number."""
+    record = flat(4663, {"SubjectUserName": "ana"}) | {"Keywords": keywords}
+    assert only(run_records(read, record))["outcome"] == outcome
+
+
 @pytest.mark.parametrize("absent", ["-", "", None])
 def test_what_windows_leaves_out_is_absent(absent: str | None) -> None:
     """A hyphen is no user and no address."""

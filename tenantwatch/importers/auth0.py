@@ -5,7 +5,7 @@ from typing import Final
 from tenantwatch.importers.auth0_types import ACCESS, API, AUTH, BY_CONNECTION, Meaning
 from tenantwatch.importers.importer import Fields, Reading
 from tenantwatch.importers.record import Record
-from tenantwatch.importers.values import NotUnderstood, code_of, source_of, time_of
+from tenantwatch.importers.values import COLLECTED_TIMES, NotUnderstood, code_of, source_of, time_of
 from tenantwatch.importers.words import action_of, reason_of
 
 METHOD_ACTIONS: Final = {
@@ -124,7 +124,7 @@ def _common(record: Record, log: Record, code: str, reason: str | None) -> Field
     source_ip, source_attributes = source_of(log.text_of("ip", "details.request.ip") or "")
     return {
         "event_id": log.text_of("log_id", "_id") or record.text_of("log_id", "detail.log_id"),
-        "time": time_of(log.first("date"), "date"),
+        "time": time_of(log.first("date") or record.first(*COLLECTED_TIMES), "date"),
         # What was typed, which a failure has too; then the account's id.
         "user_id": log.text_of(
             "user_name",

@@ -8,7 +8,7 @@ from typing import Final
 from tenantwatch.importers.cloudtrail_actions import cloudtrail_action
 from tenantwatch.importers.importer import Fields, Reading
 from tenantwatch.importers.record import Record
-from tenantwatch.importers.values import NotUnderstood, code_of, source_of, time_of
+from tenantwatch.importers.values import COLLECTED_TIMES, NotUnderstood, code_of, source_of, time_of
 from tenantwatch.importers.words import reason_of
 
 # Where EventBridge and `aws cloudtrail lookup-events` put the record.
@@ -191,7 +191,7 @@ def _common(record: Record) -> Fields:
     user_id, session = _who(record.node("userIdentity"))
     return {
         "event_id": record.text_of("eventID"),
-        "time": time_of(record.first("eventTime"), "eventTime"),
+        "time": time_of(record.first("eventTime", *COLLECTED_TIMES), "eventTime"),
         "user_id": user_id,
         "source_ip": source_ip,
         "user_agent": record.text_of("userAgent"),

@@ -15,8 +15,8 @@ from tenantwatch.importers.entra_errors import (
     REASONS,
 )
 from tenantwatch.importers.importer import Fields, Reading
-from tenantwatch.importers.record import Record
-from tenantwatch.importers.values import NotUnderstood, code_of, source_of, time_of
+from tenantwatch.importers.record import NOTHING, Record
+from tenantwatch.importers.values import COLLECTED_TIMES, NotUnderstood, code_of, source_of, time_of
 from tenantwatch.importers.words import action_of, reason_of
 
 SERVICE_SIGN_INS: Final = ("serviceprincipalsigninlogs", "managedidentitysigninlogs")
@@ -160,7 +160,7 @@ def _change(record: Record, properties: Record) -> Fields:
     """Return a change of the directory."""
     activity = properties.text_of("activityDisplayName") or record.text_of("operationName") or "change"
     targets = properties.nodes("targetResources")
-    target = targets[0] if targets else Record({})
+    target = targets[0] if targets else NOTHING
     result = properties.text_of("result") or record.text_of("result", "resultSignature", "resultType")
     failed = result is not None and result.lower() not in SUCCESSES | {"none"}
     fields = _common(record, properties)
@@ -246,7 +246,7 @@ def _common(record: Record, properties: Record) -> Fields:
     return {
         "event_id": properties.text_of("id") or record.text_of("id"),
         "time": time_of(
-            at or record.first("time", "TimeGenerated", "eventTimestamp", "CreatedDateTime"),
+            at or record.first("time", "TimeGenerated", "eventTimestamp", *COLLECTED_TIMES),
             "createdDateTime, activityDateTime or time",
         ),
         "source_ip": source_ip,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -91,11 +92,16 @@ class Tenancy:
         if value is None:
             raise NotUnderstood(f"{self.field} is missing, so the tenant is unknown")
         try:
-            return _TENANT_ID.validate_python(str(value))
+            return _tenant_id(str(value))
         except ValidationError:
             raise NotUnderstood(
                 f"{self.field} is {value!r:.60}, which is no tenant_id: 1 to 64 of A-Z a-z 0-9 . _ -"
             ) from None
+
+
+@lru_cache(maxsize=1 << 12)
+def _tenant_id(text: str) -> str:
+    return _TENANT_ID.validate_python(text)
 
 
 class Importer(Generic[ItemT]):

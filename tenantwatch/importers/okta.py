@@ -6,8 +6,8 @@ Field names and event types: Okta's System Log API and its catalogue of event ty
 from typing import Final
 
 from tenantwatch.importers.importer import Fields, Reading
-from tenantwatch.importers.record import Record
-from tenantwatch.importers.values import NotUnderstood, code_of, source_of, time_of
+from tenantwatch.importers.record import NOTHING, Record
+from tenantwatch.importers.values import COLLECTED_TIMES, NotUnderstood, code_of, source_of, time_of
 from tenantwatch.importers.words import action_of, reason_of
 
 # Event type to the contract's action and method. `delegated_login` is what Okta writes, beside
@@ -180,7 +180,7 @@ def _token_action(record: Record, name: str) -> tuple[str, str]:
 
 def _access(record: Record, event_type: str, action: str) -> Fields:
     targets = record.nodes("target")
-    target = targets[0] if targets else Record({})
+    target = targets[0] if targets else NOTHING
     fields = _common(record, event_type)
     fields["attributes"] |= {
         "target": target.text_of("displayName", "alternateId"),
@@ -204,7 +204,7 @@ def _common(record: Record, event_type: str) -> Fields:
     failed = result is not None and result.upper() in FAILURES
     return {
         "event_id": record.text_of("uuid"),
-        "time": time_of(record.first("published"), "published"),
+        "time": time_of(record.first("published", *COLLECTED_TIMES), "published"),
         "user_id": record.text_of("actor.alternateId", "actor.id"),
         "source_ip": source_ip,
         "user_agent": record.text_of("client.userAgent.rawUserAgent"),

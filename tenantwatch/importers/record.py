@@ -4,8 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from math import isfinite
-
-_NOTHING: Mapping[str, object] = {}
+from typing import Final
 
 
 class Record:
@@ -101,8 +100,12 @@ class Record:
             value = self._values.get(name)
             if isinstance(value, str) and value.startswith("{"):
                 value = _parsed(value)
-            node = self._nodes[name] = Record(value if isinstance(value, Mapping) else _NOTHING)
+            # Most of what is asked for is missing, so that is one and the same object.
+            node = self._nodes[name] = Record(value) if isinstance(value, Mapping) else NOTHING
         return node
+
+
+NOTHING: Final = Record({})
 
 
 def _parsed(text: str) -> object:

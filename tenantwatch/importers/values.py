@@ -16,6 +16,9 @@ LARGEST_EPOCH_S: Final = 10**11
 ATTRIBUTE_CHARACTERS: Final = 256
 CODE_CHARACTERS: Final = 64
 
+# Where collectors put the time of a record that has lost its own: Panther, Elastic, Splunk.
+COLLECTED_TIMES: Final = ("p_event_time", "@timestamp", "_time")
+
 _DATED: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)
 _NUMBER: Final = re.compile(r"-?\d{1,20}(?:\.\d{1,9})?", re.ASCII)
 # As .NET's serializers write it: milliseconds, and a zone that changes nothing.

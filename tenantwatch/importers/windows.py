@@ -32,6 +32,8 @@ DATA: Final = (
 )
 SYSTEM: Final = ("winlog", "Event.System", "System")
 CHANNELS: Final = frozenset({"security", "microsoft-windows-security-auditing", "microsoft-windows-eventlog"})
+# The bit of an event's keywords that is set when what it tells of was refused (winmeta.xml).
+AUDIT_FAILURE: Final = 1 << 52
 # A failure that only asks for the password; the attempt that follows has an event of its own.
 PREAUTH_REQUIRED: Final = "preauth_required"
 
@@ -150,9 +152,14 @@ def _access(fields: Fields, data: Record, number: int, *, is_failure: bool) -> F
 
 def _is_audited_failure(record: Record, system: Record) -> bool:
     """Return whether the log itself calls the event a failure; as words, or as the bits of its keywords."""
-    names = ("Keywords", "EventType", "event.outcome")
-    found = [system.find("keywords"), *(record.find(name) for name in names)]
-    return any("failure" in (text := str(value).lower()) or text.startswith("0x8010") for value in found)
+    keywords = _number(system.text_of("Keywords") or record.text_of("Keywords"))
+    if keywords is not None:
+        return bool(keywords & AUDIT_FAILURE)
+    words = [
+        system.find("keywords"),
+        *(record.find(name) for name in ("Keywords", "EventType", "event.outcome")),
+    ]
+    return any("failure" in str(word).lower() for word in words)
 
 
 def _reason(data: Record, *, kerberos: bool) -> tuple[str | None, str | None]:
@@ -162,6 +169,7 @@ def _reason(data: Record, *, kerberos: bool) -> tuple[str | None, str | None]:
         text = data.text_of(name)
         number = _number(text)
         if text is not None and number:
+            number &= 0xFFFFFFFF  # some converters write it as what it is in C: a signed number
             return text, known.get(number) or REASONS.get(number) or f"status_{number:#x}"
     told = data.text_of("FailureReason") or ""
     return (told, MESSAGE_REASONS[told]) if told in MESSAGE_REASONS else (None, None)
@@ -169,11 +177,9 @@ def _reason(data: Record, *, kerberos: bool) -> tuple[str | None, str | None]:
 
 def _number(text: str | None) -> int | None:
     try:
-        number = int(text or "", 0)
+        return int(text or "", 0)
     except ValueError:
         return None
-    # Some converters write NTSTATUS as what it is in C: a signed number.
-    return number & 0xFFFFFFFF
 
 
 def _method(data: Record, action: str) -> str | None:
