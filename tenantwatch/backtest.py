@@ -46,7 +46,11 @@ class Trial:
             batch = replace(batch, tenants=tuple(map(self._settings, batch.tenants)))
         for detector, state in self.detectors[batch.kind]:
             for alert in detector.fold(batch, state):
-                self._last[alert.alert_id] = alert
+                self.take(alert)
+
+    def take(self, alert: Alert) -> None:
+        """Keep a revision, in place of the one before it."""
+        self._last[alert.alert_id] = alert
 
     def _settings(self, tenant: Tenant) -> Tenant:
         known = self._changed.get(tenant.tenant_id)

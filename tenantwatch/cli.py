@@ -16,6 +16,7 @@ from tenantwatch.commands import (
     demo,
     doctor,
     events,
+    explain,
     imports,
     reconcile,
     replay,
@@ -25,6 +26,7 @@ from tenantwatch.commands import (
     tenants,
     tuning,
     webhooks,
+    why_not,
 )
 from tenantwatch.commands.output import complain, print_line
 
@@ -73,6 +75,8 @@ reconcile.register(app)
 events.register(app)
 replay.register(app)
 backtest.register(app)
+explain.register(app)
+why_not.register(app)
 score_series.register(app)
 app.add_typer(imports.app, name="import", help="Turn other programs' logs into events.")
 app.add_typer(alerts.app, name="alerts", help="Look at alerts.")

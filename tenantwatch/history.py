@@ -17,8 +17,8 @@ from schemas.tenant import Tenant
 PAGE_ROWS: Final = 50_000
 # The first events of a kind after a time and before another, as an Arrow stream (`store.history.page`).
 ReadPage = Callable[[Kind, int, int, int], bytes]
-# A tenant's settings, given the version that events were enriched with.
-SettingsOf = Callable[[int], Tenant]
+# A tenant's settings, given the versions of them, and of the operator's overrides, that events came with.
+SettingsOf = Callable[[int, int], Tenant]
 _NUMBERS: Final = {pa.uint16(): pa.int64()}
 
 
@@ -92,10 +92,11 @@ def _batches(kind: Kind, table: Any, settings_of: SettingsOf) -> Iterator[EventB
     """Cut where the settings change: a batch has one version of them."""
     if not len(table):
         return
-    version = _int64s(table, "tenant_version")
-    bounds = [0, *(np.flatnonzero(np.diff(version)) + 1).tolist(), len(table)]
-    for start, stop in pairwise(bounds):
-        yield _batch(kind, table.slice(start, stop - start), settings_of(int(version[start])))
+    version, tuning = _int64s(table, "tenant_version"), _int64s(table, "tuning_version")
+    changes = np.flatnonzero((np.diff(version) != 0) | (np.diff(tuning) != 0)) + 1
+    for start, stop in pairwise([0, *changes.tolist(), len(table)]):
+        settings = settings_of(int(version[start]), int(tuning[start]))
+        yield _batch(kind, table.slice(start, stop - start), settings)
 
 
 def _batch(kind: Kind, table: Any, settings: Tenant) -> EventBatch:

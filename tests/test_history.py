@@ -16,6 +16,7 @@ from schemas.alert import from_ms
 from schemas.batch import EventBatch
 from schemas.event import KINDS
 from schemas.tenant import Tenant, unknown_tenant
+from schemas.tuning import NO_VERSION
 from store.database import Database
 from store.history import page
 from store.migrations import migrate
@@ -41,6 +42,7 @@ def rows_of(batch: EventBatch, tenant_id: str, topic_id: str, came_ms: int) -> l
             "outcome": "success",
             "flags": int(batch.flags[i]),
             "tenant_version": i // 100,
+            "tuning_version": 7 if i < 50 else NO_VERSION,
             "ingest_time": from_ms(came_ms) + timedelta(milliseconds=i // 10),
             "kafka_topic_id": topic_id,
             "kafka_offset": i // 3,
@@ -82,8 +84,8 @@ def arrived(database: Database) -> Iterator[list[str]]:
     database.command("DELETE FROM events WHERE tenant_id IN ('history-a', 'history-b')")
 
 
-def settings_of(version: int) -> Tenant:
-    return unknown_tenant(f"version-{version}")
+def settings_of(version: int, tuning: int) -> Tenant:
+    return unknown_tenant(f"version-{version}.{tuning}")
 
 
 def read(database: Database, rows: int, since_ms: int = 0, until_ms: int = 2**45) -> list[EventBatch]:
@@ -108,7 +110,7 @@ def test_events_come_in_the_order_of_their_arrival(database: Database, arrived: 
 def test_a_batch_has_one_version_of_the_settings(database: Database, arrived: list[str]) -> None:
     """Those that its events came with are asked for."""
     versions = {batch.tenants[0].tenant_id for batch in read(database, 50_000)}
-    assert versions == {f"version-{i}" for i in range(4)}
+    assert versions == {"version-0.7", *(f"version-{i}.{NO_VERSION}" for i in range(4))}
 
 
 def test_times_between_are_read(database: Database, arrived: list[str]) -> None:

@@ -112,16 +112,16 @@ def list_alerts(
         note(f"the latest {limit:,}; --limit shows more")
 
 
+AlertId = Annotated[
+    str,
+    typer.Argument(
+        help="The id, or a beginning that no other alert has.", metavar="ALERT", callback=_alert_id
+    ),
+]
+
+
 @app.command()
-def show(
-    alert_id: Annotated[
-        str,
-        typer.Argument(
-            help="The id, or a beginning that no other alert has.", metavar="ALERT", callback=_alert_id
-        ),
-    ],
-    as_json: AsJson = False,
-) -> None:
+def show(alert_id: AlertId, as_json: AsJson = False) -> None:
     """Show one alert in full: evidence, what to do, and how it developed."""
     from tenantwatch.control import Control
 
@@ -130,11 +130,14 @@ def show(
     if as_json:
         print_json({**revisions[-1], "revisions": revisions})
     else:
-        _print_alert(revisions)
+        print_alert(revisions[-1])
+        print_revisions(revisions)
 
 
-def _print_alert(revisions: Sequence[dict[str, Any]]) -> None:
-    alert = revisions[-1]
+def print_alert(alert: dict[str, Any]) -> None:
+    """Print an alert in full, as contract object."""
+    from schemas.attack import technique_name
+
     print_line(alert["summary"], SEVERITY_STYLE[alert["severity"]])
     entity, evidence = alert["entity"], alert["evidence"]
     facts = {
@@ -147,7 +150,7 @@ def _print_alert(revisions: Sequence[dict[str, Any]]) -> None:
         "first, last": f"{moment(alert['first_time'])} to {moment(alert['last_time'])}",
         "events": f"{alert['event_count']:,}",
         "score": f"{alert['score']:g}, threshold {alert['threshold']:g}",
-        "ATT&CK": ", ".join(alert["attack"]),
+        "ATT&CK": ", ".join(f"{one} {technique_name(one) or ''}".strip() for one in alert["attack"]),
         **{f"  {name}": str(value) for name, value in evidence["numbers"].items()},
         "event ids": ", ".join(evidence["event_ids"]),
         "what to do": alert["runbook"],
@@ -156,8 +159,12 @@ def _print_alert(revisions: Sequence[dict[str, Any]]) -> None:
     for name, value in facts.items():
         if value:
             print_line(f"{name:{width}}  {value}")
+
+
+def print_revisions(revisions: Sequence[dict[str, Any]]) -> None:
+    """Print how an alert developed, after an empty line."""
     print_line("")
-    columns = {
+    columns: dict[str, Cell] = {
         "revision": lambda revision: revision["revision"],
         "published": lambda revision: moment(revision["published_at"]),
         "status": lambda revision: revision["status"],

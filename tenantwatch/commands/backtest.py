@@ -84,7 +84,7 @@ def backtest(
     trials = [Trial(), changed] if compare else [changed]
     shown_since = as_time(since)
     if files:
-        run = Backtest(trials, _read_settings(tenants))
+        run = Backtest(trials, read_settings(tenants))
         rejected = _run_files(run, files, tenant, as_time(until), state, keep=not compare)
     else:
         if tenant is None or tenants is not None or state is not None:
@@ -103,7 +103,8 @@ def backtest(
     _report(run, rejected, len(found[-1]))
 
 
-def _read_settings(path: Path | None) -> "dict[str, Tenant]":
+def read_settings(path: Path | None) -> "dict[str, Tenant]":
+    """Return the settings in a file of tenants, if one was named."""
     from tenantwatch.commands.tenants import read_file
 
     return {tenant.tenant_id: tenant for tenant in read_file(str(path))} if path else {}
@@ -134,16 +135,11 @@ def _run_files(
 
 
 def _run_store(run: "Backtest", tenant_id: str, since: datetime, until: datetime) -> None:
-    from detectors.tuning import tuned
-    from schemas.tenant import Tenant
-    from tenantwatch.commands.feeds import feed_store
-    from tenantwatch.commands.tenants import find_tenant
+    from tenantwatch.commands.feeds import feed_store, settings_now
     from tenantwatch.control import Control
-    from tenantwatch.directory import current_tuning
 
     with Control(Settings()) as control:
-        own = Tenant.model_validate(find_tenant(control, tenant_id))
-        feed_store(run, control, tuned(own, current_tuning(control)), since, until)
+        feed_store(run, control, tenant_id, settings_now(control, tenant_id), since, until)
 
 
 def _plain(alerts: "Sequence[Alert]") -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """What a backtest is fed with: files, or a tenant's events in the store."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,20 @@ from tenantwatch.commands.output import complain
 
 if TYPE_CHECKING:
     from schemas.batch import EventBatch
-    from schemas.tenant import Tenant
     from tenantwatch.backtest import Backtest
     from tenantwatch.control import Control
+    from tenantwatch.history import SettingsOf
 
 REJECTED_SHOWN = 10
 
 
-def feed_files(run: "Backtest", files: Sequence[str], tenant_id: str | None, until: datetime | None) -> int:
+def feed_files(
+    run: "Backtest",
+    files: Sequence[str],
+    tenant_id: str | None,
+    until: datetime | None,
+    look: "Callable[[EventBatch], None]" = lambda batch: None,
+) -> int:
     """Let a backtest read files one after the other; return how many lines were rejected, which are told.
 
     Parameters
@@ -27,6 +33,8 @@ def feed_files(run: "Backtest", files: Sequence[str], tenant_id: str | None, unt
         Only events of this tenant.
     until
         Only events before.
+    look
+        Is shown them first.
     """
     from tenantwatch.lines import RejectedLine, read_lines
 
@@ -34,7 +42,9 @@ def feed_files(run: "Backtest", files: Sequence[str], tenant_id: str | None, unt
     for file in files:
         rejected: list[RejectedLine] = []
         with opened(file) as source:
-            run.read(_chosen(read_lines(source.lines(), rejected), tenant_id, until))
+            for batch in _chosen(read_lines(source.lines(), rejected), tenant_id, until):
+                look(batch)
+                run.read((batch,))
         count += len(rejected)
         name = f"{source.name}, " if len(files) > 1 else ""
         for line, reason, detail in rejected[:REJECTED_SHOWN]:
@@ -60,23 +70,59 @@ def _chosen(
 
 
 def feed_store(
-    run: "Backtest", control: "Control", settings: "Tenant", since: datetime, until: datetime
+    run: "Backtest",
+    control: "Control",
+    tenant_id: str,
+    settings_of: "SettingsOf",
+    since: datetime,
+    until: datetime,
 ) -> None:
     """Let a backtest see a tenant's stored events, as they were admitted when they came.
 
     Parameters
     ----------
-    settings
-        The tenant, as it is enriched.
+    settings_of
+        What they are enriched with.
     """
     from schemas.alert import to_ms
     from tenantwatch.history import history
 
     def page(kind: str, after_ms: int, until_ms: int, rows: int) -> bytes:
         found: Any = control.get(
-            f"/history/{kind}", tenant_id=settings.tenant_id, after_ms=after_ms, until_ms=until_ms, rows=rows
+            f"/history/{kind}", tenant_id=tenant_id, after_ms=after_ms, until_ms=until_ms, rows=rows
         )
         return bytes(found)
 
-    for batch in history(page, lambda _: settings, to_ms(since), to_ms(until)):
+    for batch in history(page, settings_of, to_ms(since), to_ms(until)):
         run.fold(batch)
+
+
+def settings_now(control: "Control", tenant_id: str) -> "SettingsOf":
+    """Return a tenant's settings as they hold now, whatever events came with."""
+    from detectors.tuning import tuned
+    from schemas.tenant import Tenant
+    from tenantwatch.commands.tenants import find_tenant
+    from tenantwatch.directory import current_tuning
+
+    now = tuned(Tenant.model_validate(find_tenant(control, tenant_id)), current_tuning(control))
+    return lambda version, tuning: now
+
+
+def settings_then(control: "Control", tenant_id: str) -> "SettingsOf":
+    """Return a tenant's settings as they held when events came; what is nowhere stored has the defaults."""
+    from functools import cache
+
+    from detectors.tuning import tuned
+    from schemas.tenant import Tenant, unknown_tenant
+    from schemas.tuning import Tuning
+
+    tenants = control.get(f"/tenants/{tenant_id}/versions")
+    tunings = control.get("/tuning")
+
+    @cache
+    def settings_of(version: int, tuning: int) -> "Tenant":
+        told = tenants.get(str(version))
+        tenant = Tenant.model_validate(told) if told else unknown_tenant(tenant_id)
+        return tuned(tenant, Tuning.model_validate(tunings.get(str(tuning), {})))
+
+    return settings_of

@@ -1,0 +1,222 @@
+"""Why an alert was raised, from the store or from a file."""
+
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tenantwatch.commands.alerts import AlertId, print_alert, print_revisions
+from tenantwatch.commands.chart import chart
+from tenantwatch.commands.output import (
+    AsJson,
+    Cell,
+    fail,
+    moment,
+    print_json,
+    print_line,
+    print_table,
+)
+from tenantwatch.commands.when import Learn, parse_when
+from tenantwatch.settings import Settings
+
+if TYPE_CHECKING:
+    from schemas.alert import Alert
+    from tenantwatch.explain import Explanation, Span
+
+# What a table of events has no room for; --json prints it.
+HIDDEN = frozenset(
+    {"event_id", "tenant_id", "user_agent", "session_id", "trace_id", "token_id", "attributes", "http_path"}
+)
+
+FromFile = Annotated[
+    Path | None,
+    typer.Option("--file", help="Not the store's events, but those of this file: NDJSON, plain or gzip."),
+]
+FileTenants = Annotated[
+    Path | None, typer.Option("--tenants", help="Tenants' settings for the file; others have the defaults.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(explain)
+
+
+def explain(
+    alert_id: AlertId,
+    file: FromFile = None,
+    tenants: FileTenants = None,
+    learn: Learn = "14d",
+    as_json: AsJson = False,
+) -> None:
+    """Say why an alert was raised: its events, their scores against the threshold, what is usual, what to do.
+
+    The tenant's events are put before the detectors once more, with the settings that they came with.
+    """
+    found = _from_file(file, tenants, alert_id) if file else _from_store(alert_id, learn)
+    if as_json:
+        print_json(_as_json(found))
+    else:
+        _print(found)
+
+
+def _from_store(alert_id: str, learn: str) -> "Explanation":
+    from schemas.alert import Alert, from_ms
+    from tenantwatch.backtest import Backtest
+    from tenantwatch.commands.feeds import feed_store, settings_then
+    from tenantwatch.control import Control
+    from tenantwatch.explain import HOUR_MS, Explanation, Replay, Span, hours_of, kinds_of
+
+    with Control(Settings()) as control:
+        revisions = [Alert.model_validate(one) for one in control.get(f"/alerts/{alert_id}")]
+        alert = revisions[-1]
+        of = {"tenant_id": alert.tenant_id}
+        ids = alert.evidence.event_ids
+        for kind in kinds_of(alert):
+            events = control.get(f"/history/{kind}/events", event_id=ids, **of) if ids else []
+            if events:
+                break
+        field = _field_of(alert, kind)
+        spans = control.get(
+            f"/history/{kind}/spans",
+            start_ms=hours_of(alert),
+            length_ms=HOUR_MS,
+            field=field,
+            value=alert.entity.value,
+            **of,
+        )
+        replay = Replay(alert)
+        since = parse_when(learn, alert.first_time)
+        settings_of = settings_then(control, alert.tenant_id)
+        feed_store(Backtest([replay]), control, alert.tenant_id, settings_of, since, from_ms(replay.until_ms))
+    raised = bool(replay.revisions)
+    return Explanation(revisions, kind, replay.series(), raised, events, [Span(**span) for span in spans])
+
+
+def _field_of(alert: "Alert", kind: str) -> str | None:
+    from schemas.batch import FIELDS
+    from schemas.event import KINDS
+
+    fields = next(FIELDS[one] for one in KINDS if one == kind)
+    return alert.entity.type if alert.entity.type in fields else None
+
+
+def _from_file(file: Path, tenants: Path | None, alert_id: str) -> "Explanation":
+    from tenantwatch.backtest import Backtest, Trial
+    from tenantwatch.commands.backtest import read_settings
+    from tenantwatch.commands.feeds import feed_files
+    from tenantwatch.explain import Explanation, Replay, Witness, kinds_of
+
+    settings = read_settings(tenants)
+    first = Trial()
+    feed_files(Backtest([first], settings), [str(file)], None, None)
+    alerts = [alert for alert in first.alerts() if alert.alert_id.startswith(alert_id)]
+    if len(alerts) != 1:
+        raise fail(
+            f"{'no alert' if not alerts else 'more than one alert'} of {file} begins with {alert_id}; "
+            f"`tenantwatch backtest {file}` lists them"
+        )
+    [alert] = alerts
+    witnesses = [Witness(alert, kind) for kind in kinds_of(alert)]
+
+    def look(batch: Any) -> None:
+        for witness in witnesses:
+            witness.look(batch)
+
+    replay = Replay(alert)
+    feed_files(Backtest([replay], settings), [str(file)], alert.tenant_id, None, look)
+    seen = max(witnesses, key=lambda witness: len(witness.events))
+    return Explanation(replay.revisions, seen.kind, replay.series(), True, seen.events, seen.spans())
+
+
+def _as_json(found: "Explanation") -> dict[str, Any]:
+    from schemas.alert import from_ms, rfc3339
+    from schemas.attack import technique_name
+
+    alert = found.alert
+    return {
+        "alert": alert.model_dump(mode="json"),
+        "events": found.events,
+        "score": {
+            "raised_again": found.raised,
+            "points": [
+                {"time": time, "score": score, "threshold": threshold if isfinite(threshold) else None}
+                for time, score, threshold in _points(found)
+            ],
+        },
+        "usual": [{"start": rfc3339(from_ms(span.start_ms)), **_counts(span)} for span in found.spans],
+        "attack": [{"id": one, "name": technique_name(one)} for one in alert.attack],
+        "runbook": alert.runbook,
+        "revisions": [revision.model_dump(mode="json") for revision in found.revisions],
+    }
+
+
+def _points(found: "Explanation") -> list[tuple[str, float, float]]:
+    from schemas.alert import from_ms, rfc3339
+
+    series = found.series.thinned()
+    columns = (series.time_ms.tolist(), series.scores.tolist(), series.thresholds.tolist())
+    return [
+        (rfc3339(from_ms(time_ms)), score, threshold)
+        for time_ms, score, threshold in zip(*columns, strict=True)
+    ]
+
+
+def _counts(span: "Span") -> dict[str, int]:
+    return {"events": span.events, "failures": span.failures, "of_entity": span.of_entity}
+
+
+def _print(found: "Explanation") -> None:
+    alert = found.alert.model_dump(mode="json")
+    print_alert(alert)
+    points = _points(found)
+    measured = f"{alert['entity']['type']} {alert['entity']['value']}" if points else "as of its revisions"
+    _head(f"score against threshold, {measured}")
+    told = [
+        (revision.last_time.isoformat(), revision.score, revision.threshold) for revision in found.revisions
+    ]
+    for line in chart(points or told):
+        print_line(line)
+    if not found.raised:
+        print_line("seen again, they did not raise it: what was learned before them is not all stored")
+    _print_events(found)
+    _print_usual(found)
+    print_revisions([revision.model_dump(mode="json") for revision in found.revisions])
+
+
+def _print_events(found: "Explanation") -> None:
+    _head("its first events")
+    named = dict.fromkeys(name for event in found.events for name in event)
+    columns = {name: _cell_of(name) for name in named if name not in HIDDEN}
+    print_table(columns, found.events, "none of them is there any more")
+
+
+def _cell_of(name: str) -> Cell:
+    return lambda event: event.get(name)
+
+
+def _print_usual(found: "Explanation") -> None:
+    from schemas.alert import from_ms, rfc3339
+
+    entity, (*before, now) = found.alert.entity, found.spans
+    _head(
+        f"{found.kind} events of {found.alert.tenant_id} in that hour, and at the same hour of weeks before"
+    )
+    columns: dict[str, Cell] = {
+        "hour": lambda span: moment(rfc3339(from_ms(span.start_ms))),
+        "events": lambda span: f"{span.events:,}",
+        "failures": lambda span: f"{span.failures:,}",
+    }
+    if any(span.of_entity for span in found.spans):
+        columns[f"of {entity.value}"] = lambda span: f"{span.of_entity:,}"
+    # Where the stored trail begins later, there were none.
+    known = [span for span in before if any(one.events for one in before if one.start_ms <= span.start_ms)]
+    print_table(columns, [*known, now], "")
+    if len(known) < len(before):
+        print_line(f"none in the {len(before) - len(known)} weeks before these")
+
+
+def _head(text: str) -> None:
+    print_line("")
+    print_line(f"{text}:", "bold")

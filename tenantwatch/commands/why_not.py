@@ -1,0 +1,135 @@
+"""Why nothing was raised about a user: how close each rule came."""
+
+from datetime import UTC, datetime
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tenantwatch.commands.alerts import ID_CHARACTERS
+from tenantwatch.commands.explain import FileTenants, FromFile
+from tenantwatch.commands.output import AsJson, note, print_json, print_table
+from tenantwatch.commands.when import From, Learn, To, as_time, parse_when
+from tenantwatch.settings import Settings
+
+if TYPE_CHECKING:
+    from tenantwatch.why_not import Suspect, Verdict, WhyNot
+
+DEFAULT_SPAN = "7d"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("why-not")(why_not)
+
+
+def why_not(
+    user: Annotated[str, typer.Option("--user", help="Whose events: a user_id.")],
+    tenant: Annotated[str, typer.Option("--tenant", help="The user's tenant.")],
+    ip: Annotated[str | None, typer.Option("--ip", help="Only events from this address.")] = None,
+    since: From = None,
+    until: To = None,
+    learn: Learn = "14d",
+    file: FromFile = None,
+    tenants: FileTenants = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how close each rule came to an alert for a user: its highest score by its threshold, and when.
+
+    The tenant's events are put before the detectors once more; rules that do not apply say why. A rule may
+    count an event for the user, for its address, or for the whole tenant: the table says which.
+    """
+    from schemas.alert import to_ms
+    from tenantwatch.why_not import Suspect, WhyNot
+
+    now = datetime.now(UTC)
+    start = as_time(since) or (datetime.min.replace(tzinfo=UTC) if file else parse_when(DEFAULT_SPAN, now))
+    end = as_time(until) or (datetime.max.replace(tzinfo=UTC) if file else now)
+    suspect = Suspect(tenant, user, ip, to_ms(start), to_ms(end))
+    trial = WhyNot(suspect)
+    if file:
+        _over_file(trial, suspect, file, tenants)
+    else:
+        _over_store(trial, suspect, parse_when(learn, start), end)
+    verdicts = trial.verdicts()
+    if as_json:
+        print_json({"events": trial.events, "rules": [_as_json(verdict) for verdict in verdicts]})
+    else:
+        _print(verdicts)
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in trial.events.items())
+    note(f"{user}: {kinds} events that detectors looked at")
+
+
+def _over_file(trial: "WhyNot", suspect: "Suspect", file: Path, tenants: Path | None) -> None:
+    from tenantwatch.backtest import Backtest
+    from tenantwatch.commands.backtest import read_settings
+    from tenantwatch.commands.feeds import feed_files
+
+    feed_files(Backtest([trial], read_settings(tenants)), [str(file)], suspect.tenant_id, None)
+
+
+def _over_store(trial: "WhyNot", suspect: "Suspect", since: datetime, until: datetime) -> None:
+    from tenantwatch.backtest import Backtest
+    from tenantwatch.commands.feeds import feed_store, settings_then
+    from tenantwatch.commands.tenants import find_tenant
+    from tenantwatch.control import Control
+
+    with Control(Settings()) as control:
+        find_tenant(control, suspect.tenant_id)
+        settings_of = settings_then(control, suspect.tenant_id)
+        feed_store(Backtest([trial]), control, suspect.tenant_id, settings_of, since, until)
+
+
+def _as_json(verdict: "Verdict") -> dict[str, Any]:
+    from schemas.alert import from_ms, rfc3339
+
+    closest, alert = verdict.closest, verdict.alert
+    point = closest and {
+        "time": rfc3339(from_ms(closest.time_ms)),
+        "event_id": closest.event_id,
+        "score": closest.score,
+        "threshold": closest.threshold if isfinite(closest.threshold) else None,
+        "entity": {"type": closest.key[1], "value": closest.key[2]},
+    }
+    return {
+        "kind": verdict.kind,
+        "detector": verdict.detector,
+        "rule": verdict.rule,
+        "closest": point,
+        "alert_id": alert.alert_id if alert else None,
+        "reason": verdict.reason or None,
+    }
+
+
+def _print(verdicts: "list[Verdict]") -> None:
+    from schemas.alert import from_ms
+
+    def closest(verdict: "Verdict") -> str:
+        if verdict.closest is None or verdict.reason:
+            return ""
+        return f"{verdict.closest.score:.3g} of {verdict.closest.threshold:.3g}"
+
+    def when(verdict: "Verdict") -> str:
+        shown = verdict.closest is not None and not verdict.reason
+        return f"{from_ms(verdict.closest.time_ms):%Y-%m-%d %H:%M:%SZ}" if shown and verdict.closest else ""
+
+    def said(verdict: "Verdict") -> str:
+        if verdict.reason:
+            return f"does not apply: {verdict.reason}"
+        assert verdict.closest is not None
+        raised = f"alert {verdict.alert.alert_id[:ID_CHARACTERS]}, " if verdict.alert else ""
+        return f"{raised}counted for {verdict.closest.key[1]} {verdict.closest.key[2]}"
+
+    print_table(
+        {
+            "detector": lambda verdict: verdict.detector,
+            "rule": lambda verdict: verdict.rule,
+            "looks at": lambda verdict: verdict.kind,
+            "closest": closest,
+            "when": when,
+            "": said,
+        },
+        verdicts,
+        "",
+    )
