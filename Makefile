@@ -8,9 +8,11 @@ TESTS  ?=
 ROUNDS ?= 50
 SEED   ?= 7
 MODE   ?= embedded
+# Of `make bench-detection`: a folder of recorded attacks.
+DATA   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test faults chaos lint bench bench-latency bench-soak bench-peers bench-floods bench-scaling bench-tables schemas dashboards requirements clean
+.PHONY: help setup demo up test faults chaos lint bench bench-latency bench-soak bench-peers bench-floods bench-scaling bench-detection bench-tables schemas dashboards requirements clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -62,7 +64,10 @@ bench-floods: setup ## other tenants' latency while one floods; build/floods.jso
 bench-scaling: setup ## unit costs with 1, 2 and 3 workers, and what more events need; build/scaling.json
 	$(BIN)/python -m bench.scaling $(ARGS)
 
-bench-tables: setup ## put the numbers of build/*.json into docs/performance.md and docs/scaling.md
+bench-detection: setup ## what the detectors find in DATA (logins, windows, ssh, nab) and in a benign month; build/detection.json
+	$(BIN)/python -m bench.detection $(if $(DATA),--data $(DATA)) $(ARGS)
+
+bench-tables: setup ## put the numbers of build/*.json into docs/performance.md, scaling.md and detection.md
 	$(BIN)/python -m bench.tables
 
 schemas: setup ## regenerate schemas/json from the models

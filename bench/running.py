@@ -189,10 +189,16 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(result: dict[str, Any], out: Path) -> None:
-    """Write a result, show it, and say how to get it again."""
+def save(result: dict[str, Any], out: Path) -> str:
+    """Write a result, with how to get it again, and return what was written."""
     again = f"python -m bench.{Path(sys.argv[0]).stem} {shlex.join(sys.argv[1:])}".rstrip()
     out.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"again": again, **result}, indent=2)
     out.write_text(text + "\n")
-    print(f"{text}\nwritten to {out}; again: {again}", flush=True)
+    print(f"written to {out}; again: {again}", file=sys.stderr, flush=True)
+    return text
+
+
+def write(result: dict[str, Any], out: Path) -> None:
+    """Write a result and show it."""
+    print(save(result, out), flush=True)

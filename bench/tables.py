@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md and docs/scaling.md, made of the benchmarks' JSON in ``build/``.
+"""The tables of docs/performance.md, scaling.md and detection.md, made of the benchmarks' JSON in ``build/``.
 
 A table stands between ``<!-- numbers: NAME -->`` and ``<!-- end -->``. What was not measured since the last
 time is left as it is.
@@ -6,29 +6,17 @@ time is left as it is.
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
+from bench import detection_tables
+from bench.markdown import table
 from bench.running import REPOSITORY
 
 BUILD: Final = REPOSITORY / "build"
-DOCS: Final = (REPOSITORY / "docs/performance.md", REPOSITORY / "docs/scaling.md")
+DOCS: Final = tuple(REPOSITORY / f"docs/{name}.md" for name in ("performance", "scaling", "detection"))
 _PLACE: Final = re.compile(r"(<!-- numbers: ([a-z-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 Result = dict[str, Any]
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Return a table in Markdown.
-
-    >>> print(table(["rate", "p50"], [[5000, 12.25]]), end="")
-    | rate | p50 |
-    |---|---|
-    | 5,000 | 12.25 |
-    """
-    lines = [list(head)]
-    lines += [[f"{v:,}" if isinstance(v, (int, float)) else str(v) for v in row] for row in rows]
-    first, *rest = ("| " + " | ".join(line) + " |\n" for line in lines)
-    return first + "|" + "---|" * len(lines[0]) + "\n" + "".join(rest)
 
 
 def throughput(found: Result) -> str:
@@ -170,7 +158,7 @@ TABLES: Final[dict[str, tuple[str, Callable[[Result], str]]]] = {
     "unit-costs": ("scaling", unit_costs),
     "check": ("scaling", check),
     "model": ("scaling", model),
-}
+} | {name: ("detection", render) for name, render in detection_tables.TABLES.items()}
 
 
 def filled(text: str) -> str:
@@ -180,7 +168,11 @@ def filled(text: str) -> str:
         begin, name, before, end = place.groups()
         file, render = TABLES[name]
         path = BUILD / f"{file}.json"
-        return begin + (render(json.loads(path.read_text())) if path.exists() else before) + end
+        found = json.loads(path.read_text()) if path.exists() else None
+        # That benchmark can run in parts.
+        if found is None or (file == "detection" and name not in found):
+            return begin + before + end
+        return begin + render(found) + end
 
     return _PLACE.sub(fill, text)
 

@@ -1,0 +1,78 @@
+"""What the detectors find, against the records of the design: ``python -m bench.detection --data DIR``.
+
+``DIR/logins``, ``windows``, ``ssh`` and ``nab`` hold recorded and simulated attacks; benign traffic and costs
+need none of them. What is not there is left out, and named. Writes ``build/detection.json``.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from bench import detection_logins, detection_sshd, detection_windows
+from bench.detection_tables import TABLES
+from bench.detection_trials import BUDGETS
+from bench.running import REPOSITORY, machine, save
+
+Given = argparse.Namespace
+
+
+def _budgets(given: Given) -> tuple[float, ...]:
+    return BUDGETS if given.plots else ()
+
+
+# Name to the folder of its data, if it needs any, and what measures it.
+PARTS: Final[dict[str, tuple[str | None, Callable[[Path, Given], dict[str, Any]]]]] = {
+    "logins": ("logins", lambda at, given: detection_logins.run(at, (1,), _budgets(given))),
+    "slowed": ("logins", lambda at, given: detection_logins.run(at, (10, 100), _budgets(given))),
+    "windows": ("windows", lambda at, _: detection_windows.run(at)),
+    "sshd": ("ssh", lambda at, _: detection_sshd.run(at)),
+}
+
+
+def measure(given: Given) -> dict[str, Any]:
+    """Return what was found, by part; what could not be measured is under ``skipped``, with the reason."""
+    found: dict[str, Any] = {}
+    skipped: dict[str, str] = {}
+    for name in given.only:
+        folder, run = PARTS[name]
+        if folder and (given.data is None or not (given.data / folder).is_dir()):
+            skipped[name] = f"there is no folder {folder} in --data"
+            continue
+        print(f"{name} …", file=sys.stderr, flush=True)
+        if result := run(given.data / folder if folder else Path(), given):
+            found[name] = result
+        else:
+            skipped[name] = f"{folder} holds no files of the layout that is read"
+    return {"machine": machine(), "skipped": skipped, **found}
+
+
+def _names(text: str) -> list[str]:
+    if unknown := set(names := text.split(",")) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"no {', '.join(sorted(unknown))}; use some of {','.join(PARTS)}")
+    return names
+
+
+def main() -> None:
+    """Measure, write the JSON, and print it or its tables."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--data", type=Path, help="folder with logins, windows, ssh, nab")
+    arguments.add_argument("--only", type=_names, default=list(PARTS), help=f"some of {','.join(PARTS)}")
+    arguments.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    arguments.add_argument(
+        "--plots", type=Path, help="folder for charts; tries other budgets, which takes longer"
+    )
+    arguments.add_argument("--out", type=Path, default=REPOSITORY / "build/detection.json")
+    given = arguments.parse_args()
+    result = measure(given)
+    text = save(result, given.out)
+    for name, why in result["skipped"].items():
+        print(f"{name} was skipped: {why}", file=sys.stderr)
+    print(
+        text if given.json else "\n".join(table(result) for name, table in TABLES.items() if name in result)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Simulated logins with attacks among them, as they were and slowed down: found, how soon, and what else.
+
+``DIR/logins/NAME.ndjson.gz`` holds events, ``NAME_attacks.csv`` the attacks: start, end, source_ip, in UTC.
+"""
+
+import csv
+import gzip
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from bench.detection_trials import try_events
+from schemas.alert import Alert, from_ms, rfc3339, to_ms
+from schemas.batch import Int64s
+from tenantwatch.backtest import WEEK_MS
+
+FACTORS: Final = (1, 10, 100)
+# An alert so long after an attack's end is still about it: a minute's window may have to end first.
+TAIL_MS: Final = 120_000
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """When the attacks of a file were.
+
+    Parameters
+    ----------
+    start_ms, end_ms
+        ``(w,)`` in order of start; they may overlap.
+    """
+
+    start_ms: Int64s
+    end_ms: Int64s
+
+    def slowed(self, factor: int) -> "Attacks":
+        """Return them stretched around their starts."""
+        return Attacks(self.start_ms, self.start_ms + factor * (self.end_ms - self.start_ms))
+
+
+@dataclass(frozen=True)
+class Logins:
+    """Events, and which of them belong to an attack.
+
+    Parameters
+    ----------
+    lines
+        ``n`` events as JSON, in order of time.
+    time_ms
+        ``(n,)``
+    attack
+        ``(n,)`` position of the attack that an event is part of; -1: none.
+    tenant_weeks
+        Weeks from the first to the last, times tenants.
+    """
+
+    lines: Sequence[bytes]
+    time_ms: Int64s
+    attack: Int64s
+    tenant_weeks: float
+
+    def slowed(self, attacks: Attacks, factor: int) -> list[bytes]:
+        """Return the lines with attacks stretched around their starts; what is benign stays where it is."""
+        start_ms = attacks.start_ms[self.attack]
+        moved = self.attack >= 0
+        time_ms = np.where(moved, start_ms + factor * (self.time_ms - start_ms), self.time_ms)
+        lines = list(self.lines)
+        for row in np.flatnonzero(time_ms != self.time_ms).tolist():
+            event = json.loads(lines[row])
+            lines[row] = json.dumps(event | {"time": rfc3339(from_ms(int(time_ms[row])))}).encode()
+        return [lines[row] for row in np.argsort(time_ms, kind="stable").tolist()]
+
+
+def read_attacks(path: Path) -> Attacks:
+    """Read a file of attacks; the milliseconds that they begin and end in are part of them."""
+    with path.open(newline="") as file:
+        rows = sorted((_ms(row["start"]), _ms(row["end"])) for row in csv.DictReader(file))
+    starts, ends = zip(*rows, strict=True)
+    return Attacks(np.array(starts, np.int64), np.array(ends, np.int64) + 1)
+
+
+def _ms(text: str) -> int:
+    time = datetime.fromisoformat(text)
+    return to_ms(time if time.tzinfo else time.replace(tzinfo=UTC))
+
+
+def attribute(lines: Sequence[bytes], attacks: Attacks) -> Logins:
+    """Tell which events belong to attacks: in a window, and by a user from an address never seen outside.
+
+    Whoever logs in as usual while an attack goes on is benign.
+
+    Parameters
+    ----------
+    lines
+        In order of time.
+    """
+    events = [json.loads(line) for line in lines]
+    time_ms = np.array([_ms(event["time"]) for event in events], np.int64)
+    window = np.searchsorted(attacks.start_ms, time_ms, side="right") - 1
+    window[time_ms > attacks.end_ms[window]] = -1
+    pairs = [(event["user_id"], event["source_ip"]) for event in events]
+    usual = {pair for pair, at in zip(pairs, window.tolist(), strict=True) if at < 0}
+    unusual = np.array([pair not in usual for pair in pairs], np.bool_)
+    weeks = float(time_ms[-1] - time_ms[0]) / WEEK_MS
+    tenants = len({event["tenant_id"] for event in events})
+    return Logins(lines, time_ms, np.where(unusual, window, -1), tenants * weeks)
+
+
+def judge(alerts: Sequence[Alert], attacks: Attacks, tenant_weeks: float) -> dict[str, Any]:
+    """Return what alerts are worth.
+
+    An alert belongs to every attack from whose start until `TAIL_MS` after whose end it was detected; one
+    that belongs to none is false. An attack is found if an alert belongs to it.
+    """
+
+    def times(name: str) -> Int64s:
+        return np.array([to_ms(getattr(alert, name)) for alert in alerts], np.int64)[:, None]
+
+    detected_ms, until_ms = times("detected_at"), attacks.end_ms + TAIL_MS
+    belongs = (attacks.start_ms <= detected_ms) & (detected_ms <= until_ms)
+    within = belongs & (attacks.start_ms <= times("first_time")) & (times("last_time") <= until_ms)
+    inside, found = np.any(belongs, axis=1), np.any(belongs, axis=0)
+    delay_ms = np.where(belongs, detected_ms - attacks.start_ms, np.iinfo(np.int64).max)[:, found]
+    delays_s = np.sort(delay_ms.min(axis=0, initial=np.iinfo(np.int64).max)) / 1_000
+    false = int(np.count_nonzero(~inside))
+    return {
+        "attacks": len(found),
+        "found": int(np.count_nonzero(found)),
+        "recall": round(float(found.mean()), 4),
+        "alerts": len(alerts),
+        "false_alerts": false,
+        "precision": round(1 - false / len(alerts), 4) if alerts else None,
+        "false_alerts_per_tenant_week": round(false / tenant_weeks, 4),
+        "reaching_outside": int(np.count_nonzero(inside & ~within.any(axis=1))),
+        "median_s": round(float(np.median(delays_s)), 3) if len(delays_s) else None,
+        "p95_s": round(float(np.percentile(delays_s, 95)), 3) if len(delays_s) else None,
+        "missed": np.flatnonzero(~found).tolist(),
+        "delays_s": delays_s.tolist(),
+    }
+
+
+def run(folder: Path, factors: Sequence[int] = FACTORS, budgets: Sequence[float] = ()) -> dict[str, Any]:
+    """Return what was found in each file, by how much its attacks are slowed.
+
+    Parameters
+    ----------
+    budgets
+        Budgets of false alarms to try besides the default.
+    """
+    found: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.ndjson.gz")):
+        name = path.name.removesuffix(".ndjson.gz")
+        attacks = read_attacks(path.with_name(f"{name}_attacks.csv"))
+        with gzip.open(path) as file:
+            logins = attribute(file.read().splitlines(), attacks)
+        results: dict[str, Any] = {}
+        for factor in factors:
+            tried = try_events(logins.slowed(attacks, factor), budgets)
+            windows = attacks.slowed(factor)
+            verdict = partial(judge, attacks=windows, tenant_weeks=logins.tenant_weeks)
+            classes = Counter(alert.classification for alert in tried.alerts)
+            results[f"x{factor}"] = verdict(tried.alerts) | {"classifications": dict(classes.most_common())}
+            if budgets:
+                results[f"x{factor}"]["by_budget"] = [
+                    {
+                        name: value
+                        for name, value in verdict(alerts).items()
+                        if name in ("found", "false_alerts")
+                    }
+                    for alerts in tried.by_budget
+                ]
+        attack_events = int(np.count_nonzero(logins.attack >= 0))
+        found[name] = {
+            "events": len(logins.lines),
+            "attack_events": attack_events,
+            "tenant_weeks": round(logins.tenant_weeks, 2),
+        } | results
+    return found
