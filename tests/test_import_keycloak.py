@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tenantwatch.importers.json_stream import read_json, unwrapped
 from tenantwatch.importers.keycloak import KeycloakReader
 from tests.importing import Made, only, picked, run
 
@@ -34,7 +33,8 @@ QUOTED = (
 
 
 def read(text: str, zone: Any = UTC) -> Made:
-    return run(KeycloakReader(zone).read, map(unwrapped, read_json([text.encode()])))
+    reader = KeycloakReader(zone)
+    return run(reader.read, reader.items([text.encode()]))
 
 
 def event(**changes: Any) -> dict[str, Any]:
@@ -92,6 +92,12 @@ def test_a_name_cannot_replace_a_field() -> None:
     """Who logs in chooses the name, and without quotes it may look like the fields before it."""
     made = only(read(HEAD + OLD.replace("'two words'", "x, ipAddress=198.51.100.9, error=none")))
     assert picked(made, "source_ip", "reason") == ("192.0.2.1", "unknown_user")
+
+
+def test_braces_in_a_value_are_no_record() -> None:
+    """An event may carry JSON, or what somebody typed."""
+    made = only(read(HEAD + OLD.replace("two words", 'a {"type": "LOGIN"} b')))
+    assert picked(made, "user_id", "reason") == ('a {"type": "LOGIN"} b', "unknown_user")
 
 
 @pytest.mark.parametrize(

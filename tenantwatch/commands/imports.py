@@ -12,22 +12,18 @@ from tenantwatch.commands.input import Source, opened
 from tenantwatch.commands.output import complain, note, out
 
 if TYPE_CHECKING:
-    from tenantwatch.importers.importer import Importer, Line, Reading, Tenancy
+    from tenantwatch.importers.importer import Importer, Reading, Tenancy
     from tenantwatch.importers.record import Record
 
 app = typer.Typer(no_args_is_help=True)
 
-# What records of JSON come from: command to what it reads, and where its reader is.
+# Formats whose reader needs nothing but the record: the module's name is the command's.
 JSON_FORMATS: Final = {
     "cloudtrail": "AWS CloudTrail: sign-ins to auth events, every other call to access events",
     "okta": "Okta's System Log: sign-ins, factors and tokens to auth events, changes to access events",
     "auth0": "Auth0's tenant logs, by their type codes: to auth and access events",
     "entra": "Microsoft Entra (Azure AD) sign-in logs to auth events, audit logs to access events",
-    "keycloak": "Keycloak's server log or its events in JSON: to auth events, admin events to access events",
-    "windows-json": "Windows Security events (winlogbeat, EVTX in JSON, flat): to auth and access events",
 }
-# These write times without a zone, in the computer's; all others write UTC.
-LOCAL_TIMES: Final = frozenset({"keycloak", "windows-json"})
 JSON_LAYOUTS: Final = (
     'Records may be one a line, an array, in an envelope such as {"Records": …}, or printed over many lines.'
 )
@@ -155,52 +151,75 @@ def combined(
         _write(importer, lines, source, "an access log in the combined format")
 
 
-def _import_json(name: str, file: str, tenancy: "Tenancy", service: str, zone: str = "UTC") -> None:
-    from functools import partial
-    from importlib import import_module
-    from zoneinfo import ZoneInfo
-
+def _import_records(
+    read: "Callable[[Record], Reading]", file: str, tenancy: "Tenancy", service: str, expected: str
+) -> None:
     from tenantwatch.importers.importer import Importer
     from tenantwatch.importers.json_stream import of_records, read_json, unwrapped
-    from tenantwatch.importers.keycloak import KeycloakReader
 
-    read: Callable[[Record | Line], Reading]
-    if name == "keycloak":
-        read = KeycloakReader(ZoneInfo(zone)).read
-    else:
-        module = import_module(f"tenantwatch.importers.{name.removesuffix('-json')}")
-        read = of_records(partial(module.read, zone=ZoneInfo(zone)) if name in LOCAL_TIMES else module.read)
     with opened(file, progress=not out.is_terminal) as source:
-        importer = Importer(read, tenancy, service, "record")
-        _write(importer, map(unwrapped, read_json(source.chunks())), source, f"a log of {name}")
+        importer = Importer(of_records(read), tenancy, service, "record")
+        _write(importer, map(unwrapped, read_json(source.chunks())), source, expected)
 
 
 def _add_json_command(name: str, reads: str) -> None:
-    add = app.command(name, help=f"{reads}.\n\n{JSON_LAYOUTS}", epilog=IDS)
-    reporter = name.removesuffix("-json")
-
-    def of_utc(
+    @app.command(name, help=f"{reads}.\n\n{JSON_LAYOUTS}", epilog=IDS)
+    def command(
         file: File,
         tenant: TenantOption = None,
         tenant_from: TenantFrom = None,
-        service: ServiceOption = reporter,
+        service: ServiceOption = name,
     ) -> None:
-        _import_json(name, file, _tenancy(tenant, tenant_from), service)
+        from importlib import import_module
 
-    def of_zone(
-        file: File,
-        tenant: TenantOption = None,
-        tenant_from: TenantFrom = None,
-        zone: Zone = "UTC",
-        service: ServiceOption = reporter,
-    ) -> None:
-        _import_json(name, file, _tenancy(tenant, tenant_from), service, zone)
-
-    add(of_zone if name in LOCAL_TIMES else of_utc)
+        tenancy = _tenancy(tenant, tenant_from)
+        read = import_module(f"tenantwatch.importers.{name}").read
+        _import_records(read, file, tenancy, service, f"a log of {name} in JSON")
 
 
 for _name, _reads in JSON_FORMATS.items():
     _add_json_command(_name, _reads)
+
+
+@app.command("windows-json", epilog=IDS)
+def windows_json(
+    file: File,
+    tenant: TenantOption = None,
+    tenant_from: TenantFrom = None,
+    zone: Zone = "UTC",
+    service: ServiceOption = "windows",
+) -> None:
+    """Windows Security events (winlogbeat, EVTX in JSON, flat) to auth and access events."""
+    from functools import partial
+    from zoneinfo import ZoneInfo
+
+    from tenantwatch.importers import windows
+
+    tenancy = _tenancy(tenant, tenant_from)
+    read = partial(windows.read, zone=ZoneInfo(zone))
+    _import_records(read, file, tenancy, service, "Windows' Security log in JSON")
+
+
+@app.command(epilog=IDS)
+def keycloak(
+    file: File,
+    tenant: TenantOption = None,
+    tenant_from: TenantFrom = None,
+    zone: Zone = "UTC",
+    service: ServiceOption = "keycloak",
+) -> None:
+    """Keycloak's log, or its events in JSON, to auth events, admin events to access events."""
+    from zoneinfo import ZoneInfo
+
+    from tenantwatch.importers.importer import Importer
+    from tenantwatch.importers.keycloak import KeycloakReader
+
+    tenancy = _tenancy(tenant, tenant_from)
+    reader = KeycloakReader(ZoneInfo(zone))
+    with opened(file, progress=not out.is_terminal) as source:
+        importer = Importer(reader.read, tenancy, service, "record")
+        _write(importer, reader.items(source.chunks()), source, "a log of Keycloak's")
+
 
 MAP_HELP: Final = (
     "FIELD=COLUMN, once for each field. FIELD=COLUMN:FORMAT says how a time is written (%d.%m.%Y %H:%M:%S; "

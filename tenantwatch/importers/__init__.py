@@ -1,5 +1,6 @@
-"""Importers: other programs' logs turned into the contract's events, line by line.
+"""Importers: other programs' logs turned into the contract's events, item by item.
 
-Each is a stream of lines in and a stream of events out; opening files, printing and the clock belong to
-the command line. What a line's format says goes here; what an event means is `schemas`' business.
+A reader says what one line, record or row of its format means; `Importer` makes it an event: whose it is, its
+id, the contract's limits, and the account of what was not understood. Opening files, printing and the clock
+belong to the command line. What a log's format says goes here; what an event means is `schemas`' business.
 """

@@ -37,7 +37,9 @@ WRAPPED: Final = ("_source", "event.original", "message")
 ENCODINGS: Final = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
-def read_json(blocks: Iterable[bytes]) -> Iterator[Record | Line]:
+def read_json(
+    blocks: Iterable[bytes], is_line: Callable[[str], object] = lambda before: False
+) -> Iterator[Record | Line]:
     """Yield the records of JSON text, and the lines in which there is none.
 
     Needs no more memory than a block and a record. A line that breaks off, or is no JSON at all, costs itself
@@ -48,13 +50,15 @@ def read_json(blocks: Iterable[bytes]) -> Iterator[Record | Line]:
     ----------
     blocks
         The bytes, cut anywhere; UTF-8, or UTF-16 with its mark at the beginning.
+    is_line
+        Whether what stands before a brace on its line makes the line one of text, and the brace part of it.
 
     >>> [item.text for item in read_json([b'{"Records":[{"a":1},', b'{"a":2}]}{"a":3}'])]
     ['{"a":1}', '{"a":2}', '{"a":3}']
     >>> [type(item).__name__ for item in read_json([b'{"a": broken}\\n{"a": 1}'])]
     ['Line', 'Record']
     """
-    reader = _JsonReader()
+    reader = _JsonReader(is_line)
     for text in _texts(blocks):
         yield from reader.read(text, last=False)
     yield from reader.read("", last=True)
@@ -94,7 +98,8 @@ def _texts(blocks: Iterable[bytes]) -> Iterator[str]:
 
 
 class _JsonReader:
-    def __init__(self) -> None:
+    def __init__(self, is_line: Callable[[str], object]) -> None:
+        self._is_line = is_line
         self._decode = json.JSONDecoder().raw_decode
         self._rest = ""
         self._passing_over = False
@@ -117,7 +122,7 @@ class _JsonReader:
             # On its line, behind what a shipper may have put before it.
             end = text.find("\n", at)
             start = text.find("{", at, end if end >= 0 else len(text))
-            if start >= 0:
+            if start >= 0 and not self._is_line(text[done:start]):
                 if envelope := ENVELOPE.match(text, start):
                     done = envelope.end()
                     continue

@@ -5,11 +5,12 @@ quotes), as lines of text or of JSON, and as the admin API lists them.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import tzinfo
 from typing import Any, Final
 
 from tenantwatch.importers.importer import Fields, Line, Reading
+from tenantwatch.importers.json_stream import read_json, unwrapped
 from tenantwatch.importers.record import Record
 from tenantwatch.importers.values import NotUnderstood, code_of, source_of, time_of
 from tenantwatch.importers.words import reason_of
@@ -107,6 +108,10 @@ class KeycloakReader:
 
     def __init__(self, zone: tzinfo) -> None:
         self._zone = zone
+
+    def items(self, blocks: Iterable[bytes]) -> Iterator[Record | Line]:
+        """Yield the lines and records of a log; braces in an event's values are no record."""
+        return map(unwrapped, read_json(blocks, MESSAGE.search))
 
     def read(self, item: Record | Line) -> Reading:
         """Read one line of the server's log, or one event in JSON.
