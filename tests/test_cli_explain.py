@@ -265,9 +265,7 @@ def test_a_chart_of_one_point_has_one_time() -> None:
 
 def test_every_technique_that_detectors_name_has_a_name() -> None:
     """A person need not look it up."""
-    sources = [*Path(detectors.__file__).parent.rglob("*.py")]
-    named = {
-        one for source in sources for one in re.findall(r"\"(T1\d{3}(?:\.\d{3})?)\"", source.read_text())
-    }
+    texts = [source.read_text() for source in Path(detectors.__file__).parent.rglob("*.py")]
+    named = {one for text in texts for one in re.findall(r"\"(T1\d{3}(?:\.\d{3})?)\"", text)}
     assert named
     assert [one for one in sorted(named) if technique_name(one) is None] == []

@@ -173,9 +173,7 @@ def _print(found: "Explanation") -> None:
     points = _points(found)
     measured = f"{alert['entity']['type']} {alert['entity']['value']}" if points else "as of its revisions"
     _head(f"score against threshold, {measured}")
-    told = [
-        (revision.last_time.isoformat(), revision.score, revision.threshold) for revision in found.revisions
-    ]
+    told = [(one.last_time.isoformat(), one.score, one.threshold) for one in found.revisions]
     for line in chart(points or told):
         print_line(line)
     if not found.raised:
