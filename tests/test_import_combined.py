@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenantwatch.importers.combined import CombinedReader
@@ -179,6 +179,7 @@ def test_another_line_is_not_understood(text: str) -> None:
 TEXT = st.text(st.characters(codec=None), max_size=300)
 
 
+@settings(deadline=None)
 @given(TEXT, TEXT, TEXT, st.from_regex(r"\A[0-9-]{1,20}\Z"))
 def test_no_line_raises_and_every_event_keeps_the_contract(
     request: str, user: str, rest: str, number: str

@@ -5,7 +5,7 @@ import tracemalloc
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenantwatch.importers.importer import Line
@@ -124,6 +124,7 @@ def test_text_that_never_ends_is_given_up() -> None:
     assert all(isinstance(item, Line) and len(item.text) < 6_000_000 for item in found)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40) | st.sampled_from([b'{"a":1}', b"\n", b"[", b"}", b'"', b"{"])))
 def test_no_bytes_raise(blocks: list[bytes]) -> None:
     """Whatever is in a file, reading it ends."""

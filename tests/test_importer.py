@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenantwatch.importers import auth0, cloudtrail, entra, okta, windows
@@ -140,6 +140,7 @@ IpAddress EventData winlog
 """
 
 
+@settings(deadline=None)
 @given(st.sampled_from(list(SEEDS)), st.dictionaries(st.sampled_from(PATHS.split()), VALUES, max_size=4))
 def test_no_record_raises_whatever_its_fields_hold(reader: Any, fields: dict[str, Any]) -> None:
     """Vendors change their shapes; every record is then counted, and what is made of it is valid."""
