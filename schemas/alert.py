@@ -11,7 +11,14 @@ from schemas.event import TenantId, Text64
 Severity = Literal["low", "medium", "high", "critical"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
 EntityType = Literal[
-    "user_id", "source_ip", "source_network", "tenant_id", "api_key_id", "http_route", "service", "topic_partition"
+    "user_id",
+    "source_ip",
+    "source_network",
+    "tenant_id",
+    "api_key_id",
+    "http_route",
+    "service",
+    "topic_partition",
 ]
 MAX_EVIDENCE_IDS: Final = 20
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

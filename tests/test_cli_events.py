@@ -135,7 +135,17 @@ def test_backtest_names_rejected_lines(tmp_path: Path) -> None:
 def test_backtest_goes_by_the_tenants_settings(tmp_path: Path) -> None:
     """`--tenants FILE` overrides detectors' parameters."""
     file = write(tmp_path / "events.ndjson", *failures(40))
-    off = dict.fromkeys(("burst_failures", "minute_failures", "hour_failures", "new_users"), 0)
+    off = dict.fromkeys(
+        (
+            "burst_failures",
+            "minute_failures",
+            "hour_failures",
+            "strict_failures",
+            "new_users",
+            "network_users",
+        ),
+        0,
+    )
     tenant = {
         "tenant_id": "tenant-a",
         "organization_id": "o",

@@ -394,8 +394,28 @@ SCALARS = (
     | st.sampled_from(["a", "*", "", "1 of x", "5m"])
 )
 KEYS = st.sampled_from(
-    "title logsource detection condition selection product category correlation type rules timespan group-by "
-    "user_id user_id|re name id level tags date gte".split()
+    [
+        "title",
+        "logsource",
+        "detection",
+        "condition",
+        "selection",
+        "product",
+        "category",
+        "correlation",
+        "type",
+        "rules",
+        "timespan",
+        "group-by",
+        "user_id",
+        "user_id|re",
+        "name",
+        "id",
+        "level",
+        "tags",
+        "date",
+        "gte",
+    ]
 )
 TREES = st.recursive(
     SCALARS,
@@ -425,9 +445,9 @@ def test_nothing_that_is_read_raises_anything_else(tree: Any, place: int) -> Non
 
 def test_the_same_rule_twice_is_told() -> None:
     """It would alert once, and whoever changes one of the two would wonder."""
-    text = text_of(plain(LOGINS))
-    assert check_rules([text, text]) == ["rules[1]: A rule: the same as rules[0]"]
-    assert len(rules_for([text, text], "auth")) == 1
+    texts = [text_of(plain(LOGINS)), text_of(plain(LOGINS, description="In other words."))]
+    assert check_rules(texts) == ["rules[1]: A rule: the same as rules[0]"]
+    assert len(rules_for(texts, "auth")) == 1
 
 
 def test_only_those_who_read_rules_load_pysigma() -> None:
