@@ -176,8 +176,6 @@ class _Fold:
             groups.touch(distinct, time_ms[ends], rule.window.timespan_ms)
         needed = 1 if rule.window is None else rule.window.needed
         crossing = np.flatnonzero(score >= needed)
-        # Back into the order of arrival, which is what `Crossings` takes.
-        crossing = crossing[np.argsort(order[crossing])]
         scores, finding = score[crossing].tolist(), Finding(rule.headline, rule.window)
         crossings = Crossings(
             slot[crossing],

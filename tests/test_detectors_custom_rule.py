@@ -14,6 +14,7 @@ from detectors import keys
 from detectors.custom_rule import CustomRule
 from detectors.parameters import CustomRuleParameters
 from detectors.rules import ruleset
+from detectors.sliding_log import SlidingLog
 from schemas.alert import Alert, to_ms
 from schemas.event import Kind
 from schemas.tenant import Tenant, unknown_tenant
@@ -311,6 +312,63 @@ def test_one_event_is_one_step_of_an_order() -> None:
     assert len(alerts_of(ruled(rule), [failure, failure])) == 1
     unordered = correlation("temporal", [plain(LOGINS), plain(FAILURES)], group_by=["user_id"])
     assert len(alerts_of(ruled(unordered), [failure])) == 1
+
+
+@pytest.mark.parametrize("first", ["ana", "ben"])
+def test_one_persons_steps_are_not_anothers(first: str) -> None:
+    """What one begins another does not end, whoever is met first."""
+    rule = correlation("temporal_ordered", ANY, group_by=["user_id"])
+    begins, ends = [{**STEPS[0], "user_id": "ana"}], [{**step, "user_id": "ben"} for step in STEPS[1:]]
+    known = [{"action": "logout", "user_id": first}]
+    assert alerts_of(ruled(rule), [*known, *begins, *ends]) == []
+
+
+@given(
+    gaps=st.lists(st.sampled_from([0, 1, 5, 40]), min_size=1, max_size=150),
+    limit=st.integers(0, 40),
+    cuts=st.lists(st.integers(0, 150), max_size=20),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_log_needs_no_more_times_than_its_limit(gaps: list[int], limit: int, cuts: list[int]) -> None:
+    """An event is over the limit if the one so many places before it is in its window of 500 ms."""
+    time_ms = START_MS + np.cumsum(gaps)
+    log, key = SlidingLog(), np.zeros(1, np.int64)
+    log.reserve(1)
+    found: list[bool] = []
+    for part in np.split(time_ms, sorted({cut for cut in cuts if 0 < cut < len(gaps)})):
+        over, _ = log.add(key, key, part, np.array([limit]), np.array([500]), kept=limit)
+        found += over.tolist()
+    assert found == [i >= limit and time_ms[i - limit] > now - 500 for i, now in enumerate(time_ms)]
+
+
+BOTH = [plain(FAILURES), plain(SUCCESSES)]
+LONG = {
+    "event_count": correlation("event_count", [plain(LOGINS)], condition={"gte": 2}),
+    "value_count": correlation("value_count", [plain(LOGINS)], condition={"field": "event_id", "gte": 2}),
+    "temporal": correlation("temporal", BOTH),
+    "temporal_ordered": correlation("temporal_ordered", BOTH),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_window_is_neither_swept_away_nor_cut_into_alerts(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group is remembered for the timespan, and one alert goes on as long as the window is full."""
+    monkeypatch.setattr(keys, "SWEEP_MIN_KEYS", 0)
+    LONG[name][-1]["correlation"] |= {"timespan": "2h", "group-by": ["user_id"]}
+    steps = [FAILURES, SUCCESSES] * 3
+    events = [
+        {**step, "user_id": "ana", "time_ms": START_MS + 50 * MINUTE_MS * i} for i, step in enumerate(steps)
+    ]
+    others = [
+        {**FAILURES, "user_id": f"user-{i}", "time_ms": event["time_ms"] + 30 * MINUTE_MS}
+        for i, event in enumerate(events)
+    ]
+    mixed = [event for pair in zip(events, others, strict=True) for event in pair]
+    alerts = alerts_of(ruled(LONG[name]), mixed, cuts=range(12))
+    assert len({alert.alert_id for alert in alerts}) == 1
+    assert to_ms(alerts[0].detected_at) == events[1]["time_ms"]
 
 
 def test_two_rules_count_apart() -> None:
