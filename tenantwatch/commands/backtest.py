@@ -14,6 +14,7 @@ from tenantwatch.commands.output import (
     Cell,
     fail,
     note,
+    number,
     print_json,
     print_json_lines,
     print_line,
@@ -179,7 +180,8 @@ def _print_comparison(
     _print_counts(current, changed, comparison)
     print_line(f"{len(current):,} alerts now, {len(changed):,} with {written(overrides)}")
     if weeks := run.tenant_weeks(since):
-        print_line(f"{len(current) / weeks:.2g} now, {len(changed) / weeks:.2g} then, for a tenant and week")
+        rates = (number(len(alerts) / weeks) for alerts in found)
+        print_line("{} now, {} then, for a tenant and week".format(*rates))
 
 
 def _print_counts(current: "Sequence[Alert]", changed: "Sequence[Alert]", comparison: "Comparison") -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from math import ceil, isfinite
 from typing import Final
 
-from tenantwatch.commands.output import moment
+from tenantwatch.commands.output import moment, number
 
 WIDTH: Final = 64
 HEIGHT: Final = 8
@@ -36,8 +36,8 @@ def chart(points: Sequence[Point], width: int = WIDTH, height: int = HEIGHT) -> 
     bars, thresholds = _columns(points, width)
     top = max([*filter(isfinite, bars), *filter(isfinite, thresholds)], default=0.0) or 1.0
     lines = [max(0, ceil(height * line / top) - 1) if isfinite(line) else None for line in thresholds]
-    labels = {0: "0", height - 1: f"{top:.3g}"}
-    labels |= {row: f"{line:.3g}" for row, line in zip(lines, thresholds, strict=True) if row is not None}
+    labels = {0: "0", height - 1: number(top)}
+    labels |= {row: number(line) for row, line in zip(lines, thresholds, strict=True) if row is not None}
     rows = []
     for row in range(height - 1, -1, -1):
         cells = (_cell(bar, top, height, row, row == line) for bar, line in zip(bars, lines, strict=True))

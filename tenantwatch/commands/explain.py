@@ -1,13 +1,14 @@
 """Why an alert was raised, from the store or from a file."""
 
-from math import isfinite
+from datetime import datetime
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tenantwatch.commands.alerts import AlertId, print_alert, print_revisions
-from tenantwatch.commands.chart import chart
+from tenantwatch.commands.chart import Point, chart
 from tenantwatch.commands.output import (
     AsJson,
     Cell,
@@ -62,7 +63,7 @@ def explain(
 
 
 def _from_store(alert_id: str, learn: str) -> "Explanation":
-    from schemas.alert import Alert, from_ms
+    from schemas.alert import Alert, from_ms, rfc3339
     from tenantwatch.backtest import Backtest
     from tenantwatch.commands.feeds import feed_store, settings_then
     from tenantwatch.control import Control
@@ -91,6 +92,8 @@ def _from_store(alert_id: str, learn: str) -> "Explanation":
         settings_of = settings_then(control, alert.tenant_id)
         feed_store(Backtest([replay]), control, alert.tenant_id, settings_of, since, from_ms(replay.until_ms))
     raised = bool(replay.revisions)
+    for event in events:
+        event["time"] = rfc3339(datetime.fromisoformat(event["time"]))
     return Explanation(revisions, kind, replay.series(), raised, events, [Span(**span) for span in spans])
 
 
@@ -152,7 +155,7 @@ def _as_json(found: "Explanation") -> dict[str, Any]:
     }
 
 
-def _points(found: "Explanation") -> list[tuple[str, float, float]]:
+def _points(found: "Explanation") -> list[Point]:
     from schemas.alert import from_ms, rfc3339
 
     series = found.series.thinned()
@@ -163,6 +166,13 @@ def _points(found: "Explanation") -> list[tuple[str, float, float]]:
     ]
 
 
+def _shares(points: list[Point]) -> list[Point]:
+    """Return scores in units of their threshold, where rows were put to the test by several."""
+    shares = [score / threshold if threshold else inf for _, score, threshold in points]
+    most = max((share for share in shares if isfinite(share)), default=1.0)
+    return [(time, min(share, most), 1.0) for (time, _, _), share in zip(points, shares, strict=True)]
+
+
 def _counts(span: "Span") -> dict[str, int]:
     return {"events": span.events, "failures": span.failures, "of_entity": span.of_entity}
 
@@ -171,10 +181,11 @@ def _print(found: "Explanation") -> None:
     alert = found.alert.model_dump(mode="json")
     print_alert(alert)
     points = _points(found)
-    measured = f"{alert['entity']['type']} {alert['entity']['value']}" if points else "as of its revisions"
-    _head(f"score against threshold, {measured}")
     told = [(one.last_time.isoformat(), one.score, one.threshold) for one in found.revisions]
-    for line in chart(points or told):
+    what = f"of {alert['entity']['type']} {alert['entity']['value']}" if points else "as of its revisions"
+    several = len({threshold for _, _, threshold in points}) > 1
+    _head(f"score {'by' if several else 'against'} threshold, {what}")
+    for line in chart(_shares(points) if several else points or told):
         print_line(line)
     if not found.raised:
         print_line("seen again, they did not raise it: what was learned before them is not all stored")

@@ -45,6 +45,15 @@ def moment(value: Any) -> str:
     return datetime.fromisoformat(value).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if value else ""
 
 
+def number(value: float) -> str:
+    """Return a number as people write it, to the hundredth.
+
+    >>> number(1000000), number(0.125), number(7.0)
+    ('1,000,000', '0.12', '7')
+    """
+    return f"{round(value, 2):,.12g}"
+
+
 def print_json(data: Any) -> None:
     """Print one JSON document."""
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")

@@ -88,9 +88,9 @@ def _print_settings(tenant: "Tenant", tuning: "Tuning", as_json: bool) -> None:
             {
                 "detector": lambda setting: setting.detector,
                 "parameter": lambda setting: setting.parameter,
-                "value": lambda setting: f"{setting.value:g}",
+                "value": lambda setting: f"{setting.value:,.12g}",
                 "from": lambda setting: setting.source,
-                "range": lambda setting: f"{setting.low:g} to {setting.high:g}",
+                "range": lambda setting: f"{setting.low:,.12g} to {setting.high:,.12g}",
                 "why": lambda setting: setting.why,
             },
             found,

@@ -9,7 +9,7 @@ import typer
 
 from tenantwatch.commands.alerts import ID_CHARACTERS
 from tenantwatch.commands.explain import FileTenants, FromFile
-from tenantwatch.commands.output import AsJson, note, print_json, print_table
+from tenantwatch.commands.output import AsJson, note, number, print_json, print_table
 from tenantwatch.commands.when import From, Learn, To, as_time, parse_when
 from tenantwatch.settings import Settings
 
@@ -108,7 +108,9 @@ def _print(verdicts: "list[Verdict]") -> None:
     def closest(verdict: "Verdict") -> str:
         if verdict.closest is None or verdict.reason:
             return ""
-        return f"{verdict.closest.score:.3g} of {verdict.closest.threshold:.3g}"
+        if not verdict.closest.threshold:
+            return "at once"
+        return f"{number(verdict.closest.score)} of {number(verdict.closest.threshold)}"
 
     def when(verdict: "Verdict") -> str:
         shown = verdict.closest is not None and not verdict.reason
