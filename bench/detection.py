@@ -10,7 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from bench import detection_logins, detection_sshd, detection_windows
+from bench import (
+    detection_benign,
+    detection_charts,
+    detection_cost,
+    detection_logins,
+    detection_sshd,
+    detection_windows,
+    nab,
+)
 from bench.detection_tables import TABLES
 from bench.detection_trials import BUDGETS
 from bench.running import REPOSITORY, machine, save
@@ -28,6 +36,12 @@ PARTS: Final[dict[str, tuple[str | None, Callable[[Path, Given], dict[str, Any]]
     "slowed": ("logins", lambda at, given: detection_logins.run(at, (10, 100), _budgets(given))),
     "windows": ("windows", lambda at, _: detection_windows.run(at)),
     "sshd": ("ssh", lambda at, _: detection_sshd.run(at)),
+    "nab": ("nab", lambda at, _: nab.run(at)),
+    "benign": (
+        None,
+        lambda _, given: detection_benign.run(given.tenants, given.days, given.seed, _budgets(given)),
+    ),
+    "cost": (None, lambda _, given: detection_cost.run(given.users, given.seed)),
 }
 
 
@@ -41,10 +55,15 @@ def measure(given: Given) -> dict[str, Any]:
             skipped[name] = f"there is no folder {folder} in --data"
             continue
         print(f"{name} …", file=sys.stderr, flush=True)
-        if result := run(given.data / folder if folder else Path(), given):
+        try:
+            result = run(given.data / folder if folder else Path(), given)
+        except OSError as error:
+            skipped[name] = str(error)
+            continue
+        if result:
             found[name] = result
         else:
-            skipped[name] = f"{folder} holds no files of the layout that is read"
+            skipped[name] = f"{given.data / folder} holds no files of the layout that is read"
     return {"machine": machine(), "skipped": skipped, **found}
 
 
@@ -59,6 +78,12 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--data", type=Path, help="folder with logins, windows, ssh, nab")
     arguments.add_argument("--only", type=_names, default=list(PARTS), help=f"some of {','.join(PARTS)}")
+    arguments.add_argument("--tenants", type=int, default=50, help="of the benign month")
+    arguments.add_argument("--days", type=int, default=28, help="of the benign month")
+    arguments.add_argument(
+        "--users", type=int, default=100_000, help="of the traffic that costs are measured on"
+    )
+    arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--json", action="store_true", help="print JSON instead of tables")
     arguments.add_argument(
         "--plots", type=Path, help="folder for charts; tries other budgets, which takes longer"
@@ -67,6 +92,8 @@ def main() -> None:
     given = arguments.parse_args()
     result = measure(given)
     text = save(result, given.out)
+    for path in detection_charts.draw(result, BUDGETS, given.plots) if given.plots else ():
+        print(f"drawn: {path}", file=sys.stderr)
     for name, why in result["skipped"].items():
         print(f"{name} was skipped: {why}", file=sys.stderr)
     print(

@@ -7,7 +7,7 @@ import csv
 import gzip
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -18,12 +18,14 @@ import numpy as np
 
 from bench.detection_trials import try_events
 from schemas.alert import Alert, from_ms, rfc3339, to_ms
-from schemas.batch import Int64s
+from schemas.batch import Bools, Int64s
 from tenantwatch.backtest import WEEK_MS
 
 FACTORS: Final = (1, 10, 100)
 # An alert so long after an attack's end is still about it: a minute's window may have to end first.
 TAIL_MS: Final = 120_000
+# What an alert is called that tells of a login by somebody who guessed.
+TAKEN: Final = "success_after_failures"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Logins:
         ``(n,)``
     attack
         ``(n,)`` position of the attack that an event is part of; -1: none.
+    event_ids, success
+        ``n`` and ``(n,)``
     tenant_weeks
         Weeks from the first to the last, times tenants.
     """
@@ -63,7 +67,20 @@ class Logins:
     lines: Sequence[bytes]
     time_ms: Int64s
     attack: Int64s
+    event_ids: Sequence[str]
+    success: Bools
     tenant_weeks: float
+
+    def accused(self, alerts: Iterable[Alert]) -> dict[str, int]:
+        """Return how many logins of attackers, and of others, are in the evidence of `TAKEN` alerts."""
+        told = {i for alert in alerts if alert.classification == TAKEN for i in alert.evidence.event_ids}
+        named = np.array([event_id in told for event_id in self.event_ids], np.bool_)
+        theirs = self.attack >= 0
+        return {
+            "attackers_logins": int(np.count_nonzero(theirs & self.success)),
+            "attackers_logins_alerted": int(np.count_nonzero(theirs & self.success & named)),
+            "benign_logins_accused": int(np.count_nonzero(~theirs & self.success & named)),
+        }
 
     def slowed(self, attacks: Attacks, factor: int) -> list[bytes]:
         """Return the lines with attacks stretched around their starts; what is benign stays where it is."""
@@ -109,7 +126,9 @@ def attribute(lines: Sequence[bytes], attacks: Attacks) -> Logins:
     unusual = np.array([pair not in usual for pair in pairs], np.bool_)
     weeks = float(time_ms[-1] - time_ms[0]) / WEEK_MS
     tenants = len({event["tenant_id"] for event in events})
-    return Logins(lines, time_ms, np.where(unusual, window, -1), tenants * weeks)
+    success = np.array([event["outcome"] == "success" for event in events], np.bool_)
+    event_ids = [event["event_id"] for event in events]
+    return Logins(lines, time_ms, np.where(unusual, window, -1), event_ids, success, tenants * weeks)
 
 
 def judge(alerts: Sequence[Alert], attacks: Attacks, tenant_weeks: float) -> dict[str, Any]:
@@ -136,6 +155,7 @@ def judge(alerts: Sequence[Alert], attacks: Attacks, tenant_weeks: float) -> dic
         "alerts": len(alerts),
         "false_alerts": false,
         "precision": round(1 - false / len(alerts), 4) if alerts else None,
+        "tenant_weeks": round(tenant_weeks, 2),
         "false_alerts_per_tenant_week": round(false / tenant_weeks, 4),
         "reaching_outside": int(np.count_nonzero(inside & ~within.any(axis=1))),
         "median_s": round(float(np.median(delays_s)), 3) if len(delays_s) else None,
@@ -165,7 +185,11 @@ def run(folder: Path, factors: Sequence[int] = FACTORS, budgets: Sequence[float]
             windows = attacks.slowed(factor)
             verdict = partial(judge, attacks=windows, tenant_weeks=logins.tenant_weeks)
             classes = Counter(alert.classification for alert in tried.alerts)
-            results[f"x{factor}"] = verdict(tried.alerts) | {"classifications": dict(classes.most_common())}
+            results[f"x{factor}"] = (
+                verdict(tried.alerts)
+                | logins.accused(tried.alerts)
+                | {"classifications": dict(classes.most_common())}
+            )
             if budgets:
                 results[f"x{factor}"]["by_budget"] = [
                     {

@@ -77,9 +77,50 @@ def sshd(found: Result) -> str:
     return table(head, rows)
 
 
+def series(found: Result) -> str:
+    """Return NAB's score, and that of each kind of series at the same threshold."""
+    nab = found["nab"]
+    rows = [(name, one["windows"], one["score"]) for name, one in nab["folders"].items()]
+    rows.append(("all", nab["windows"], nab["score"]))
+    return table(("series", "windows", "score"), rows) + (
+        f"\n{nab['files']} files of {nab['rows']:,} rows; {nab['us_per_row']} µs a row.\n"
+    )
+
+
+def benign(found: Result) -> str:
+    """Return false alarms by what they claim, with an example of each."""
+    month = found["benign"]
+    rows: list[tuple[object, ...]] = [
+        (
+            name,
+            one["false_alerts"],
+            round(one["false_alerts"] / month["tenant_weeks"], 4),
+            one["examples"][0]["summary"],
+        )
+        for name, one in month["classifications"].items()
+    ]
+    rows.append(("all", month["false_alerts"], month["false_alerts_per_tenant_week"], ""))
+    return table(("detector/classification", "false alarms", "a tenant-week", "for example"), rows) + (
+        f"\n{month['events']:,} events of {month['tenants']} tenants in {month['days']} days, seed "
+        f"{month['seed']}; the worst tenant has {month['worst_tenant']} false alarms.\n"
+    )
+
+
+def cost(found: Result) -> str:
+    """Return CPU and memory of each detector."""
+    names = ("us_per_event", "bytes_per_user", "snapshot_bytes_per_user")
+    costs = found["cost"]["detectors"] | {"all": found["cost"]["together"]}
+    rows = [(name, *(one[key] for key in names)) for name, one in costs.items()]
+    head = ("kind/detector", "CPU µs an event of the kind", "bytes a user", "in a snapshot")
+    return table(head, rows) + f"\n{found['cost']['users']:,} users.\n"
+
+
 TABLES: Final[dict[str, Callable[[Result], str]]] = {
     "logins": lambda found: _of_attacks(found["logins"]),
     "slowed": lambda found: _of_attacks(found["slowed"]),
     "windows": windows,
     "sshd": sshd,
+    "nab": series,
+    "benign": benign,
+    "cost": cost,
 }

@@ -39,8 +39,8 @@ def alert(detected_ms: int, first_ms: int | None = None, last_ms: int | None = N
 def event(second: int, user_id: str, source_ip: str) -> bytes:
     """Return a login."""
     time = rfc3339(from_ms(1_000 * second))
-    fields = {"tenant_id": "tenant-a", "time": time, "user_id": user_id, "source_ip": source_ip}
-    return json.dumps(fields).encode()
+    who = {"tenant_id": "tenant-a", "user_id": user_id, "source_ip": source_ip}
+    return json.dumps({"event_id": f"{second}", "time": time, "outcome": "success", **who}).encode()
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,19 @@ def test_slowing_moves_only_what_is_the_attacks() -> None:
         ("bob", "08:20"),
     ]
     assert logins.slowed(ATTACKS, 1) == lines
+
+
+def test_a_benign_login_in_the_evidence_of_a_taken_account_is_an_accusation() -> None:
+    """Attackers' logins are counted apart, also those that no alert names."""
+    lines = [event(second, "ana", f"192.0.2.{second}") for second in (10, 101, 102)]
+    taken = alert(101_000).model_copy(
+        update={"classification": "success_after_failures", "evidence": Evidence(event_ids=["10", "101"])}
+    )
+    assert attribute(lines, ATTACKS).accused([taken, alert(102_000)]) == {
+        "attackers_logins": 2,
+        "attackers_logins_alerted": 1,
+        "benign_logins_accused": 1,
+    }
 
 
 def failures(*pairs: tuple[str, str | None]) -> list[dict[str, Any]]:

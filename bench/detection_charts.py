@@ -1,0 +1,71 @@
+"""Charts of what the detectors found: how soon, and what a larger budget of false alarms would find."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.chart import Line, chart
+
+Result = dict[str, Any]
+
+
+def _by_factor(found: Result) -> Iterator[tuple[str, list[Result]]]:
+    """Yield each factor with its verdicts, one of a file."""
+    for part in ("logins", "slowed"):
+        files = list(found[part].values())
+        for name in files[0]:
+            if isinstance(files[0][name], dict):
+                yield name, [file[name] for file in files]
+
+
+def time_to_detection(found: Result) -> str:
+    """Return a chart of the share of attacks that were alerted by some time after they began."""
+    lines: list[Line] = []
+    for name, verdicts in _by_factor(found):
+        attacks = sum(one["attacks"] for one in verdicts)
+        delays = sorted(max(delay, 1.0) for one in verdicts for delay in one["delays_s"])
+        points = [(1.0, 0.0), *((delay, (i + 1) / attacks) for i, delay in enumerate(delays))]
+        lines.append(Line(name, points, steps=True))
+    return chart(
+        "Time to detection, attacks as they were and slowed",
+        "seconds from an attack's start to its first alert",
+        "share of all attacks",
+        lines,
+    )
+
+
+def recall_by_budget(found: Result, budgets: Sequence[float]) -> str:
+    """Return a chart of recall against false alarms, on logins and a benign month together."""
+    benign = found["benign"]
+    lines: list[Line] = []
+    for name, verdicts in _by_factor(found):
+        attacks = sum(one["attacks"] for one in verdicts)
+        weeks = benign["tenant_weeks"] + sum(one["tenant_weeks"] for one in verdicts)
+        points = []
+        for i, benign_false in enumerate(benign["by_budget"]):
+            false = benign_false + sum(one["by_budget"][i]["false_alerts"] for one in verdicts)
+            recall = sum(one["by_budget"][i]["found"] for one in verdicts) / attacks
+            # None at all has no place on an axis of powers: less than half of one.
+            points.append((max(false, 0.5) / weeks, recall))
+        notes = [f"{budget:g}" for budget in budgets] if not lines else [""] * len(budgets)
+        lines.append(Line(name, points, notes))
+    return chart(
+        "Recall and false alarms as the budget goes from "
+        f"{budgets[0]:g} to {budgets[-1]:g} false alarms a week (numbers at points)",
+        "false alarms per tenant-week, logins and benign month together",
+        "share of attacks found",
+        lines,
+    )
+
+
+def draw(found: Result, budgets: Sequence[float], folder: Path) -> list[Path]:
+    """Write what there are numbers for; return the files."""
+    charts = {}
+    if {"logins", "slowed"} <= found.keys():
+        charts["time-to-detection"] = time_to_detection(found)
+        if "benign" in found:
+            charts["recall-by-budget"] = recall_by_budget(found, budgets)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, svg in charts.items():
+        (folder / f"{name}.svg").write_text(svg)
+    return [folder / f"{name}.svg" for name in charts]
