@@ -26,11 +26,7 @@ REFUSED: Final = {
 _LOGSOURCE: Final = ("product", "category", "service", "definition")
 _CORRELATION: Final = ("type", "rules", "group-by", "timespan", "condition", "generate")
 _BOUNDS: Final = ("gt", "gte", "eq")
-_NO_BOUNDS: Final = {
-    "lt": "it would alert at the first event of every group",
-    "lte": "it would alert at the first event of every group",
-    "neq": "it would alert at the first event of every group",
-}
+_MET_AT_ONCE: Final = ("lt", "lte", "neq")
 _TEXT: Final = ("contains", "startswith", "endswith", "cased", "re", "cidr")
 _NUMBER: Final = ("gt", "gte", "lt", "lte")
 _FLAGS: Final = ("i", "ignorecase", "m", "multiline", "s", "dotall")
@@ -181,8 +177,8 @@ def _bounds(condition: dict[Any, Any]) -> Iterator[str]:
     bounds = 0
     for key, value in condition.items():
         where = f"correlation.condition.{key}"
-        if key in _NO_BOUNDS:
-            yield f"{where}: not supported, because {_NO_BOUNDS[key]}; fix: gte"
+        if key in _MET_AT_ONCE:
+            yield f"{where}: not supported, because it would alert at the first event of every group; fix: gte"
         elif key in _BOUNDS:
             bounds += 1
             if isinstance(value, bool) or not isinstance(value, int):
