@@ -256,7 +256,7 @@ def test_a_timeframe_is_answered_with_a_timespan() -> None:
         (
             "event_count",
             {"condition": {"lt": 5}},
-            "condition.lt: not supported, because it would alert at the first event of every group; fix: gte",
+            "condition.lt: not supported, it would alert at the first event of every group; fix: gte",
         ),
         (
             "event_count",

@@ -178,7 +178,7 @@ def _bounds(condition: dict[Any, Any]) -> Iterator[str]:
     for key, value in condition.items():
         where = f"correlation.condition.{key}"
         if key in _MET_AT_ONCE:
-            yield f"{where}: not supported, because it would alert at the first event of every group; fix: gte"
+            yield f"{where}: not supported, it would alert at the first event of every group; fix: gte"
         elif key in _BOUNDS:
             bounds += 1
             if isinstance(value, bool) or not isinstance(value, int):
