@@ -201,3 +201,18 @@ def test_one_tenant_and_a_time_can_be_picked_from_a_file(invoke: Invoke, tmp_pat
 def test_it_must_be_said_which_events(invoke: Invoke, options: tuple[str, ...]) -> None:
     """Neither a file nor a tenant, or a file's option without one, is misuse."""
     assert invoke("backtest", *options).exit_code == 2
+
+
+def test_rules_of_ones_own_are_tried(invoke: Invoke, file: Path, tmp_path: Path) -> None:
+    """What a folder of rules would gain, before any tenant has them."""
+    rule = tmp_path / "denied.yml"
+    rule.write_text(
+        "title: Denied\nlogsource: {product: tenantwatch, category: access}\n"
+        "detection: {selection: {outcome: failure, user_id: ana}, condition: selection}\nlevel: low\n"
+    )
+    command = ("backtest", file, "--rules", rule, "--compare")
+    [gained] = json.loads(invoke(*command, "--json").stdout)["gained"]
+    assert (gained["detector"], gained["event_count"]) == ("custom_rule", 8)
+    assert "0 alerts now, 1 with the rules" in invoke(*command).stdout
+    rule.write_text("title: Denied\n")
+    assert invoke(*command).exit_code == 1

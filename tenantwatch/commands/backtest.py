@@ -1,7 +1,7 @@
 """The detectors over events of files or of the store: settings can be tried before they hold."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,8 +54,12 @@ def backtest(
     until: To = None,
     learn: Learn = "14d",
     settings: Set = None,
+    rules: Annotated[
+        list[Path] | None,
+        typer.Option(help="Rules of one's own to try, a file or a folder, in place of the tenants' own."),
+    ] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Show what --set gains and loses against what holds.")
+        bool, typer.Option("--compare", help="Show what --set and --rules gain and lose against what holds.")
     ] = False,
     tenants: Annotated[
         Path | None,
@@ -75,13 +79,13 @@ def backtest(
     --from shows only alerts since then; detectors learn from what comes before, too. An episode that is open
     at the end stays open, as told so far. With --json one alert a line; with --compare one document.
     """
-    from detectors.tuning import overridden
     from tenantwatch.backtest import Backtest, Trial
 
     overrides = read_overrides(settings or [])
-    if compare and not overrides:
-        raise typer.BadParameter("say with --set what it is to be compared with", param_hint="--compare")
-    changed = Trial((lambda one: overridden(one, overrides)) if overrides else None)
+    if compare and not (overrides or rules):
+        hint = "say with --set or --rules what it is to be compared with"
+        raise typer.BadParameter(hint, param_hint="--compare")
+    changed = Trial(_change(overrides, rules))
     trials = [Trial(), changed] if compare else [changed]
     shown_since = as_time(since)
     if files:
@@ -102,6 +106,17 @@ def backtest(
     else:
         print_alerts(_plain(found[0]), "no alerts", with_status=False)
     _report(run, rejected, len(found[-1]))
+
+
+def _change(overrides: "Overrides", rules: list[Path] | None) -> "Callable[[Tenant], Tenant] | None":
+    """Return what is tried, as a change of a tenant's settings; None: nothing is."""
+    from detectors.tuning import overridden
+    from tenantwatch.commands.rules import read
+
+    if not overrides and rules is None:
+        return None
+    own = {} if rules is None else {"rules": [file.text for file in read(rules)]}
+    return lambda tenant: overridden(tenant, overrides).model_copy(update=own)
 
 
 def read_settings(path: Path | None) -> "dict[str, Tenant]":
@@ -178,7 +193,7 @@ def _print_comparison(
     if marked:
         print_line("")
     _print_counts(current, changed, comparison)
-    print_line(f"{len(current):,} alerts now, {len(changed):,} with {written(overrides)}")
+    print_line(f"{len(current):,} alerts now, {len(changed):,} with {written(overrides) or 'the rules'}")
     if weeks := run.tenant_weeks(since):
         rates = (number(len(alerts) / weeks) for alerts in found)
         print_line("{} now, {} then, for a tenant and week".format(*rates))
