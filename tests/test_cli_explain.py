@@ -190,6 +190,20 @@ def test_an_alert_that_is_not_there_is_an_error(invoke: Invoke, stored: str, fil
         assert "ffffffff" in f"{done.stderr}{done.exception}"
 
 
+def test_a_file_that_is_read_twice_cannot_be_a_pipe(invoke: Invoke) -> None:
+    """It says so, and does not wait for a second beginning."""
+    done = invoke("explain", "ffffffff", "--file", "-", env={"COLUMNS": "200"})
+    assert done.exit_code == 2
+    assert "read twice" in done.stderr
+
+
+def test_rejected_lines_of_a_file_are_told_once(invoke: Invoke, files: list[Any]) -> None:
+    """Although the file is read twice."""
+    files[1].write_bytes(files[1].read_bytes() + b"\nno event")
+    [alert] = raised()[-1:]
+    assert invoke("explain", alert.alert_id, *files).stderr.count("invalid_event") == 1
+
+
 def asked(invoke: Invoke, *arguments: Any, user: str = "ana") -> dict[str, Any]:
     """Return what each rule says, by its name."""
     done = invoke("why-not", "--tenant", TENANT, "--user", user, *arguments, "--json")

@@ -111,6 +111,8 @@ def _from_file(file: Path, tenants: Path | None, alert_id: str) -> "Explanation"
     from tenantwatch.commands.feeds import feed_files
     from tenantwatch.explain import Explanation, Replay, Witness, kinds_of
 
+    if str(file) == "-":
+        raise typer.BadParameter("name a file: it is read twice", param_hint="--file")
     settings = read_settings(tenants)
     first = Trial()
     feed_files(Backtest([first], settings), [str(file)], None, None)
@@ -128,7 +130,7 @@ def _from_file(file: Path, tenants: Path | None, alert_id: str) -> "Explanation"
             witness.look(batch)
 
     replay = Replay(alert)
-    feed_files(Backtest([replay], settings), [str(file)], alert.tenant_id, None, look)
+    feed_files(Backtest([replay], settings), [str(file)], alert.tenant_id, None, look, tell=False)
     seen = max(witnesses, key=lambda witness: len(witness.events))
     return Explanation(replay.revisions, seen.kind, replay.series(), True, seen.events, seen.spans())
 
