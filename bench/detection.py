@@ -19,7 +19,7 @@ from bench import (
     detection_windows,
     nab,
 )
-from bench.detection_tables import TABLES
+from bench.detection_tables import TABLES, rendered
 from bench.detection_trials import BUDGETS
 from bench.running import REPOSITORY, machine, save
 
@@ -64,7 +64,8 @@ def measure(given: Given) -> dict[str, Any]:
             found[name] = result
         else:
             skipped[name] = f"{given.data / folder} holds no files of the layout that is read"
-    return {"machine": machine(), "skipped": skipped, **found}
+    tried = {"budgets": list(BUDGETS)} if given.plots else {}
+    return {"machine": machine(), "skipped": skipped, **tried, **found}
 
 
 def _names(text: str) -> list[str]:
@@ -92,13 +93,17 @@ def main() -> None:
     given = arguments.parse_args()
     result = measure(given)
     text = save(result, given.out)
-    for path in detection_charts.draw(result, BUDGETS, given.plots) if given.plots else ():
+    for path in detection_charts.draw(result, given.plots) if given.plots else ():
         print(f"drawn: {path}", file=sys.stderr)
     for name, why in result["skipped"].items():
         print(f"{name} was skipped: {why}", file=sys.stderr)
-    print(
-        text if given.json else "\n".join(table(result) for name, table in TABLES.items() if name in result)
-    )
+    if given.json:
+        print(text)
+        return
+    for name in TABLES:
+        # That one is not measured.
+        if name != "parameters" and (table := rendered(name, result)):
+            print(f"{name}\n\n{table}")
 
 
 if __name__ == "__main__":

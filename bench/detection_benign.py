@@ -29,7 +29,7 @@ def run(tenants: int, days: int, seed: int, budgets: Sequence[float] = ()) -> di
         classes[f"{alert.detector}/{alert.classification}"].append(told)
     # All tenants are there from the first day to the last.
     weeks = tenants * days / 7
-    found = {
+    return {
         "tenants": tenants,
         "days": days,
         "seed": seed,
@@ -43,7 +43,5 @@ def run(tenants: int, days: int, seed: int, budgets: Sequence[float] = ()) -> di
             name: {"false_alerts": len(told), "examples": told[:EXAMPLES]}
             for name, told in sorted(classes.items(), key=lambda one: -len(one[1]))
         },
+        "by_budget": [len(alerts) for alerts in tried.by_budget],
     }
-    if budgets:
-        found["by_budget"] = [len(alerts) for alerts in tried.by_budget]
-    return found

@@ -1,29 +1,29 @@
 """Charts of what the detectors found: how soon, and what a larger budget of false alarms would find."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from bench.chart import Line, chart
+from bench.detection_tables import verdicts
 
 Result = dict[str, Any]
 
 
-def _by_factor(found: Result) -> Iterator[tuple[str, list[Result]]]:
-    """Yield each factor with its verdicts, one of a file."""
-    for part in ("logins", "slowed"):
-        files = list(found[part].values())
-        for name in files[0]:
-            if isinstance(files[0][name], dict):
-                yield name, [file[name] for file in files]
+def _by_factor(found: Result) -> dict[str, list[Result]]:
+    """Return the verdicts of all files by how much attacks are slowed."""
+    chosen: defaultdict[str, list[Result]] = defaultdict(list)
+    for _, factor, verdict in verdicts(found, "logins", "slowed"):
+        chosen[f"x{factor}"].append(verdict)
+    return chosen
 
 
 def time_to_detection(found: Result) -> str:
     """Return a chart of the share of attacks that were alerted by some time after they began."""
     lines: list[Line] = []
-    for name, verdicts in _by_factor(found):
-        attacks = sum(one["attacks"] for one in verdicts)
-        delays = sorted(max(delay, 1.0) for one in verdicts for delay in one["delays_s"])
+    for name, files in _by_factor(found).items():
+        attacks = sum(one["attacks"] for one in files)
+        delays = sorted(max(delay, 1.0) for one in files for delay in one["delays_s"])
         points = [(1.0, 0.0), *((delay, (i + 1) / attacks) for i, delay in enumerate(delays))]
         lines.append(Line(name, points, steps=True))
     return chart(
@@ -34,17 +34,17 @@ def time_to_detection(found: Result) -> str:
     )
 
 
-def recall_by_budget(found: Result, budgets: Sequence[float]) -> str:
+def recall_by_budget(found: Result) -> str:
     """Return a chart of recall against false alarms, on logins and a benign month together."""
-    benign = found["benign"]
+    benign, budgets = found["benign"], found["budgets"]
     lines: list[Line] = []
-    for name, verdicts in _by_factor(found):
-        attacks = sum(one["attacks"] for one in verdicts)
-        weeks = benign["tenant_weeks"] + sum(one["tenant_weeks"] for one in verdicts)
+    for name, files in _by_factor(found).items():
+        attacks = sum(one["attacks"] for one in files)
+        weeks = benign["tenant_weeks"] + sum(one["tenant_weeks"] for one in files)
         points = []
         for i, benign_false in enumerate(benign["by_budget"]):
-            false = benign_false + sum(one["by_budget"][i]["false_alerts"] for one in verdicts)
-            recall = sum(one["by_budget"][i]["found"] for one in verdicts) / attacks
+            false = benign_false + sum(one["by_budget"][i]["false_alerts"] for one in files)
+            recall = sum(one["by_budget"][i]["found"] for one in files) / attacks
             # None at all has no place on an axis of powers: less than half of one.
             points.append((max(false, 0.5) / weeks, recall))
         notes = [f"{budget:g}" for budget in budgets] if not lines else [""] * len(budgets)
@@ -58,13 +58,13 @@ def recall_by_budget(found: Result, budgets: Sequence[float]) -> str:
     )
 
 
-def draw(found: Result, budgets: Sequence[float], folder: Path) -> list[Path]:
+def draw(found: Result, folder: Path) -> list[Path]:
     """Write what there are numbers for; return the files."""
     charts = {}
     if {"logins", "slowed"} <= found.keys():
         charts["time-to-detection"] = time_to_detection(found)
-        if "benign" in found:
-            charts["recall-by-budget"] = recall_by_budget(found, budgets)
+        if {"benign", "budgets"} <= found.keys():
+            charts["recall-by-budget"] = recall_by_budget(found)
     folder.mkdir(parents=True, exist_ok=True)
     for name, svg in charts.items():
         (folder / f"{name}.svg").write_text(svg)

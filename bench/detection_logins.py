@@ -185,24 +185,15 @@ def run(folder: Path, factors: Sequence[int] = FACTORS, budgets: Sequence[float]
             windows = attacks.slowed(factor)
             verdict = partial(judge, attacks=windows, tenant_weeks=logins.tenant_weeks)
             classes = Counter(alert.classification for alert in tried.alerts)
-            results[f"x{factor}"] = (
-                verdict(tried.alerts)
-                | logins.accused(tried.alerts)
-                | {"classifications": dict(classes.most_common())}
-            )
-            if budgets:
-                results[f"x{factor}"]["by_budget"] = [
-                    {
-                        name: value
-                        for name, value in verdict(alerts).items()
-                        if name in ("found", "false_alerts")
-                    }
-                    for alerts in tried.by_budget
-                ]
+            results[str(factor)] = {
+                **verdict(tried.alerts),
+                **logins.accused(tried.alerts),
+                "classifications": dict(classes.most_common()),
+                "by_budget": [
+                    {name: one[name] for name in ("found", "false_alerts")}
+                    for one in map(verdict, tried.by_budget)
+                ],
+            }
         attack_events = int(np.count_nonzero(logins.attack >= 0))
-        found[name] = {
-            "events": len(logins.lines),
-            "attack_events": attack_events,
-            "tenant_weeks": round(logins.tenant_weeks, 2),
-        } | results
+        found[name] = {"events": len(logins.lines), "attack_events": attack_events, "by_factor": results}
     return found

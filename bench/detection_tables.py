@@ -1,43 +1,78 @@
 """Tables of what the detectors found, for the terminal and for docs/detection.md."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, Final
 
 from bench.markdown import table
+from detectors.parameters import DEFAULTS
 
 Result = dict[str, Any]
 
 
-def _of_attacks(part: Result) -> str:
-    head = (
-        "file",
-        "slowed",
-        "attacks",
-        "found",
-        "precision",
-        "false a tenant-week",
-        "median s",
-        "p95 s",
-        "alerts",
-        "reaching outside",
-    )
-    names = (
-        "attacks",
-        "found",
-        "precision",
-        "false_alerts_per_tenant_week",
-        "median_s",
-        "p95_s",
-        "alerts",
-        "reaching_outside",
-    )
-    rows = [
-        (file, factor.removeprefix("x"), *(found[name] for name in names))
-        for file, one in part.items()
-        for factor, found in one.items()
-        if isinstance(found, dict)
+# Of an attack verdict: name to the head of its column.
+ATTACKS: Final = {
+    "attacks": "attacks",
+    "found": "found",
+    "precision": "precision",
+    "false_alerts_per_tenant_week": "false a tenant-week",
+    "median_s": "median s",
+    "p95_s": "p95 s",
+    "alerts": "alerts",
+    "reaching_outside": "reaching outside",
+}
+TAKEN: Final = {
+    "attackers_logins": "attackers' logins",
+    "attackers_logins_alerted": "of them alerted",
+    "benign_logins_accused": "others' alerted",
+}
+
+
+def verdicts(found: Result, *parts: str) -> list[tuple[str, str, Result]]:
+    """Return file, factor and verdict of attacks among logins."""
+    return [
+        (file, factor, one)
+        for part in parts
+        for file, result in found[part].items()
+        for factor, one in result["by_factor"].items()
     ]
-    return table(head, rows)
+
+
+def _verdict_table(columns: dict[str, str], found: Result, *parts: str) -> str:
+    rows = [(file, factor, *(one[name] for name in columns)) for file, factor, one in verdicts(found, *parts)]
+    return table(("file", "slowed", *columns.values()), rows)
+
+
+def budgets(found: Result) -> str:
+    """Return attacks found, and false alarms, by budget."""
+    every, benign = verdicts(found, "logins", "slowed"), found["benign"]
+    rows = [
+        (
+            f"{budget:g}",
+            *(one["by_budget"][i]["found"] for _, _, one in every),
+            sum(one["by_budget"][i]["false_alerts"] for _, _, one in every),
+            benign["by_budget"][i],
+            round(benign["by_budget"][i] / benign["tenant_weeks"], 4),
+        )
+        for i, budget in enumerate(found["budgets"])
+    ]
+    heads = (f"{file} x{factor} found" for file, factor, _ in every)
+    return table(("budget a week", *heads, "false there", "in the month", "a tenant-week"), rows)
+
+
+def parameters(_: Result) -> str:
+    """Return every parameter with its default; nothing needs to be measured for that."""
+    rows = [
+        (
+            f"`{detector}.{one.name}`",
+            getattr(defaults, one.name),
+            f"{one.metadata['low']:g} to {one.metadata['high']:g}",
+            one.metadata["why"],
+        )
+        for detector, defaults in DEFAULTS.items()
+        for one in fields(defaults)
+    ]
+    return table(("parameter", "default", "range", "why"), rows)
 
 
 def windows(found: Result) -> str:
@@ -68,12 +103,12 @@ def sshd(found: Result) -> str:
             one["from_named_addresses"],
             f"{one['from_named_addresses'] / one['failures']:.1%}",
             one["without_address"],
-            ", ".join(one["benign"]) or "nobody",
+            len(one["benign"]),
             "yes" if one["benign_silent"] else "**no**",
         )
         for name, one in found["sshd"].items()
     ]
-    head = ("log", "failures", "from named addresses", "share", "without address", "benign", "silent")
+    head = ("log", "failures", "at named addresses", "share", "without address", "who logged in", "unnamed")
     return table(head, rows)
 
 
@@ -115,12 +150,22 @@ def cost(found: Result) -> str:
     return table(head, rows) + f"\n{found['cost']['users']:,} users.\n"
 
 
-TABLES: Final[dict[str, Callable[[Result], str]]] = {
-    "logins": lambda found: _of_attacks(found["logins"]),
-    "slowed": lambda found: _of_attacks(found["slowed"]),
-    "windows": windows,
-    "sshd": sshd,
-    "nab": series,
-    "benign": benign,
-    "cost": cost,
+# Name to the parts that must have been measured, and what writes it.
+TABLES: Final[dict[str, tuple[set[str], Callable[[Result], str]]]] = {
+    "logins": ({"logins"}, lambda found: _verdict_table(ATTACKS, found, "logins")),
+    "slowed": ({"slowed"}, lambda found: _verdict_table(ATTACKS, found, "slowed")),
+    "taken": ({"logins", "slowed"}, lambda found: _verdict_table(TAKEN, found, "logins", "slowed")),
+    "windows": ({"windows"}, windows),
+    "sshd": ({"sshd"}, sshd),
+    "nab": ({"nab"}, series),
+    "benign": ({"benign"}, benign),
+    "budgets": ({"budgets", "logins", "slowed", "benign"}, budgets),
+    "cost": ({"cost"}, cost),
+    "parameters": (set(), parameters),
 }
+
+
+def rendered(name: str, found: Result) -> str | None:
+    """Return a table; None if something that it shows was not measured."""
+    needed, render = TABLES[name]
+    return render(found) if needed <= found.keys() else None

@@ -158,7 +158,21 @@ TABLES: Final[dict[str, tuple[str, Callable[[Result], str]]]] = {
     "unit-costs": ("scaling", unit_costs),
     "check": ("scaling", check),
     "model": ("scaling", model),
-} | {name: ("detection", render) for name, render in detection_tables.TABLES.items()}
+}
+
+
+def rendered(name: str) -> str | None:
+    """Return a table; None if it was not measured."""
+    if name in detection_tables.TABLES:
+        return detection_tables.rendered(name, _read("detection") or {})
+    file, render = TABLES[name]
+    found = _read(file)
+    return None if found is None else render(found)
+
+
+def _read(file: str) -> Result | None:
+    path = BUILD / f"{file}.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def filled(text: str) -> str:
@@ -166,13 +180,7 @@ def filled(text: str) -> str:
 
     def fill(place: re.Match[str]) -> str:
         begin, name, before, end = place.groups()
-        file, render = TABLES[name]
-        path = BUILD / f"{file}.json"
-        found = json.loads(path.read_text()) if path.exists() else None
-        # That benchmark can run in parts.
-        if found is None or (file == "detection" and name not in found):
-            return begin + before + end
-        return begin + render(found) + end
+        return begin + (rendered(name) or before) + end
 
     return _PLACE.sub(fill, text)
 

@@ -1,14 +1,21 @@
 """How the detection benchmark judges alerts."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scenarios import golden
 
 from bench.detection_logins import TAIL_MS, Attacks, attribute, judge
+from bench.detection_tables import parameters
 from bench.detection_windows import FEW_USERS, MANY_USERS, expected
+from bench.running import REPOSITORY
 from schemas.alert import Alert, Entity, Evidence, from_ms, rfc3339
+from tenantwatch.backtest import backtest
+
+DOCUMENT = REPOSITORY / "docs/detection.md"
 
 ATTACKS = Attacks(np.array([100_000, 900_000]), np.array([160_000, 960_000]))
 
@@ -142,3 +149,18 @@ def test_recordings_with_few_failures_are_benign() -> None:
     """Nothing is expected of them."""
     assert not expected("win-1", failures(*[("ana", None)] * 4))
     assert not expected("other-1", failures(*[("ana", None)] * 9))
+
+
+@pytest.mark.parametrize("path", golden.files(), ids=lambda path: path.stem)
+def test_every_classification_is_documented_with_its_techniques(path: Path) -> None:
+    """docs/detection.md has a row for what a scenario raises; rules of a tenant's own name themselves."""
+    scenario = json.loads(path.read_text())
+    for raised in backtest(golden.expand(scenario), golden.tenants_of(scenario)).alerts:
+        if raised.detector != "custom_rule":
+            row = f"| `{raised.classification}` | {raised.detector} | {', '.join(raised.attack)} |"
+            assert row in DOCUMENT.read_text(), f"docs/detection.md lacks a row that begins with {row}"
+
+
+def test_every_parameter_is_documented_as_it_is() -> None:
+    """`make bench-tables` writes them there."""
+    assert parameters({}) in DOCUMENT.read_text(), "run `make bench-tables`"
