@@ -185,8 +185,10 @@ def run(folder: Path, factors: Sequence[int] = FACTORS, budgets: Sequence[float]
             windows = attacks.slowed(factor)
             verdict = partial(judge, attacks=windows, tenant_weeks=logins.tenant_weeks)
             classes = Counter(alert.classification for alert in tried.alerts)
+            result = verdict(tried.alerts)
             results[str(factor)] = {
-                **verdict(tried.alerts),
+                **result,
+                "missed_tries": [int(np.count_nonzero(logins.attack == i)) for i in result["missed"]],
                 **logins.accused(tried.alerts),
                 "classifications": dict(classes.most_common()),
                 "by_budget": [

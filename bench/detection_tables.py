@@ -14,6 +14,7 @@ Result = dict[str, Any]
 ATTACKS: Final = {
     "attacks": "attacks",
     "found": "found",
+    "missed_tries": "tries in those missed",
     "precision": "precision",
     "false_alerts_per_tenant_week": "false a tenant-week",
     "median_s": "median s",
@@ -39,8 +40,15 @@ def verdicts(found: Result, *parts: str) -> list[tuple[str, str, Result]]:
 
 
 def _verdict_table(columns: dict[str, str], found: Result, *parts: str) -> str:
-    rows = [(file, factor, *(one[name] for name in columns)) for file, factor, one in verdicts(found, *parts)]
+    rows = [
+        (file, factor, *(_shown(one[name]) for name in columns))
+        for file, factor, one in verdicts(found, *parts)
+    ]
     return table(("file", "slowed", *columns.values()), rows)
+
+
+def _shown(value: object) -> object:
+    return ", ".join(map(str, value)) or "-" if isinstance(value, list) else value
 
 
 def budgets(found: Result) -> str:
@@ -66,7 +74,7 @@ def parameters(_: Result) -> str:
         (
             f"`{detector}.{one.name}`",
             getattr(defaults, one.name),
-            f"{one.metadata['low']:g} to {one.metadata['high']:g}",
+            f"{one.metadata['low']:,} to {one.metadata['high']:,}",
             one.metadata["why"],
         )
         for detector, defaults in DEFAULTS.items()

@@ -9,7 +9,7 @@ import pytest
 from scenarios import golden
 
 from bench.detection_logins import TAIL_MS, Attacks, attribute, judge
-from bench.detection_tables import parameters
+from bench.detection_tables import parameters, rendered
 from bench.detection_windows import FEW_USERS, MANY_USERS, expected
 from bench.running import REPOSITORY
 from schemas.alert import Alert, Entity, Evidence, from_ms, rfc3339
@@ -126,6 +126,15 @@ def test_a_benign_login_in_the_evidence_of_a_taken_account_is_an_accusation() ->
         "attackers_logins_alerted": 1,
         "benign_logins_accused": 1,
     }
+
+
+def test_a_table_of_what_was_not_measured_is_left_out() -> None:
+    """Numbers of an earlier run stay; that of accounts taken needs two parts."""
+    month = {"events": 9, "tenants": 1, "days": 7, "seed": 1, "worst_tenant": 0, "tenant_weeks": 1.0}
+    silent = {"false_alerts": 0, "false_alerts_per_tenant_week": 0.0, "classifications": {}}
+    found = {"benign": month | silent, "logins": {}}
+    assert "9 events of 1 tenants" in (rendered("benign", found) or "")
+    assert rendered("taken", found) is None
 
 
 def failures(*pairs: tuple[str, str | None]) -> list[dict[str, Any]]:
