@@ -1,26 +1,41 @@
 """Access anomalies: across tenants, denied again and again, and unlike the user."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 
-from detectors.access_anomaly_stories import CrossTenantTeller, DeniedTeller
-from detectors.bucket_pass import fold_buckets
 from detectors.bucket_state import BucketState
-from detectors.buckets import Buckets, Events
+from detectors.buckets import Buckets
 from detectors.clock import Clock
-from detectors.columns import Hashed, named, picked, taken
+from detectors.columns import Hashed, Tenants, named, picked, taken
+from detectors.cross_tenant import CrossTenantTeller, fold_cross_tenant, other_tenants
+from detectors.denials import WIDTH, DeniedTeller, denials_of, fold_denials
 from detectors.episode import in_order
+from detectors.features import COMBINATION
 from detectors.first_seen import FirstSeenFold, FirstSeenRule, FirstSeenState
-from detectors.keys import values_at
-from detectors.parameters import AccessAnomalyParameters, Rules, resolve
+from detectors.habits import FORGET_HOURS, HOUR_MS
+from detectors.parameters import AccessAnomalyParameters, Rules, budget_share, resolve
+from detectors.people import People
+from detectors.privileges import PrivilegesFold, PrivilegesRule, PrivilegesState
 from detectors.settling import Rule, settle_batch, settle_reached
+from detectors.volume import VolumeFold, VolumeRule, VolumeState
+from detectors.working_hours import WorkingHours
 from schemas.alert import Alert
-from schemas.batch import Bools, Column, EventBatch, Int64s
+from schemas.batch import Bools, EventBatch, Int64s
 from schemas.event import Kind
 from schemas.tenant import Tenant
+
+
+class _OfUsers(Protocol):
+    """What remembers something of users by their numbers."""
+
+    def forget(self, users: Int64s) -> None:
+        """Let users start afresh."""
+
+    def keep(self, kept: Bools) -> None:
+        """Forget all users but some; they are numbered anew in the same order."""
 
 
 @dataclass
@@ -31,31 +46,55 @@ class AccessAnomalyState:
     ----------
     clock
         Watermark of each tenant.
-    across, denied
-        Buckets of cross-tenant accesses, by who made them, and of denied ones, by user.
-    first_seen
-        Habits.
+    across
+        Buckets of cross-tenant accesses, by who made them.
+    denied
+        Buckets of denied ones, by user.
+    people, first_seen, working, volume, privileges
+        Who there is; and what users do, when, how much of it, and with whose rights.
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 2
+    format_version: ClassVar[int] = 3
 
     clock: Clock = field(default_factory=Clock)
     across: BucketState = field(default_factory=lambda: BucketState(CrossTenantTeller(), 2))
-    denied: BucketState = field(default_factory=lambda: BucketState(DeniedTeller(), 2))
+    people: People = field(default_factory=People)
+    denied: BucketState = field(default_factory=lambda: BucketState(DeniedTeller(), WIDTH))
     first_seen: FirstSeenState = field(default_factory=FirstSeenState)
+    working: WorkingHours = field(default_factory=WorkingHours)
+    volume: VolumeState = field(default_factory=VolumeState)
+    privileges: PrivilegesState = field(default_factory=PrivilegesState)
 
     def rules(self) -> tuple[Rule, ...]:
         """Return what has episodes."""
-        return self.across, self.denied, self.first_seen.strangers
+        return (
+            self.across,
+            self.denied,
+            self.first_seen.strangers,
+            self.volume.takers,
+            self.privileges.changes,
+        )
+
+    def _of_users(self) -> tuple[_OfUsers, ...]:
+        """Return what remembers anything by the number of a user."""
+        habits = self.first_seen.habits
+        return self.people, habits, self.working, self.volume.habits, self.privileges
+
+    def forget(self, users: Int64s) -> None:
+        """Let users start afresh."""
+        if len(users):
+            for part in self._of_users():
+                part.forget(users)
 
     def sweep(self) -> None:
         """Drop what no verdict can depend on any more."""
         self.across.sweep(self.clock)
         self.denied.sweep(self.clock)
-        users = self.first_seen.users
-        if users.crowded:
-            self.first_seen.sweep(users.by_tenant(self.clock.settled_ms))
+        if self.people.users.crowded:
+            kept = self.people.present_until(self.clock)
+            for part in self._of_users():
+                part.keep(kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +102,22 @@ class _Rule:
     across: Buckets
     denied: Buckets
     first_seen: FirstSeenRule
+    volume: VolumeRule
+    privileges: PrivilegesRule
 
 
-def _rule(p: AccessAnomalyParameters) -> _Rule:
+def _rule(p: AccessAnomalyParameters, tenant: Tenant) -> _Rule:
     quiet_ms = 1000 * p.quiet_s
-    across_leak_ms = 1000 * p.cross_tenant_leak_s
+    leak_ms = 1000 * p.cross_tenant_leak_s
+    least = p.tenant_habit_min, p.user_habit_min
     return _Rule(
-        Buckets((p.cross_tenant_failures, 0), (across_leak_ms, across_leak_ms), quiet_ms),
-        Buckets(
-            (p.denied, p.new_permissions), (1000 * p.denied_leak_s, 1000 * p.new_permissions_leak_s), quiet_ms
+        Buckets((p.cross_tenant_failures, 0), (leak_ms, leak_ms), quiet_ms),
+        denials_of(p),
+        FirstSeenRule(budget_share("first_seen", tenant), *least, quiet_ms),
+        VolumeRule(
+            budget_share("volume", tenant), p.tenant_habit_min, p.volume_days_min, 1000 * p.volume_quiet_s
         ),
-        FirstSeenRule(p.false_alarms_per_week, p.tenant_habit_min, p.user_habit_min, quiet_ms),
+        PrivilegesRule(budget_share("privilege_change", tenant), *least, quiet_ms),
     )
 
 
@@ -103,7 +147,7 @@ class AccessAnomaly:
         chosen = defaults or AccessAnomalyParameters()
 
         def derive(tenant: Tenant) -> _Rule:
-            return _rule(resolve("access_anomaly", chosen, tenant))
+            return _rule(resolve("access_anomaly", chosen, tenant), tenant)
 
         self._rules = Rules(derive)
 
@@ -116,96 +160,70 @@ class AccessAnomaly:
         rows = np.flatnonzero(batch.mask())
         time_ms = state.clock.read(batch, rows)
         rule = self._rules.of(batch)[batch.tenant.codes[rows]]
-        rules = self._rules.distinct
-        failed = batch.failed[rows]
-        with_user = named(taken(batch, "user_id", rows))
         across = np.zeros(len(rows), np.bool_)
         alerts: list[Alert] = []
-        others = _other_tenants(batch, rows)
+        others = other_tenants(batch, rows)
         if others is not None:
             across = named(others)
-        at = np.flatnonzero(across)
-        if others is not None and len(at):
-            away = _Accesses(batch, rows[at], time_ms[at], rule[at], picked(others, at), ~failed[at])
-            alerts.extend(away.fold(state.across, [r.across for r in rules]))
-        at = np.flatnonzero(failed & with_user & ~across)
-        if len(at):
-            permissions = values_at(batch.columns["permission"], rows[at])
-            no_mark = np.zeros(len(at), np.bool_)
-            denied = _Accesses(batch, rows[at], time_ms[at], rule[at], permissions, no_mark)
-            alerts.extend(denied.fold(state.denied, [r.denied for r in rules]))
-        at = np.flatnonzero(with_user)
-        habits = [r.first_seen for r in rules]
-        first_seen = FirstSeenFold(batch, state.first_seen, habits)
-        alerts.extend(first_seen.fold(rows[at], time_ms[at], rule[at]))
+            at = np.flatnonzero(across)
+            them, buckets = picked(others, at), [r.across for r in self._rules.distinct]
+            alerts += fold_cross_tenant(batch, state.across, rows[at], time_ms[at], rule[at], them, buckets)
+        columns: dict[str, Hashed] = {name: Hashed(batch.columns[name]) for name in COMBINATION}
+        columns["tenant_id"] = Tenants(batch, np.arange(len(batch)))
+        with_user = named(taken(batch, "user_id", rows))
+        at = np.flatnonzero(with_user & ~across)
+        buckets = [r.denied for r in self._rules.distinct]
+        alerts += fold_denials(batch, columns, state.denied, rows[at], time_ms[at], rule[at], buckets)
+        of_users = np.flatnonzero(with_user)
+        for at in _halved(of_users, time_ms):
+            alerts += self._fold(batch, columns, state, rows[at], time_ms[at], rule[at])
         alerts.extend(settle_batch(state.rules(), state.clock, batch))
         state.sweep()
         return in_order(alerts)
+
+    def _fold(
+        self,
+        batch: EventBatch,
+        columns: Mapping[str, Hashed],
+        state: AccessAnomalyState,
+        rows: Int64s,
+        time_ms: Int64s,
+        rule: Int64s,
+    ) -> list[Alert]:
+        """Fold rows ``(n,)`` of users, which span less than what is remembered."""
+        rules, people = self._rules.distinct, state.people
+        present = people.meet(batch, columns, rows, time_ms)
+        state.forget(people.absent(present))
+        first_seen = FirstSeenFold(batch, columns, state.first_seen, people, present)
+        strange = first_seen.learn(rule, [r.first_seen for r in rules])
+        alerts: list[Alert] = []
+        volume = VolumeFold(batch, state.volume, people, present, rule, [r.volume for r in rules])
+        privileges = PrivilegesFold(
+            batch, state.privileges, people, present, rule, [r.privileges for r in rules]
+        )
+        unusual = np.zeros(len(strange.at))
+        for hour in people.hours(present):
+            state.working.learn(hour, present)
+            mine = np.flatnonzero(np.isin(strange.at, hour.at, assume_unique=True))
+            at = strange.at[mine]
+            unusual[mine] = state.working.surprise(present.user[at], present.tenant[at], time_ms[at])
+            alerts.extend(volume.fold(hour, state.working.taught))
+            alerts.extend(privileges.fold(hour, state.working))
+        return alerts + first_seen.tell(strange, unusual, rule, [r.first_seen for r in rules])
 
     def advance(self, state: AccessAnomalyState, until_ms: Mapping[str, int]) -> list[Alert]:
         """Return the last revisions of episodes that are over at the given times by tenant."""
         return settle_reached(state.rules(), until_ms)
 
 
-def _other_tenants(batch: EventBatch, rows: Int64s) -> Column | None:
-    """Return ``(n,)`` the other tenant that an access involves; None: it stays at home, or all do."""
-    home, owner, token = (
-        taken(batch, name, rows) for name in ("tenant_id", "resource_tenant_id", "token_tenant_id")
-    )
-    # Mostly nobody leaves home: found out at the speed of comparing lists.
-    if all(column.count(None) == len(rows) or column == home for column in (owner, token)):
-        return None
-    return [
-        o if o is not None and o != h else t if t != h else None
-        for h, o, t in zip(home, owner, token, strict=True)
-    ]
+def _halved(rows: Int64s, time_ms: Int64s) -> Iterator[Int64s]:
+    """Yield rows in parts that span less than what is remembered of users.
 
-
-@dataclass(frozen=True, slots=True)
-class _Accesses:
-    """Accesses for one bucket rule: ``(n,)`` each, in order of arrival.
-
-    Parameters
-    ----------
-    rows, time_ms, rule
-        Positions in the batch, event times, and which of the rules holds.
-    values
-        What is told apart: other tenants, permissions.
-    forced
-        Which open an episode at once; they are marked.
+    What is forgotten is forgotten between parts. A batch that long is an old log being read.
     """
-
-    batch: EventBatch
-    rows: Int64s
-    time_ms: Int64s
-    rule: Int64s
-    values: Column
-    forced: Bools
-
-    def fold(self, buckets: BucketState, rules: Sequence[Buckets]) -> list[Alert]:
-        """Return the revisions that the accesses give rise to."""
-        events = Events(
-            buckets.keys.intern(self._who(), np.arange(len(self.rows))),
-            self.time_ms,
-            self.rule,
-            values_at(self.batch.columns["event_id"], self.rows),
-            self.values,
-            marks=self.forced,
-            forced=self.forced,
-        )
-        alerts, _ = fold_buckets(buckets, events, rules)
-        return alerts
-
-    def _who(self) -> tuple[Hashed, Hashed, Hashed]:
-        """Return who made each access: the user, else the address, else somebody of the tenant."""
-        tenants, users, addresses = (
-            values_at(self.batch.columns[name], self.rows) for name in ("tenant_id", "user_id", "source_ip")
-        )
-        entity_types: list[str] = []
-        values: list[str] = []
-        for tenant_id, user, address in zip(tenants, users, addresses, strict=True):
-            candidates = (("user_id", user), ("source_ip", address), ("tenant_id", tenant_id))
-            entity_type, value = next(pair for pair in candidates if pair[1] is not None)
-            entity_types.append(entity_type)
-            values.append(value)
-        return Hashed(tenants), Hashed(entity_types), Hashed(values)
+    if len(rows) > 1 and int(np.ptp(time_ms[rows])) > FORGET_HOURS * HOUR_MS:
+        half = len(rows) // 2
+        yield from _halved(rows[:half], time_ms)
+        yield from _halved(rows[half:], time_ms)
+    elif len(rows):
+        yield rows

@@ -97,7 +97,8 @@ class _Pass:
         self.buckets = [rules[i] for i in number.tolist()]
         self.sizes, self.leaks_ms, self.watch_share = columns_of(rules, number)
         self.strange = None if events.strange is None else events.strange[order]
-        self.new, self.near = rules[0].new, rules[0].near
+        self.counting = rules[0].new, rules[0].more
+        self.near = rules[0].near
         self.looked_at = rules[0].every
         self.every = self.looked_at + rules[0].strange
         self.good = None if events.good is None else events.good[order]
@@ -107,6 +108,8 @@ class _Pass:
         picks = order.tolist()
         self.event_ids = [events.event_ids[i] for i in picks]
         self.values = [events.values[i] for i in picks]
+        kinds = events.kinds or (events.values,)
+        self.kinds = [[column[i] for i in picks] for column in kinds]
         self.marks: list[bool] = events.marks[order].tolist()
         self.forced = events.forced[order]
         self._fill()
@@ -155,12 +158,15 @@ class _Pass:
 
     def _news(self) -> list[Bools]:
         """Return for each bucket of new values ``(n,)`` which rows count."""
-        new: list[bool] = []
+        counts: list[Bools] = []
         near: list[bool] = []
         bounds = [*self.run_starts, len(self.order)]
-        for spell, start, stop in zip(self.spells, bounds, bounds[1:], strict=False):
-            new.extend(spell.news(self.values[start:stop], near if self.near else None))
-        counts = [np.array(new, np.bool_)] * self.new
+        for values, buckets in zip(self.kinds, self.counting, strict=False):
+            new: list[bool] = []
+            beside = near if self.near and values is self.kinds[0] else None
+            for spell, start, stop in zip(self.spells, bounds, bounds[1:], strict=False):
+                new.extend(spell.news(values[start:stop], beside))
+            counts += [np.array(new, np.bool_)] * buckets
         return counts + [np.array(near, np.bool_)] * self.near
 
     def follow(self, alerts: list[Alert], filled: Filled) -> Int64s:

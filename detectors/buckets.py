@@ -28,16 +28,16 @@ class Buckets:
     ----------
     sizes
         Events that each bucket holds; 0: it never alarms. First those that count every event, then those
-        for strange ones, then those for new values, then those for new values that are neighbours of one met
-        before.
+        for strange ones, then those for new values, then those for new values of the second kind, then those
+        for new values, of the first kind, that are neighbours of one met before.
     leaks_ms
         Milliseconds in which each leaks one event.
     quiet_ms
         When an episode is over.
     watch_share
         How full a bucket must be to matter to rows that only look.
-    strange, new, near
-        How many buckets count only strange events, only new values, only neighbours.
+    strange, new, more, near
+        How many buckets count only strange events, only new values, of the second kind, only neighbours.
     successes
         How many good events take out what one event puts in; 0: they take out nothing.
     """
@@ -48,13 +48,14 @@ class Buckets:
     watch_share: float = 1.0
     strange: int = 0
     new: int = 1
+    more: int = 0
     near: int = 0
     successes: int = 0
 
     @property
     def every(self) -> int:
         """How many buckets count every event: those that rows which only look go by."""
-        return len(self.sizes) - self.strange - self.new - self.near
+        return len(self.sizes) - self.strange - self.new - self.more - self.near
 
     @property
     def need_ms(self) -> tuple[float, ...]:
@@ -82,11 +83,13 @@ class Events:
     rule
         ``(n,)`` position of the tenant's `Buckets`.
     event_ids, values
-        ``(n,)`` ids, and what is counted as new or not (an address's users); None is never new.
+        ``(n,)`` ids, and what is tallied and counted as new or not (an address's users); None is never new.
     marks
         ``(n,)`` what the rule wants to know the share of, e.g. that the user is unknown.
     forced
         ``(n,)`` True where a row opens an episode whatever the level.
+    kinds
+        One or two columns ``(n,)`` of what is counted as new; None: the values.
     strange
         ``(n,)`` which rows fill the buckets for strange events; None: there is no such bucket.
     good
@@ -100,6 +103,7 @@ class Events:
     values: Sequence[str | None]
     marks: Bools
     forced: Bools
+    kinds: Sequence[Sequence[str | None]] | None = None
     strange: Bools | None = None
     good: Int64s | None = None
 

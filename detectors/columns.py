@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from schemas.batch import Bools, Column, EventBatch, Int64s, select
-from schemas.columns import ArrowColumn
+from schemas.columns import ArrowColumn, numbers_of
 
 
 def taken(batch: EventBatch, name: str, rows: Int64s) -> Column:
@@ -58,6 +58,18 @@ def among(column: Column, words: Container[str | None]) -> Bools:
     if isinstance(column, ArrowColumn):
         return np.array([value in words for value in column.distinct], np.bool_)[column.codes]
     return np.fromiter(map(words.__contains__, column), np.bool_, len(column))
+
+
+def numbers(column: Column) -> Int64s:
+    """Return ``(n,)`` a column of whole numbers; 0 where it has none.
+
+    >>> numbers([7, None]).tolist()
+    [7, 0]
+    """
+    if isinstance(column, ArrowColumn):
+        found: Int64s = np.where(column.named(), numbers_of(column.array), 0)
+        return found
+    return np.array([value or 0 for value in column], np.int64)
 
 
 class Hashed:

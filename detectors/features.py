@@ -138,18 +138,24 @@ class Values:
 
 
 class Recent:
-    """The hour in which each combination of user and values was last met.
+    """The hour in which each combination of user and values was last met, and whose it is.
 
     Within an hour a combination teaches nothing a second time, and none of its values is new: most rows of
-    ordinary traffic are done with after one look-up. It is a cache: it may be emptied at any time.
+    ordinary traffic are done with after one look-up. It is a cache: it may be emptied between calls.
+
+    Attributes
+    ----------
+    user
+        ``(k,)`` number of the user, by place.
     """
 
     def __init__(self) -> None:
         self._places = NumberTable()
         self._hour: Int32s = np.zeros(0, np.int32)
+        self.user: Int32s = np.zeros(0, np.int32)
 
-    def unseen(self, columns: Mapping[str, Hashed], rows: Int64s, hour: Int64s) -> Int64s:
-        """Return the positions in `rows` whose combination was not met in its hour; it is now.
+    def look(self, columns: Mapping[str, Hashed], rows: Int64s, hour: Int64s) -> tuple[Int64s, Int64s]:
+        """Return ``(n,)`` the places of the combinations, and which rows' was not met in its hour; it is now.
 
         Parameters
         ----------
@@ -163,7 +169,8 @@ class Recent:
             self._places, self._hour = NumberTable(), self._hour[:0]
         places, _ = self._places.intern(prints)
         self._hour = grown(self._hour, len(self._places), _NO_HOUR)
+        self.user = grown(self.user, len(self._places), 0)
         unseen = (self._hour[places] < hour).nonzero()[0]
         if len(unseen):
             np.maximum.at(self._hour, places[unseen], hour[unseen].astype(np.int32))
-        return unseen
+        return places, unseen

@@ -1,23 +1,23 @@
 """First seen: an access that looks like anybody's rather than like this user's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.columns import Hashed, Tenants, picked
+from detectors.columns import Hashed, picked
 from detectors.crossings import Crossings
 from detectors.episode import Episode, Story
 from detectors.episodes import EpisodeRule
-from detectors.features import ACTION, COMBINATION, FEATURES, Recent, Values
-from detectors.habits import FORGET_HOURS, HOUR_MS, Habits, Seen
-from detectors.keys import Key, Keys
+from detectors.features import ACTION, FEATURES, Values
+from detectors.habits import HOUR_MS, Habits, Seen
+from detectors.people import People, Present
 from detectors.saved import Saved
 from detectors.wording import clock_text
 from schemas.alert import Alert
-from schemas.batch import EventBatch, Int64s
+from schemas.batch import Bools, EventBatch, Int64s
 
 Floats = NDArray[np.float64]
 DAY_MS: Final = 24 * HOUR_MS
@@ -28,6 +28,8 @@ TENANT_WEIGHT: Final = 5.0
 # never met. An intruder mostly calls from elsewhere, often with another program, and mostly does what the
 # service is there for. Assumed, not fitted: no tenant's live state tells another's.
 STRANGER: Final = np.array([0.9, 0.3, 0.05, 0.05, 0.1])
+# What a score is the sum of.
+PARTS: Final = (*FEATURES, "hour")
 # A thousand times rarer than the budget asks for.
 HIGH_MARGIN: Final = 3.0
 
@@ -55,7 +57,7 @@ class _Teller:
     def tell(self, episode: Episode) -> Story:
         surprise: _Surprise = episode.facts
         numbers: dict[str, float | int | str] = {
-            f"surprise_{name}": value for name, value in zip(FEATURES, surprise.surprises, strict=True)
+            f"surprise_{name}": value for name, value in zip(PARTS, surprise.surprises, strict=True)
         }
         return Story(
             "first_seen",
@@ -71,40 +73,61 @@ class _Teller:
 
 @dataclass
 class FirstSeenState:
-    """What is remembered of one partition's people.
+    """What is remembered of one partition's habits.
 
     Parameters
     ----------
-    users
-        (tenant, user).
     values
         What there is to show.
     habits
         Who showed what.
-    tenants, tenant_first_ms
-        Number of each tenant, and when it was first seen.
-    recent
-        What was learned this hour and need not be looked at again.
     strangers
         Open episodes.
     """
 
-    saved: ClassVar[Saved] = Saved(frozenset({"recent"}))
+    saved: ClassVar[Saved] = Saved()
 
-    users: Keys[Key] = field(default_factory=Keys)
     values: Values = field(default_factory=Values)
     habits: Habits = field(default_factory=Habits)
-    tenants: dict[str, int] = field(default_factory=dict)
-    tenant_first_ms: list[int] = field(default_factory=list)
-    recent: Recent = field(default_factory=Recent)
     strangers: EpisodeRule = field(default_factory=lambda: EpisodeRule(_Teller()))
 
-    def sweep(self, settled_ms: Int64s) -> None:
-        """Drop users whose habits are forgotten at the times given, by user."""
-        settled_hour = settled_ms // HOUR_MS
-        kept = self.habits.user_hour[: len(self.users)] + FORGET_HOURS >= settled_hour
-        self.users.keep(kept)
-        self.habits.keep(kept)
+
+@dataclass(frozen=True, slots=True)
+class Strange:
+    """Rows that show a value new to their user.
+
+    Parameters
+    ----------
+    at
+        ``(m,)`` positions in `Present`.
+    new
+        ``(m, f)`` which values are new to the user.
+    value
+        ``(m, f)`` their numbers.
+    surprise
+        ``(m, f)``.
+    threshold
+        ``(m,)`` of the sum.
+    habit
+        ``(m,)`` actions that taught of the user.
+    """
+
+    at: Int64s
+    new: Bools
+    value: Int64s
+    surprise: Floats
+    threshold: Floats
+    habit: Int64s
+
+
+_NOTHING: Final = Strange(
+    at=np.zeros(0, np.int64),
+    new=np.zeros((0, len(FEATURES)), np.bool_),
+    value=np.zeros((0, len(FEATURES)), np.int64),
+    surprise=np.zeros((0, len(FEATURES))),
+    threshold=np.zeros(0),
+    habit=np.zeros(0, np.int64),
+)
 
 
 def surprises(seen: Seen) -> Floats:
@@ -132,107 +155,114 @@ def sum_features(surprise: Floats) -> Floats:
 
 
 class FirstSeenFold:
-    """Tests and learns the rows of one batch that name a user.
+    """Learns from the rows of one batch, and tests them.
 
-    A row is tested when it shows a value new to its user. `S` is the sum of `surprises`, and a likelihood
-    ratio reaches ``10^S`` by chance at most once in ``10^S`` tests (Markov's inequality), so the threshold
-    follows from the budget: ``log10(tests a week / false alarms a week)``.
+    A row is tested when it shows a value new to its user. `S` is the sum of `surprises` and of how unusual
+    the hour is; a likelihood ratio reaches ``10^S`` by chance at most once in ``10^S`` tests (Markov's
+    inequality), so the threshold follows from the budget: ``log10(tests a week / false alarms a week)``.
 
     Parameters
     ----------
-    batch
+    batch, columns
         Not changed.
-    state
+    state, people
         Changed.
-    rules
-        What holds for tenants, by number.
+    present
+        The rows.
     """
 
-    def __init__(self, batch: EventBatch, state: FirstSeenState, rules: Sequence[FirstSeenRule]) -> None:
-        self.batch = batch
-        self.state = state
-        self.rules = rules
-        self.columns: dict[str, Hashed] = {name: Hashed(batch.columns[name]) for name in COMBINATION}
-        self.columns["tenant_id"] = Tenants(batch, np.arange(len(batch)))
+    def __init__(
+        self,
+        batch: EventBatch,
+        columns: Mapping[str, Hashed],
+        state: FirstSeenState,
+        people: People,
+        present: Present,
+    ) -> None:
+        self.batch, self.columns = batch, columns
+        self.state, self.people, self.present = state, people, present
 
-    def fold(self, rows: Int64s, time_ms: Int64s, rule: Int64s) -> list[Alert]:
+    def learn(self, rule: Int64s, rules: Sequence[FirstSeenRule]) -> Strange:
+        """Return the rows that are to be tested; all have been learned.
+
+        Parameters
+        ----------
+        rule, rules
+            ``(n,)`` what holds, by number.
+        """
+        state, people, present = self.state, self.people, self.present
+        unseen = present.unseen
+        if not len(unseen):
+            return _NOTHING
+        user, tenant, time_ms = present.user[unseen], present.tenant[unseen], present.time_ms[unseen]
+        rule = rule[unseen]
+        value = state.values.number(self.columns, present.rows[unseen])
+        state.habits.reserve(len(people.users), len(state.values.keys), len(people.tenants))
+        least = np.array([(r.user_habit_min, r.tenant_habit_min) for r in rules], np.int64)[rule]
+        seen = state.habits.learn(user, value, tenant, present.hour[unseen], least[:, 0], least[:, 1])
+        if seen is None:
+            return _NOTHING
+        at = seen.rows
+        surprise = np.where(value[at] >= 0, surprises(seen), 0.0)
+        budget = np.array([r.false_alarms_per_week for r in rules])[rule[at]]
+        weeks = np.maximum(time_ms[at] - people.first_ms[tenant[at]], DAY_MS) / WEEK_MS
+        threshold = np.maximum(np.log10(seen.tenant_actions / weeks / budget), 0.0)
+        return Strange(
+            unseen[at],
+            (seen.of_user == 0) & (value[at] >= 0),
+            value[at],
+            surprise,
+            threshold,
+            seen.user_total[:, ACTION],
+        )
+
+    def tell(
+        self, strange: Strange, unusual_hour: Floats, rule: Int64s, rules: Sequence[FirstSeenRule]
+    ) -> list[Alert]:
         """Return revisions.
 
         Parameters
         ----------
-        rows, time_ms
-            ``(n,)`` positions in the batch, ascending, and event times.
-        rule
-            ``(n,)`` number of the rule that holds.
+        strange
+            Rows to be tested.
+        unusual_hour
+            ``(m,)`` how much likelier a stranger than the user is there at the time of each, as log10.
+        rule, rules
+            As in `learn`.
         """
-        hour = time_ms // HOUR_MS
-        if len(rows) > 1 and int(hour.max() - hour.min()) > FORGET_HOURS:
-            # `Habits` forgets between calls only; a batch that long is an old log being read.
-            half = len(rows) // 2
-            first = self.fold(rows[:half], time_ms[:half], rule[:half])
-            return first + self.fold(rows[half:], time_ms[half:], rule[half:])
-        at = self.state.recent.unseen(self.columns, rows, hour)
-        if not len(at):
-            return []
-        return self._learn(rows[at], time_ms[at], rule[at], hour[at])
-
-    def _learn(self, rows: Int64s, time_ms: Int64s, rule: Int64s, hour: Int64s) -> list[Alert]:
-        state, columns = self.state, self.columns
-        user = state.users.intern((columns["tenant_id"], "user_id", columns["user_id"]), rows)
-        value = state.values.number(columns, rows)
-        tenant = self._number_tenants(rows, time_ms)
-        state.habits.reserve(len(state.users), len(state.values.keys), len(state.tenants))
-        least = np.array([(r.user_habit_min, r.tenant_habit_min) for r in self.rules], np.int64)[rule]
-        seen = state.habits.learn(user, value, tenant, hour, least[:, 0], least[:, 1])
-        if seen is None:
-            return []
-        at = seen.rows
-        surprise = np.where(value[at] >= 0, surprises(seen), 0.0)
-        score = sum_features(surprise)
-        budget = np.array([r.false_alarms_per_week for r in self.rules])[rule[at]]
-        first_ms = np.array(state.tenant_first_ms, np.int64)[tenant[at]]
-        weeks = np.maximum(time_ms[at] - first_ms, DAY_MS) / WEEK_MS
-        threshold = np.maximum(np.log10(seen.tenant_actions / weeks / budget), 0.0)
-        if state.strangers.watch is not None:
-            ids = picked(self.batch.columns["event_id"], rows[at])
-            state.strangers.watch.see(
-                state.users, user[at], time_ms[at], ids, lambda which: (score[which], threshold[which])
+        score = sum_features(strange.surprise) + unusual_hour
+        user, time_ms = self.present.user[strange.at], self.present.time_ms[strange.at]
+        watch = self.state.strangers.watch
+        if watch is not None:
+            ids = picked(self.batch.columns["event_id"], self.present.rows[strange.at])
+            watch.see(
+                self.people.users, user, time_ms, ids, lambda which: (score[which], strange.threshold[which])
             )
-        found = np.flatnonzero(score > threshold)
+        found = np.flatnonzero(score > strange.threshold)
         if not len(found):
             return []
-        at = at[found]
-        new = (seen.of_user[found] == 0) & (value[at] >= 0)
+        at = strange.at[found]
+        keys = self.state.values.keys
 
         def look(i: int) -> tuple[float, float, Any]:
+            row = found[i]
             shown = [
-                f"{name.replace('_', ' ')} {state.values.keys[number][2]}"
-                for name, number, is_new in zip(FEATURES, value[at[i]].tolist(), new[i].tolist(), strict=True)
+                f"{name.replace('_', ' ')} {keys[number][2]}"
+                for name, number, is_new in zip(
+                    FEATURES, strange.value[row].tolist(), strange.new[row].tolist(), strict=True
+                )
                 if is_new
             ]
-            parts = np.round(surprise[found[i]], 2).tolist()
-            habit = int(seen.user_total[found[i], ACTION])
-            return float(score[found[i]]), float(threshold[found[i]]), _Surprise(shown, parts, habit)
+            parts = np.round(np.append(strange.surprise[row], unusual_hour[row]), 2).tolist()
+            said = _Surprise(shown, parts, int(strange.habit[row]))
+            return float(score[row]), float(strange.threshold[row]), said
 
         crossings = Crossings(
-            user[at],
-            state.users,
-            time_ms[at],
-            np.array([r.quiet_ms for r in self.rules], np.int64)[rule[at]],
-            picked(self.batch.columns["event_id"], rows[at]),
+            user[found],
+            self.people.users,
+            time_ms[found],
+            np.array([r.quiet_ms for r in rules], np.int64)[rule[at]],
+            picked(self.batch.columns["event_id"], self.present.rows[at]),
             look,
         )
-        return crossings.fold(state.strangers)
-
-    def _number_tenants(self, rows: Int64s, time_ms: Int64s) -> Int64s:
-        """Return ``(n,)`` the number of each row's tenant; a new tenant's first time is kept."""
-        state, coded = self.state, self.batch.tenant
-        codes, first = np.unique(coded.codes[rows], return_index=True)
-        numbers = np.zeros(len(coded.values), np.int64)
-        for code, row in zip(codes.tolist(), first.tolist(), strict=True):
-            tenant_id = coded.values[code]
-            if tenant_id not in state.tenants:
-                state.tenants[tenant_id] = len(state.tenants)
-                state.tenant_first_ms.append(int(time_ms[row]))
-            numbers[code] = state.tenants[tenant_id]
-        return numbers[coded.codes[rows]]
+        return crossings.fold(self.state.strangers)

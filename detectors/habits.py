@@ -52,11 +52,6 @@ class Habits:
     An hour's events are mostly one session: counted singly they would make a habit of a morning. And a
     tenant knows a value by how many showed it, not by how often: what one person does all day says little
     of what the next will do. The counts before a row are exact, whichever rows came in the same batch.
-
-    Attributes
-    ----------
-    user_hour
-        ``(u,)`` the hour in which each user was last seen.
     """
 
     saved = Saved()
@@ -64,14 +59,12 @@ class Habits:
     def __init__(self) -> None:
         self._pairs = NumberTable()
         self._pair_hour: Int32s = np.zeros(0, np.int32)
-        self.user_hour: Int32s = np.zeros(0, np.int32)
         self._of_user, self._user_total = Counts(), Counts()
         self._of_tenant, self._tenant_total, self._tenant_distinct = Counts(), Counts(), Counts()
         self._tenant_actions = Counts()
 
     def reserve(self, users: int, values: int, tenants: int) -> None:
         """Make room for so many users, values and tenants."""
-        self.user_hour = grown(self.user_hour, users, NEVER)
         self._user_total.reserve(users * F)
         self._of_tenant.reserve(values)
         self._tenant_total.reserve(tenants * F)
@@ -100,7 +93,6 @@ class Habits:
         user_min, tenant_min
             ``(n,)`` actions that must have taught of the user, and of the tenant, before a row is looked at.
         """
-        self._forget_absent(user, hour)
         pair = self._pairs_of(user, value)
         fresh = (pair >= 0) & (hour[:, None] > self._pair_hour[pair])
         row, feature = np.nonzero(fresh)
@@ -112,7 +104,6 @@ class Habits:
             counts.commit()
         hours = hour.astype(np.int32)
         np.maximum.at(self._pair_hour, pair[row, feature][counted], hours[row][counted])
-        np.maximum.at(self.user_hour, user, hours)
         return seen
 
     def _look(
@@ -177,16 +168,12 @@ class Habits:
         unmet = self._unmet(values)
         self._tenant_distinct.stage(groups[unmet], rows[unmet], n)
 
-    def _forget_absent(self, user: Int64s, hour: Int64s) -> None:
-        known = self.user_hour[user]
-        if not np.any((known != NEVER) & (hour - known > FORGET_HOURS)):
-            return
-        users, first = np.unique(user, return_index=True)
-        known = self.user_hour[users]
-        absent = users[(known != NEVER) & (hour[first] - known > FORGET_HOURS)]
-        theirs = np.flatnonzero(np.isin(self._pairs.numbers[: len(self._pairs)] >> 32, absent))
+    def forget(self, users: Int64s) -> None:
+        """Let users start afresh."""
+        users = users[users * F < len(self._user_total.total)]
+        theirs = np.flatnonzero(np.isin(self._pairs.numbers[: len(self._pairs)] >> 32, users))
         self._of_user.total[theirs], self._pair_hour[theirs] = 0, NEVER
-        self._user_total.total[absent[:, None] * F + np.arange(F)] = 0
+        self._user_total.total[users[:, None] * F + np.arange(F)] = 0
 
     def _pairs_of(self, user: Int64s, value: Int64s) -> Int64s:
         """Return ``(n, f)`` the pair of each user and value; -1 where there is no value."""
@@ -222,7 +209,6 @@ class Habits:
         """Forget all users but some; they are numbered anew in the same order."""
         n = len(kept)
         self._user_total.total = self._user_total.total[: n * F].reshape(n, F)[kept].ravel()
-        self.user_hour = self.user_hour[:n][kept]
         number = np.cumsum(kept) - 1
         pairs = len(self._pairs)
         key = self._pairs.numbers[:pairs]

@@ -75,6 +75,8 @@ def values_at(column: Column, rows: Int64s) -> list[Any]:
     if isinstance(column, ArrowColumn) and column.coded:
         distinct = column.distinct
         return [distinct[code] for code in column.codes[rows].tolist()]
+    if isinstance(column, ArrowColumn) and not column.made:
+        return column.take(rows).values
     return [column[i] for i in rows.tolist()]
 
 

@@ -96,17 +96,35 @@ class AccessAnomalyParameters:
     denied_leak_s: int = _leak(30)
     new_permissions: int = _bucket(8, "different permissions denied to a user: more than one page needs")
     new_permissions_leak_s: int = _leak(300)
-    false_alarms_per_week: float = _parameter(
-        1.0, 0.001, 1_000.0, "budget of first_seen for the whole tenant: the records allow one a tenant-week"
+    resources: int = _bucket(
+        15, "different resources denied or not found (detection.md: 10; a page asks for a dozen)"
+    )
+    resources_leak_s: int = _leak(10)
+    slow_resources: int = _bucket(30, "the same, slowly (detection.md: 30)")
+    slow_resources_leak_s: int = _leak(600)
+    neighbours: int = _bucket(16, "ids next to one tried before (detection.md: 80 % of 20 steps)")
+    neighbours_leak_s: int = _leak(HOUR_S)
+    allowed_per_denied: int = _parameter(
+        10,
+        0,
+        10_000,
+        "accesses allowed that make up for one denied: services have a few denials in a hundred; 0: none do",
     )
     tenant_habit_min: int = _parameter(
         200,
         1,
         1_000_000,
-        "first_seen is silent until so many actions (one of a kind an hour) taught the tenant",
+        "what learns habits is silent until so many hours of users (for first_seen: actions, one of a kind "
+        "an hour) taught the tenant",
     )
     user_habit_min: int = _parameter(
         20, 1, 1_000_000, "and so many the user: nobody alarms on a history of their own that is new"
+    )
+    volume_days_min: int = _parameter(
+        3, 0, 365, "and volume until so many days: nobody knows what a day is like after one"
+    )
+    volume_quiet_s: int = _parameter(
+        DAY_S, 60, DAY_S, "one alert for what a user takes too much of, until a day without more of it"
     )
     quiet_s: int = _quiet(1_800)
 
@@ -136,7 +154,13 @@ DEFAULTS: Final[dict[str, Any]] = {
     "custom_rule": CustomRuleParameters(),
 }
 # How rules that weigh chances divide the budget; what is left is for the buckets, whose limits are counts.
-SHARES: Final = {"distributed_guessing": 0.2, "first_seen": 0.2, "volume": 0.2, "service_health": 0.2}
+SHARES: Final = {
+    "distributed_guessing": 0.2,
+    "first_seen": 0.2,
+    "volume": 0.1,
+    "privilege_change": 0.1,
+    "service_health": 0.2,
+}
 # Offices of an enterprise put hundreds of people behind one address: twice the mornings' mistypers.
 TIERS: Final[dict[Tier, dict[str, dict[str, ParameterValue]]]] = {
     "enterprise": {"failed_login": {"new_users": 8, "hour_failures": 40}},

@@ -79,7 +79,7 @@ class Spell:
             if value is None or value in known:
                 continue
             flags[i] = True
-            if near is not None:
+            if near is not None and known:
                 near[i - len(values)] = not known.isdisjoint(neighbours(value))
             if len(known) < MAX_KNOWN:
                 known.add(value)

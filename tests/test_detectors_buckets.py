@@ -52,7 +52,7 @@ class Simulated:
         self.known: set[str] = set()
         self.alarmed = False
 
-    def meet(self, time_ms: int, value: str | None, good: int) -> tuple[float, bool]:
+    def meet(self, time_ms: int, value: str | None, other: str, good: int) -> tuple[float, bool]:
         """Return how full the fullest bucket is after an event, and whether that belongs to an episode."""
         b = self.buckets
         if self.alarmed and time_ms - self.last_ms >= b.quiet_ms:
@@ -64,15 +64,14 @@ class Simulated:
             max(0, level_ms - leaked_ms - taken_ms)
             for level_ms, taken_ms in zip(self.level_ms, taken, strict=True)
         ]
-        every = len(b.sizes) - b.new - b.near
+        every = b.every
         if not any(self.level_ms[:every]):
-            self.level_ms[every:] = [0] * (b.new + b.near)
+            self.level_ms[every:] = [0] * (b.new + b.more + b.near)
             self.known = set()
-        new = value is not None and value not in self.known
-        near = new and any(other in self.known for other in neighbours(value))
-        if new and len(self.known) < MAX_KNOWN:
-            self.known.add(value)
-        for i, counts in enumerate([True] * every + [new] * b.new + [near] * b.near):
+        new, near = self._news(value)
+        other_new = b.more and self._news(other)[0]
+        counting = [True] * every + [new] * b.new + [other_new] * b.more + [near] * b.near
+        for i, counts in enumerate(counting):
             self.level_ms[i] += counts * b.leaks_ms[i]
         full = max(
             level_ms / (size * leak_ms) if size else 0.0
@@ -80,6 +79,13 @@ class Simulated:
         )
         self.alarmed |= full > 1
         return full, self.alarmed
+
+    def _news(self, value: str | None) -> tuple[bool, bool]:
+        new = value is not None and value not in self.known
+        near = new and any(other in self.known for other in neighbours(value))
+        if new and len(self.known) < MAX_KNOWN:
+            self.known.add(value)
+        return new, near
 
 
 @pytest.mark.parametrize(
@@ -90,8 +96,9 @@ class Simulated:
         Buckets(
             (6, 0, 4, 5, 3), (1_000, 60_000, 2_000, 60_000, 300_000), QUIET_MS, new=2, near=1, successes=4
         ),
+        Buckets((0, 2, 3, 4, 3), (60_000, 9_000, 60_000, 30_000, 300_000), QUIET_MS, new=2, more=1, near=1),
     ],
-    ids=["one", "new values", "neighbours and good events"],
+    ids=["one", "new values", "neighbours and good events", "two kinds of values"],
 )
 @given(events=EVENTS, cuts=CUTS)
 @settings(max_examples=150, deadline=None)
@@ -103,7 +110,7 @@ def test_levels_and_episodes_equal_those_of_a_simulation(
     values = [None if number is None else f"job-{number}" for _, _, number, _ in events]
     keys = [Simulated(buckets) for _ in range(KEYS)]
     expected = [
-        keys[key].meet(at_ms, value, good)
+        keys[key].meet(at_ms, value, f"area-{good}", good)
         for (key, _, _, good), at_ms, value in zip(events, time_ms.tolist(), values, strict=True)
     ]
     state = BucketState(_Teller(), len(buckets.sizes))
@@ -121,6 +128,7 @@ def test_levels_and_episodes_equal_those_of_a_simulation(
             values[part],
             marks=np.zeros(n, np.bool_),
             forced=np.zeros(n, np.bool_),
+            kinds=(values[part], [f"area-{good}" for *_, good in events[part]]) if buckets.more else None,
             good=np.array([good for *_, good in events[part]], np.int64),
         )
         _, filled = fold_buckets(state, batch, [buckets])

@@ -2,6 +2,8 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,65 @@ from detectors.features import FEATURES, network_of, user_agent_family
 from detectors.first_seen import STRANGER, TENANT_WEIGHT
 from detectors.habits import FORGET_HOURS
 from detectors.parameters import AccessAnomalyParameters
+from detectors.working_hours import HALF_LIFE_HOURS, KERNEL, LEAST, MOST
+from schemas.tenant import unknown_tenant
 
 HOUR_MS = 3_600_000
+BINS = 96
 # Every surprising event is an episode of its own: one revision each tells its score.
 PARAMETERS = AccessAnomalyParameters(
-    tenant_habit_min=4, user_habit_min=2, false_alarms_per_week=1_000, quiet_s=60, denied=0, new_permissions=0
+    tenant_habit_min=4, user_habit_min=2, quiet_s=60, denied=0, new_permissions=0
 )
+GENEROUS = unknown_tenant(TENANT).model_copy(
+    update={"detectors": {"budget": {"false_alarms_per_week": 1_000}}}
+)
+
+
+class Hours:
+    """When a tenant's users were there, an event at a time, as the documentation tells it."""
+
+    def __init__(self) -> None:
+        self.hour = -1
+        self.tenant, self.new = [0.0] * BINS, [0] * BINS
+        self.users: dict[str, list[int]] = {}
+        self.waiting: dict[str, int] = {}
+        self.last: dict[str, int] = {}
+
+    def meet(self, user: str, time_ms: int) -> float:
+        """Return the surprise of the hour, and remember it for the hours to come."""
+        if time_ms // HOUR_MS > self.hour:
+            passed = time_ms // HOUR_MS - self.hour
+            self.tenant = [
+                (old + new) * 2 ** (-passed / HALF_LIFE_HOURS)
+                for old, new in zip(self.tenant, self.new, strict=True)
+            ]
+            self.hour, self.new = time_ms // HOUR_MS, [0] * BINS
+        if time_ms // HOUR_MS - self.last.get(user, self.hour) > FORGET_HOURS:
+            del self.users[user], self.waiting[user], self.last[user]
+        mine = self.users.setdefault(user, [0] * BINS)
+        if self.last.get(user, -1) < self.hour:
+            if user in self.waiting:
+                mine[self.waiting[user]] += 1
+            self.waiting[user] = self.bin(max(time_ms, self.hour * HOUR_MS))
+            self.new[self.waiting[user]] += 1
+            self.last[user] = self.hour
+        at = self.bin(time_ms)
+        stranger = (5 / 7 if at < 48 else 2 / 7) / 48
+        of_tenant = (self.around(self.tenant, at) + 5 * stranger) / (sum(self.tenant) + 5)
+        of_user = (self.around(mine, at) + 5 * of_tenant) / (sum(mine) + 5)
+        return min(max(math.log10(stranger / of_user), LEAST), MOST)
+
+    @staticmethod
+    def bin(time_ms: int) -> int:
+        """Return the half-hour, on weekends after those of weekdays."""
+        time = datetime.fromtimestamp(time_ms / 1000, UTC)
+        return 2 * time.hour + time.minute // 30 + 48 * (time.weekday() >= 5)
+
+    @staticmethod
+    def around(counts: Sequence[float], at: int) -> float:
+        """Return the smoothed count at a half-hour."""
+        day = at - at % 48
+        return sum(w * counts[day + (at + off) % 48] for off, w in zip(range(-2, 3), KERNEL, strict=True))
 
 
 def simulate(events: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
@@ -31,6 +86,7 @@ def simulate(events: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
     seen_hour: dict[str, int] = {}
     users_of: dict[Any, int] = defaultdict(int)
     actions = 0
+    hours = Hours()
     found: dict[str, tuple[float, float]] = {}
     for event in events:
         user, hour = event["user_id"], event["time_ms"] // HOUR_MS
@@ -45,7 +101,7 @@ def simulate(events: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
             *(event[name] for name in FEATURES[2:]),
         )
         values = [(name, value) for name, value in zip(FEATURES, shown, strict=True) if value is not None]
-        score = 0.0
+        score = hours.meet(user, event["time_ms"])
         for name, value in values:
             of_tenant = users_of[name, value]
             total = sum(n for (feature, _), n in users_of.items() if feature == name)
@@ -61,7 +117,7 @@ def simulate(events: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
         new = any(of_user[user, name, value] == 0 for name, value in values)
         if new and user_total[user, "action"] >= 2 and actions >= 4:
             weeks = max(event["time_ms"] - events[0]["time_ms"], 24 * HOUR_MS) / (7 * 24 * HOUR_MS)
-            threshold = max(math.log10(actions / weeks / 1_000), 0.0)
+            threshold = max(math.log10(actions / weeks / 200), 0.0)
             if score > threshold:
                 found[event["event_id"]] = (round(score, 2), round(threshold, 2))
         for name, value in values:
@@ -105,7 +161,8 @@ def test_scores_equal_those_of_a_simulation(seed: int, cuts: list[int], pause_da
     """Every surprising access has the simulated score and threshold; the others are silent."""
     events = accesses(seed, 150, pause_days)
     expected = simulate(events)
-    alerts = run(AccessAnomaly(PARAMETERS), events, cuts)
+    alerts = run(AccessAnomaly(PARAMETERS), events, cuts, {TENANT: GENEROUS})
+    alerts = [alert for alert in alerts if alert.classification == "first_seen"]
     told = {alert.evidence.event_ids[0]: alert for alert in alerts if alert.status == "open"}
     assert set(told) <= set(expected)
     assert {event_id: (a.score, a.threshold) for event_id, a in told.items()} == {

@@ -18,7 +18,7 @@ from detectors.saved import walk
 
 # Class, format version, and the fingerprint of that version's layout.
 LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
-    "access_anomaly": (AccessAnomalyState, 2, "4e546a4846869dc9"),
+    "access_anomaly": (AccessAnomalyState, 3, "5b243605407a2db0"),
     "admission": (Admission, 1, "832aa5281c2844c9"),
     "custom_rule": (CustomRuleState, 1, "2460f13c7d5df93d"),
     "failed_login": (FailedLoginState, 3, "42861b67aaaca5fe"),

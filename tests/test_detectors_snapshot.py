@@ -174,7 +174,7 @@ def test_what_a_snapshot_leaves_out_changes_no_verdict(seed: int, cuts: list[int
     for start, stop in pairwise(bounds):
         alerts += run(detector, events[start:stop], (), SETTINGS, state)
         known = state.first_seen.values.keys
-        state.first_seen.recent, state.first_seen.values = Recent(), Values()
+        state.people.recent, state.first_seen.values = Recent(), Values()
         state.first_seen.values.keys = known
     assert as_set(alerts) == as_set(run(MAKERS["access_anomaly"](), events, cuts, SETTINGS))
 

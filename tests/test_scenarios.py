@@ -20,7 +20,15 @@ CLASSES = {
     },
     "rate_breach": {"rate_breach"},
     "custom_rule": {"selection", "event_count", "value_count", "temporal", "temporal_ordered"},
-    "access_anomaly": {"cross_tenant", "denied_burst", "permission_probing", "first_seen"},
+    "access_anomaly": {
+        "cross_tenant",
+        "denied_burst",
+        "permission_probing",
+        "enumeration",
+        "first_seen",
+        "volume",
+        "privilege_change",
+    },
 }
 
 

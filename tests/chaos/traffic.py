@@ -124,9 +124,9 @@ def tenant(tenant_id: str, version: int = 0) -> Tenant:
             "access_anomaly": {
                 "tenant_habit_min": 15,
                 "user_habit_min": 2,
-                "false_alarms_per_week": 50,
                 "denied": 8,
             },
+            "budget": {"false_alarms_per_week": 250},
         },
         contacts=[Contact(name=f"Contact {version}", email=f"contact-{version}@example.com")],
     )
