@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 TESTS  ?=
+# Processes that `make test` runs in; files of tests stay together. One is for debugging.
+JOBS   ?= 2
 # Of `make chaos`: rounds, what its chance comes from, embedded or cluster.
 ROUNDS ?= 50
 SEED   ?= 7
@@ -33,7 +35,7 @@ up: setup ## run the pipeline on this machine until Ctrl-C
 	@$(BIN)/tenantwatch up $(ARGS)
 
 test: setup ## the tests, real Kafka and ClickHouse's engine included
-	$(BIN)/python -m pytest -m 'not slow' $(TESTS) $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)
 
 faults: setup ## each fault with a test of its own: store, Kafka, disk, signals, hung workers (minutes)
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -51,7 +51,7 @@ class FailedLogin:
     >>> batch = parse("auth", [(event % (i, i)).encode() for i in range(7)]).batch
     >>> detector = FailedLogin()
     >>> [alert.summary for alert in detector.fold(batch, detector.new_state())]
-    ['6 failed logins from 192.0.2.7 in 5 s, all of ana; last at 00:00:05 UTC']
+    ['5 failed logins from 192.0.2.7 in 4 s, all of ana; last at 00:00:04 UTC']
     """
 
     name = "failed_login"

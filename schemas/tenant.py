@@ -1,7 +1,7 @@
 """The tenant: one record of the directory in ``audit.tenants``."""
 
-from ipaddress import ip_network
 import sys
+from ipaddress import ip_network
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
