@@ -191,7 +191,7 @@ class GuessingFold:
             if verdict.score <= rule.threshold:
                 self._test(row, verdict.score, rule.threshold)
                 continue
-            if led := pressure.led_to(verdict):
+            if led := pressure.led_to(verdict, rule.threshold):
                 self._test(row, verdict.score, rule.threshold)
                 pressure.raise_alarm(led, rule.threshold, rule.quiet_ms)
                 self.members.add(Member(tenant_id, event, pressure.quiet_ms, rule.threshold, led, verdict))
@@ -214,7 +214,8 @@ class GuessingFold:
 
     def _suspects(self, pressure: Pressure, row: int) -> bool:
         _, users, addresses = self.attempts.parts
-        return pressure.suspects(int(self.at_ms[row]), users.values[row], addresses.values[row])
+        known = not self.stranger[row]
+        return pressure.suspects(int(self.at_ms[row]), users.values[row], addresses.values[row], known=known)
 
     def _event(self, row: int) -> Recent:
         _, users, addresses = self.attempts.parts

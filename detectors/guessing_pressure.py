@@ -1,5 +1,6 @@
 """How hard a tenant's doors are tried: one number for each failure that nobody's habit explains."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from math import log
 from typing import Final, NamedTuple
@@ -49,13 +50,14 @@ class Verdict(NamedTuple):
         Decades of surprise.
     since_ms
         From when on the failures count that made it so surprising.
-    expected
-        Failures expected in that time.
+    expected, failures
+        Failures expected in that time, and those that there were.
     """
 
     score: float
     since_ms: int
     expected: float
+    failures: int
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ class Pressure:
     window, count
         The current window of each length, by number, and the failures in it.
     drift
-        The CUSUM, in nats, and since when it was above zero.
+        The CUSUM, in nats, since when it was above zero, and how many failures made it so.
     last_ms
         Time of the latest failure.
     until_ms
@@ -93,6 +95,7 @@ class Pressure:
     count: list[int] = field(default_factory=lambda: [0] * len(WINDOWS))
     drift: float = 0.0
     drift_ms: int = 0
+    drifted: int = 0
     last_ms: int = 0
     until_ms: int = 0
     tried: set[str] = field(default_factory=set)
@@ -135,7 +138,7 @@ class Pressure:
             expected = max(by_time * minutes, by_login * usual)
             score = count_surprise(self.count[i], shape, expected)
             if score > best.score:
-                best = Verdict(score, number * MINUTE_MS * minutes, expected)
+                best = Verdict(score, number * MINUTE_MS * minutes, expected, self.count[i])
         self.failures += 1
         self.last_ms = time_ms
         self.recent.append(event)
@@ -148,22 +151,36 @@ class Pressure:
         expected = max(by_time * (time_ms - self.last_ms) / MINUTE_MS, by_logins) if self.last_ms else 0.0
         left = self.drift - (RATIO - 1) * expected
         if left <= 0.0:
-            self.drift_ms = time_ms
+            self.drift_ms, self.drifted = time_ms, 0
+        self.drifted += 1
         self.drift = max(0.0, left) + LN_RATIO
-        return Verdict(self.drift / LN_10, self.drift_ms, by_time * (time_ms - self.drift_ms) / MINUTE_MS)
+        usual = by_time * max(time_ms - self.drift_ms, MINUTE_MS) / MINUTE_MS
+        return Verdict(self.drift / LN_10, self.drift_ms, usual, self.drifted)
 
-    def led_to(self, verdict: Verdict) -> list[Recent]:
-        """Return the failures that made for a verdict; none where it is for other buckets to tell of."""
+    def led_to(self, verdict: Verdict, threshold: float) -> list[Recent]:
+        """Return the failures that made for a verdict; none where it is for other buckets to tell of.
+
+        A network's failures count twice at most: a spray from one address, on a morning on which some people
+        mistype elsewhere, is that address's.
+        """
         led = [event for event in self.recent if event[0] >= verdict.since_ms]
-        networks = {address and network_of(address) for *_, address in led}
-        different = min(len({user for _, _, user, _, _ in led}), len(networks))
-        return led if different >= MIN_DIFFERENT else []
+        by_network = Counter(address and network_of(address) for *_, address in led)
+        if min(len({user for _, _, user, _, _ in led}), len(by_network)) < MIN_DIFFERENT:
+            return []
+        # Where not all of them are remembered, the others are taken to be alike.
+        counted = (
+            sum(min(count, MIN_DIFFERENT) for count in by_network.values()) * verdict.failures // len(led)
+        )
+        shape = min(self.failures, MAX_SHAPE)
+        return led if count_surprise(counted, shape, verdict.expected) > threshold else []
 
-    def suspects(self, time_ms: int, user: str, address: str | None) -> bool:
+    def suspects(self, time_ms: int, user: str, address: str | None, *, known: bool) -> bool:
         """Whether a login from a new address at that time may be the guessers'."""
         if time_ms >= min(self.until_ms, self.last_ms + max(GAPS * self.gap_ms, MINUTE_MS)):
             return False
-        return self.newcomers < USUAL_SHARE * self.logins or user in self.tried or address in self.tried
+        # Somebody who was never here before is new in every respect.
+        unusual = known and self.newcomers < USUAL_SHARE * self.logins
+        return unusual or user in self.tried or address in self.tried
 
     def raise_alarm(self, led: list[Recent], threshold: float, quiet_ms: int) -> None:
         """Open an alarm, given what led to it; what was counted is used up by it."""

@@ -163,7 +163,7 @@ SHARES: Final = {
 }
 # Offices of an enterprise put hundreds of people behind one address: twice the mornings' mistypers.
 TIERS: Final[dict[Tier, dict[str, dict[str, ParameterValue]]]] = {
-    "enterprise": {"failed_login": {"new_users": 8, "hour_failures": 40}},
+    "enterprise": {"failed_login": {"new_users": 8, "network_users": 12, "hour_failures": 40}},
 }
 
 

@@ -21,7 +21,7 @@ LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
     "access_anomaly": (AccessAnomalyState, 3, "5b243605407a2db0"),
     "admission": (Admission, 1, "832aa5281c2844c9"),
     "custom_rule": (CustomRuleState, 1, "2460f13c7d5df93d"),
-    "failed_login": (FailedLoginState, 3, "42861b67aaaca5fe"),
+    "failed_login": (FailedLoginState, 3, "60b38c72d1786226"),
     "rate_breach": (RateBreachState, 2, "aeceb91ba23efed9"),
 }
 
