@@ -60,7 +60,7 @@ def test_the_table_has_a_row_for_each_parameter(invoke: Invoke, stored: str) -> 
     rows = invoke("tuning", "show", stored).stdout.splitlines()
     [row] = [row for row in rows if " quiet_s " in row and row.startswith("failed_login")]
     assert row.split()[2:4] == ["600", "global"]
-    assert "60 to 86400" in row
+    assert "60 to 86,400" in row
 
 
 def test_what_was_set_is_shown_by_layer(invoke: Invoke, stored: str) -> None:
