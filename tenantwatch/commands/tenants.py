@@ -28,6 +28,14 @@ TEMPLATE = {
     "retention_days": {"auth": 730, "access": 365, "request": 90},
     "detectors": {"failed_login": {"burst_failures": 5}},
     "rules": [],
+    "planned_tests": [
+        {
+            "start": "2026-03-02T08:00:00Z",
+            "end": "2026-03-06T18:00:00Z",
+            "source_networks": ["203.0.113.0/28"],
+            "note": "penetration test",
+        }
+    ],
     "contacts": [{"name": "Security", "email": "security@example.com", "role": "security"}],
 }
 
