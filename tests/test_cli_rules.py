@@ -321,3 +321,5 @@ def test_a_record_with_a_rule_that_nobody_can_read_is_used_without_it(up: Up) ->
     assert "tenant_rule_ignored" in up.log_path.read_text()
     listed = beside(up, "rules", "list", "--tenant", "ruled-f")
     assert "rules[0] is not used: half a rule: logsource: missing" in listed.stderr
+    # The worker is shared, and others read what it lists.
+    assert beside(up, "tenants", "remove", "ruled-f", "--yes").exit_code == 0
