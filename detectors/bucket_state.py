@@ -81,9 +81,10 @@ class BucketState:
         slot, rows
             ``(n,)`` keys of events and their places in the batch, ascending.
         good_slot, good_rows
-            ``(m,)`` the same of good events, of keys that have a number.
+            ``(m,)`` the same of good events; those of keys without a number, -1, count for nothing.
         """
         self.reserve()
+        good_slot, good_rows = good_slot[good_slot >= 0], good_rows[good_slot >= 0]
         bound = 1 + max(rows.max(initial=0), good_rows.max(initial=0))
         places = np.sort(good_slot * bound + good_rows)
         order = by_key(slot)

@@ -177,9 +177,7 @@ def fold_denials(
     if not len(state.keys):
         return []
     allowed = (~failed).nonzero()[0]
-    good_slot = state.keys.find(who, rows[allowed])
-    known = good_slot >= 0
-    good = state.take_good(slot, at, good_slot[known], allowed[known])
+    good = state.take_good(slot, at, state.keys.find(who, rows[allowed]), allowed)
     if not len(at):
         return []
     rows = rows[at]

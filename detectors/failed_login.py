@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from detectors.bucket_looks import fullness_at
+from detectors.bucket_looks import Filled, fullness_at
 from detectors.bucket_pass import fold_buckets
 from detectors.bucket_state import BucketState
 from detectors.buckets import Buckets, Events, Floats
@@ -198,24 +198,10 @@ class _Fold:
         slot, good = state.keys.intern(parts, failures), None
         if rules[0].successes and len(state.keys):
             logins = self.login.nonzero()[0]
-            good_slot = state.keys.find(parts, logins)
-            known = good_slot >= 0
-            good = state.take_good(slot, failures, good_slot[known], logins[known])
+            good = state.take_good(slot, failures, state.keys.find(parts, logins), logins)
         if not len(failures) and (not len(state.keys) or self._may_pass_over(state)):
             return fullness
-        events = Events(
-            slot,
-            self.time_ms[failures],
-            self.rule[failures],
-            values_at(self.event_ids, failures),
-            values_at(values.values, failures),
-            marks=self.user_unknown[failures],
-            forced=np.zeros(len(failures), np.bool_),
-            strange=self.stranger[failures] if rules[0].strange else None,
-            good=good,
-        )
-        alerts, filled = fold_buckets(state, events, rules)
-        self.alerts.extend(alerts)
+        filled = self._fold(state, rules, slot, values, failures, good)
         fullness[failures] = filled.fullness
         least = min(buckets.watch_share for buckets in rules)
         if filled.fullness.max(initial=0.0) < least and self._may_pass_over(state):
@@ -240,26 +226,37 @@ class _Fold:
         slot = state.keys.intern(*self._networks(failures))
         if not len(state.keys):
             return fullness
-        logins = self.login & named(self.addresses.values)
-        rows = logins.nonzero()[0]
-        good_slot = state.keys.find(*self._networks(rows))
-        good = state.take_good(slot, failures, good_slot[good_slot >= 0], rows[good_slot >= 0])
-        if not len(failures):
-            return fullness
+        logins = (self.login & named(self.addresses.values)).nonzero()[0]
+        good = state.take_good(slot, failures, state.keys.find(*self._networks(logins)), logins)
+        if len(failures):
+            rules = [rule.by_network for rule in self.rules]
+            fullness[failures] = self._fold(state, rules, slot, self.users, failures, good).fullness
+        return fullness
+
+    def _fold(
+        self,
+        state: BucketState,
+        rules: Sequence[Buckets],
+        slot: Int64s,
+        values: Hashed,
+        failures: Int64s,
+        good: Int64s | None,
+    ) -> Filled:
+        """Fold failures into the buckets of their keys, by number; as for `_fill`."""
         events = Events(
             slot,
             self.time_ms[failures],
             self.rule[failures],
             values_at(self.event_ids, failures),
-            values_at(self.users.values, failures),
+            values_at(values.values, failures),
             marks=self.user_unknown[failures],
             forced=np.zeros(len(failures), np.bool_),
+            strange=self.stranger[failures] if rules[0].strange else None,
             good=good,
         )
-        alerts, filled = fold_buckets(state, events, [rule.by_network for rule in self.rules])
+        alerts, filled = fold_buckets(state, events, rules)
         self.alerts.extend(alerts)
-        fullness[failures] = filled.fullness
-        return fullness
+        return filled
 
     def _networks(self, rows: Int64s) -> tuple[tuple[Part, ...], Int64s]:
         """Return keys of the networks of some rows, as columns of their own, and their positions."""

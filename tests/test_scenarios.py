@@ -5,31 +5,9 @@ from pathlib import Path
 
 import pytest
 from scenarios import golden
+from scenarios.classes import CLASSES
 
 from detectors.registry import new_detectors
-
-CLASSES = {
-    "failed_login": {
-        "brute_force",
-        "password_spray",
-        "user_enumeration",
-        "credential_stuffing",
-        "success_after_failures",
-        "distributed_guessing",
-        "mfa_fatigue",
-    },
-    "rate_breach": {"rate_breach"},
-    "custom_rule": {"selection", "event_count", "value_count", "temporal", "temporal_ordered"},
-    "access_anomaly": {
-        "cross_tenant",
-        "denied_burst",
-        "permission_probing",
-        "enumeration",
-        "first_seen",
-        "volume",
-        "privilege_change",
-    },
-}
 
 
 @pytest.mark.parametrize("path", golden.files(), ids=lambda path: path.stem)

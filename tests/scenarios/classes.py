@@ -1,0 +1,24 @@
+"""What each detector can tell of: every class has a scenario that fires and one that is silent."""
+
+CLASSES = {
+    "failed_login": {
+        "brute_force",
+        "password_spray",
+        "user_enumeration",
+        "credential_stuffing",
+        "success_after_failures",
+        "distributed_guessing",
+        "mfa_fatigue",
+    },
+    "rate_breach": {"rate_breach"},
+    "custom_rule": {"selection", "event_count", "value_count", "temporal", "temporal_ordered"},
+    "access_anomaly": {
+        "cross_tenant",
+        "denied_burst",
+        "permission_probing",
+        "enumeration",
+        "first_seen",
+        "volume",
+        "privilege_change",
+    },
+}
