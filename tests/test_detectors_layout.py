@@ -22,7 +22,7 @@ LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
     "admission": (Admission, 1, "832aa5281c2844c9"),
     "custom_rule": (CustomRuleState, 1, "2460f13c7d5df93d"),
     "failed_login": (FailedLoginState, 3, "60b38c72d1786226"),
-    "rate_breach": (RateBreachState, 2, "aeceb91ba23efed9"),
+    "rate_breach": (RateBreachState, 3, "11d15d3c0670addd"),
 }
 
 
