@@ -1,13 +1,17 @@
 """Privilege changes: whose first is told."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from scenarios.streams import START_MS, numbered, run
 
 from detectors.access_anomaly import AccessAnomaly
+from detectors.denials import FAULTS, NOT_FOUND
+from detectors.privileges import CHANGES, IDENTITY_ACTIONS, RIGHTS_ACTIONS, RIGHTS_TYPES
 from schemas.alert import Alert
 
+DOCUMENT = Path(__file__).parent.parent / "docs/detection.md"
 HOUR_MS = 3_600_000
 GRANT = {"action": "grant", "permission": "roles:grant", "resource_type": "role"}
 
@@ -78,3 +82,11 @@ def test_another_first_is_told_when_the_last_is_long_ago() -> None:
     between = [event for day in range(13, 200) for event in work("ben", 3, 24 * day)]
     firsts = told_of(TEAM, work("ana", 1, 300, **GRANT), between, later)
     assert [alert.entity.value for alert in firsts] == ["ana", "ben"]
+
+
+@pytest.mark.parametrize(
+    "words", [RIGHTS_ACTIONS, IDENTITY_ACTIONS, CHANGES, RIGHTS_TYPES, FAULTS, NOT_FOUND]
+)
+def test_every_word_that_is_known_is_documented(words: frozenset[str]) -> None:
+    """A producer that uses another one is not understood."""
+    assert [word for word in sorted(words) if f"`{word}`" not in DOCUMENT.read_text()] == []
