@@ -93,6 +93,7 @@ def handle(found: list[Chunk], directory: Directory, ballast: Any, watch: Stopwa
         batch = watch.time("admit", state.admission.admit, batch)
         for detector, memory in state.detectors:
             watch.time(detector.name, detector.fold, batch, memory)
+        watch.time("address_credit", state.unexcused, batch)
         yield batch
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,16 @@ from schemas.batch import EventBatch, Int64s
 from schemas.event import Kind
 from schemas.tenant import Tenant
 
+# Half of what a window allows within so small a part of it is a burst.
+BURST_PART: Final = 10
+# The pace is that of the latest part of the window: long enough to be one, short enough to be the present.
+PACE_PART: Final = 4
+SHAPES: Final = {
+    "burst": "in a burst",
+    "creeping": "little by little",
+    "sustained": "and it goes on",
+}
+
 
 class _Rule(NamedTuple):
     limit: int
@@ -35,6 +45,46 @@ class _Rule(NamedTuple):
 class _Breach(NamedTuple):
     requests: int
     rule: _Rule
+    burst: bool
+    predicted: int
+
+
+def is_burst(times_ms: Int64s, limit: int, window_ms: int) -> bool:
+    """Say whether half of the requests that a window allows came within a tenth of it.
+
+    Parameters
+    ----------
+    times_ms
+        ``(n,)`` of the requests in the window, ascending.
+    limit, window_ms
+        Requests allowed, and the window's length.
+
+    >>> is_burst(np.array([0, 900, 901, 902]), 3, 1_000), is_burst(np.array([0, 300, 600, 900]), 3, 1_000)
+    (True, False)
+    """
+    begins = np.searchsorted(times_ms, times_ms - window_ms // BURST_PART, side="right")
+    return 2 * int((np.arange(1, len(times_ms) + 1) - begins).max(initial=0)) >= limit
+
+
+def predict(times_ms: Int64s, window_ms: int) -> int:
+    """Return how many requests the window will hold when its first one leaves it, at the present pace.
+
+    It is a number beside a breach, not an alarm of its own: most of those who are about to break a limit stop
+    in time, and somebody would be told of each.
+
+    Parameters
+    ----------
+    times_ms, window_ms
+        The same; at least one request.
+
+    >>> predict(np.array([0, 250, 500, 750]), 1_000)
+    5
+    """
+    now_ms = int(times_ms[-1])
+    recent_ms = times_ms[np.searchsorted(times_ms, now_ms - window_ms // PACE_PART) :]
+    pace = (len(recent_ms) - 1) / max(now_ms - int(recent_ms[0]), 1)
+    left_ms = window_ms - (now_ms - int(times_ms[0]))
+    return len(times_ms) + round(pace * left_ms)
 
 
 class _Teller:
@@ -44,24 +94,30 @@ class _Teller:
 
     def tell(self, episode: Episode) -> Story:
         breach: _Breach = episode.facts
-        requests, rule = breach
+        requests, rule = breach.requests, breach.rule
         window = duration_text(rule.window_ms)
         ratio = requests / rule.limit
         severity: Severity = (
             "high" if ratio >= rule.high_ratio else "medium" if ratio >= rule.medium_ratio else "low"
         )
+        over_ms = episode.last_ms - episode.detected_ms
+        shape = "sustained" if over_ms >= rule.window_ms else "burst" if breach.burst else "creeping"
         who = f"api key {episode.key[2]}" if episode.key[1] == "api_key_id" else episode.key[2]
         return Story(
             "rate_breach",
             severity,
             f"{who} made {plural(requests, 'request')} in {window}, where the {rule.tier} tier allows "
-            f"{rule.limit:,}; {episode.count:,} over the limit, last at {clock_text(episode.last_ms)}",
+            f"{rule.limit:,}; {episode.count:,} over the limit, {SHAPES[shape]}; "
+            f"last at {clock_text(episode.last_ms)}",
             {
                 "requests": requests,
                 "limit": rule.limit,
                 "window_s": rule.window_ms // 1000,
                 "tier": rule.tier,
                 "over_limit": episode.count,
+                "over_for_s": over_ms // 1000,
+                "shape": shape,
+                "predicted_requests": breach.predicted,
             },
             ("T1499",),
             "Look at which routes are called and whether a job of the customer has run away; if so, tell its "
@@ -87,7 +143,7 @@ class RateBreachState:
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 2
+    format_version: ClassVar[int] = 3
 
     clock: Clock = field(default_factory=Clock)
     keys: Keys[Key] = field(default_factory=Keys)
@@ -206,8 +262,13 @@ class RateBreach:
         rules = [self._rules.distinct[i] for i in rule[order[crossing]].tolist()]
 
         def look(at: int) -> tuple[float, float, Any]:
-            requests = log.count(int(slots[at]), int(place[picks[at]]), int(time_ms[picks[at]]))
-            return float(requests), float(rules[at].limit), _Breach(requests, rules[at])
+            rule = rules[at]
+            times_ms = log.window(int(slots[at]), int(place[picks[at]]), int(time_ms[picks[at]]))
+            burst, predicted = (
+                is_burst(times_ms, rule.limit, rule.window_ms),
+                predict(times_ms, rule.window_ms),
+            )
+            return float(len(times_ms)), float(rule.limit), _Breach(len(times_ms), rule, burst, predicted)
 
         crossings = Crossings(
             slots,

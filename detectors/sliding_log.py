@@ -153,8 +153,8 @@ class SlidingLog:
             self._arena[target[moved]] = self._arena[source[moved]]
         self._begin[slot], self._size[slot] = begin, size
 
-    def count(self, slot: int, until_place: int, time_ms: int) -> int:
-        """Return how many events of a key, up to a place, are in the window that ends at `time_ms`.
+    def window(self, slot: int, until_place: int, time_ms: int) -> Int64s:
+        """Return the times ``(n,)`` of a key's events, up to a place, in the window that ends at `time_ms`.
 
         Parameters
         ----------
@@ -167,15 +167,20 @@ class SlidingLog:
 
         Returns
         -------
-        int
-            At most `MAX_COUNT`.
+        Int64s
+            Ascending; the latest `MAX_COUNT` at most.
         """
         size = int(self._size[slot])
         first = max(0, int(self.seen[slot]) - size)
         places = np.arange(first, until_place + 1)
         times = self._arena[self._begin[slot] + (places & (size - 1))]
         live_from_ms = max(time_ms - int(self.window_ms[slot]), int(self.floor_ms[slot]))
-        return min(MAX_COUNT, len(times) - int(np.searchsorted(times, live_from_ms, side="right")))
+        live_ms: Int64s = times[np.searchsorted(times, live_from_ms, side="right") :]
+        return live_ms[-MAX_COUNT:]
+
+    def count(self, slot: int, until_place: int, time_ms: int) -> int:
+        """Return how many events there are in a `window`."""
+        return len(self.window(slot, until_place, time_ms))
 
     def compact(self) -> None:
         """Close the gaps that rings left in the arena when they grew."""

@@ -190,7 +190,7 @@ class VolumeFold:
         """
         habits, user, tenant = self.state.habits, self.present.user[at], self.present.tenant[at]
         amount = np.tile(self._amounts[:, at].T, len(WINDOW_HOURS))
-        taken = before + _running(amount, user)
+        taken = np.minimum(before + _running(amount, user), MAX_COUNT)
         limit = habits.limit[user].astype(np.float64)
         becomes_busy = (taken > BUSY_SHARE * limit) & (taken - amount <= BUSY_SHARE * limit) & (amount > 0)
         people = np.maximum(habits.busy[tenant] + _running(becomes_busy.astype(np.int64), tenant), 1)
@@ -202,14 +202,11 @@ class VolumeFold:
 
         def surprises(which: Int64s) -> tuple[Floats, Floats, Floats]:
             """Return scores, thresholds, and what the user takes when busy."""
-            chosen, who, where = (np.arange(len(which)), column[which]), user[which], tenant[which]
-            expected = habits.expected(who, where)
-            now = self.people.tenant_hour[where].astype(np.int64)
-            needed = habits.needed(where, now, self._budget[self._rule[at[which]]], expected[-1])[chosen]
+            chosen = np.arange(len(which)), column[which]
+            expected = habits.expected(user[which], tenant[which])
             times, theta, rare = (values[chosen] for values in expected)
             score = surprise(taken[which] / people[which], times, theta) + rare
-            known = np.isfinite(limit[which, column[which]])
-            return score, np.where(known, needed + rare, np.inf), theta
+            return score, surprise(limit[which, column[which]], times, theta) + rare, theta
 
         users, time_ms = self.people.users, self.present.time_ms[at]
         event_ids = picked(self.batch.columns["event_id"], self.present.rows[at])

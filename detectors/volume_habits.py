@@ -112,7 +112,10 @@ class VolumeHabits:
         needed = self.needed(tenant, now, budget, rare)
         with np.errstate(over="ignore"):
             limit = times * theta * np.expm1(needed / times * LN_10)
-            self.limit[user] = np.where(established[:, None], limit, np.inf)
+            limit[~established] = np.inf
+            # A limit holds for its whole hour or day, or somebody could become busy twice.
+            begins = np.repeat(_over(hour.before, now), M, axis=1)
+            self.limit[user] = np.where(begins, limit, self.limit[user])
 
     def _end(self, hour: Hour) -> None:
         """Learn what an hour taught of the tenants that came to a new one."""

@@ -1,4 +1,4 @@
-"""The Faust app: one agent for each event topic, one for alerts, and the tenant directory."""
+"""The Faust app: an agent for each event topic, for failures by address, for alerts; and the directory."""
 
 import asyncio
 import contextlib
@@ -20,6 +20,7 @@ from schemas.batch import FLAGS
 from schemas.event import Kind
 from schemas.joined import MIN_RECORDS
 from streams import metrics
+from streams.addresses import AddressReader
 from streams.breaker import Limits
 from streams.chunk import DeadLetter, Handled, Read, handle_chunk, read_chunk
 from streams.dead_letters import letter_headers
@@ -28,7 +29,8 @@ from streams.floods import Flood, Floods
 from streams.groups import GroupWriter
 from streams.partition import PartitionState
 from streams.recovery import GroupMember, Superseded
-from streams.topics import ALERTS, DEAD_LETTERS, KIND_OF, TOPIC_OF, Topics
+from streams.rekeying import Rekeyer
+from streams.topics import ALERTS, DEAD_LETTERS, FAILURES_BY_IP, KIND_OF, TOPIC_OF, Topics
 from streams.transport import Consumer, Records, Scheduler
 
 log = structlog.get_logger()
@@ -102,6 +104,8 @@ class Pipeline:
     ----------
     app, topics, writer
         The app, the cluster's topics, and where rows go.
+    addresses
+        Judges failures by address.
     take_over
         Called at each assignment; no event is handled before it returns.
     on_alerts
@@ -120,6 +124,7 @@ class Pipeline:
         topics: Topics,
         writer: GroupWriter,
         *,
+        addresses: AddressReader,
         take_over: TakeOver,
         on_alerts: AlertHandler,
         on_tenant: Listener | None = None,
@@ -144,8 +149,13 @@ class Pipeline:
         self._taking_over: asyncio.Task[None] | None = None
         self._alerts = self._raw_topic(ALERTS)
         self._dead_letters = self._raw_topic(DEAD_LETTERS)
+        self._addresses = addresses
+        self._by_ip = self._raw_topic(FAILURES_BY_IP)
+        auth = TOPIC_OF["auth"]
+        self.rekeyer = Rekeyer(self._send_by_ip, topics.topic_ids.get(auth, ""), topics.address_partitions)
         for kind, topic in TOPIC_OF.items():
             self._add_agent(topic, self._agent_of(kind))
+        self._add_agent(FAILURES_BY_IP, self._consume_failures)
         self._add_agent(ALERTS, self._consume_alerts)
         app.on_partitions_assigned.connect(cast(Any, self._on_assigned))
         app.on_partitions_revoked.connect(cast(Any, self._on_revoked))
@@ -206,7 +216,8 @@ class Pipeline:
             cast(Consumer, self.app.consumer).hold(TP(*tp), flood.next_offset)
             log.error("partition_stopped", topic=tp[0], partition=tp[1], problem=flood.problem)
         self._last_chunk_at[tp] = monotonic()
-        published = [await self._publish(alert) for alert in handled.alerts]
+        rekeyed = [self.rekeyer.add(handled.batch, handled.unexcused)] if len(handled.unexcused) else []
+        published = [*rekeyed, *[await self._publish(alert) for alert in handled.alerts]]
         if handled.alerts:
             newest = max(records.timestamps_ms)
             published[-1].add_done_callback(
@@ -244,12 +255,26 @@ class Pipeline:
         )
         return await self._alerts.send(key=alert.tenant_id.encode(), value=alert.model_dump_json().encode())
 
+    async def _send_by_ip(self, partition: int, value: bytes) -> Any:
+        return await self._by_ip.send(value=value, partition=partition)
+
     async def _set_aside(self, letter: DeadLetter) -> Any:
         return await self._dead_letters.send(
             key=letter.key,
             value=letter.value,
             headers=letter_headers(letter, self.topics.topic_ids[letter.topic], datetime.now(UTC)),
         )
+
+    async def _consume_failures(self, stream: Any) -> None:
+        async for event in stream.noack().events():
+            try:
+                await self.taken_over.wait()
+                if event.message.generation_id == self.generation:
+                    await self._addresses.handle(event.value, event.ack, self._publish)
+            except Exception as error:
+                log.exception("failures_failed")
+                self._fail(error)
+                raise
 
     async def _consume_alerts(self, stream: Any) -> None:
         async for events in stream.noack_take(500, within=0.02):
@@ -277,6 +302,8 @@ class Pipeline:
                 if idle_ms >= IDLE_TICK_S * 1000:
                     for alert in state.advance(idle_ms):
                         await (await self._publish(alert))
+            for alert in self._addresses.advance(IDLE_TICK_S):
+                await (await self._publish(alert))
             self._measure_lag()
 
     def _measure_lag(self) -> None:
@@ -296,7 +323,9 @@ class Pipeline:
         """Make ready for the events of an assignment: until then they stay unread."""
         try:
             await self.directory.follow()
-            self.states = await self._take_over(cast(Any, self.app.consumer), assigned, generation)
+            consumer = cast(Any, self.app.consumer)
+            await self._addresses.take_over(consumer, assigned, generation)
+            self.states = await self._take_over(consumer, assigned, generation)
             self._last_chunk_at = dict.fromkeys(self.states, monotonic())
             self.generation = generation
             self.taken_over.set()
@@ -312,6 +341,7 @@ class Pipeline:
         self.taken_over.clear()
         self.generation = NO_GENERATION
         self.states = {}
+        self._addresses.forget()
         self.floods.clear()
 
     async def _on_revoked(self, app: Any, revoked: set[TP], **kwargs: Any) -> None:

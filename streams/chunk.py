@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from schemas.alert import Alert
-from schemas.batch import FLAGS, Bools, EventBatch
+from schemas.batch import FLAGS, Bools, EventBatch, Int64s
 from schemas.cloudevents import Headers
 from schemas.event import Kind
 from schemas.parse import Rejection, parse
@@ -62,6 +62,8 @@ class Handled:
         Names of those that saw the batch.
     seconds
         Time spent by stage.
+    unexcused
+        Positions in the batch of failed logins to compare across tenants.
     """
 
     records: Records
@@ -75,6 +77,7 @@ class Handled:
     unknown_fields: int
     detectors: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    unexcused: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def skipped(self) -> int:
@@ -159,6 +162,7 @@ def handle_chunk(
     enriched_at = perf_counter()
 
     alerts += state.fold(batch)
+    unexcused = state.unexcused(batch)
     letters = _dead_letters(rejections, records)
     assert state.claim is not None
     first_offset, state.next_offset = state.next_offset, records.offsets[-1] + 1
@@ -178,6 +182,7 @@ def handle_chunk(
             "enrich": enriched_at - started,
             "detect": perf_counter() - enriched_at,
         },
+        unexcused,
     )
 
 

@@ -3,16 +3,20 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
+
+from detectors.address_credit import AddressCredit
 from detectors.admission import Admission
 from detectors.registry import Detector, new_detectors
 from detectors.snapshot import Frozen, SnapshotError, dumps, freeze, loads, version_of
 from schemas.alert import Alert
-from schemas.batch import EventBatch
+from schemas.batch import EventBatch, Int64s
 from schemas.event import Kind
 from store.ownership import Claim, Stored
 from store.snapshots import Part
 from streams.placement import Placement
 
+ADDRESS_CREDIT: Final = "address_credit"
 ADMISSION: Final = "admission"
 PLACEMENT: Final = "placement"
 
@@ -51,6 +55,7 @@ class PartitionState:
         """Forget what the events taught."""
         self.admission = Admission()
         self.placement = Placement(self.partitions)
+        self.credit = AddressCredit() if self.kind == "auth" else None
         self.detectors: tuple[tuple[Detector, Any], ...] = tuple(
             (detector, detector.new_state()) for detector in new_detectors()[self.kind]
         )
@@ -59,10 +64,15 @@ class PartitionState:
         """Let every detector see the batch."""
         return [alert for detector, state in self.detectors for alert in detector.fold(batch, state)]
 
+    def unexcused(self, batch: EventBatch) -> Int64s:
+        """Return the positions of failed logins to compare across tenants."""
+        return np.zeros(0, np.int64) if self.credit is None else self.credit.unexcused(batch)
+
     def relearn(self, batch: EventBatch) -> None:
         """Fold stored rows, whose alerts were raised when they came."""
         self.admission.remember(batch)
         self.placement.remember(batch)
+        self.unexcused(batch)
         self.fold(batch)
 
     def advance(self, idle_ms: int) -> list[Alert]:
@@ -72,7 +82,11 @@ class PartitionState:
 
     def _named(self) -> list[tuple[str, Any]]:
         detectors = [(detector.name, state) for detector, state in self.detectors]
-        return [(ADMISSION, self.admission), (PLACEMENT, self.placement), *detectors]
+        credit = [] if self.credit is None else [(ADDRESS_CREDIT, self.credit)]
+        return [(ADMISSION, self.admission), (PLACEMENT, self.placement), *credit, *detectors]
+
+    def saved(self, next_offset: int) -> None:
+        """Nothing waits for a snapshot: what is not in one is read from the store."""
 
     def freeze(self) -> "FrozenState":
         """Return the state as it is now, for `FrozenState.parts`; to be called between two chunks."""
@@ -101,6 +115,8 @@ class PartitionState:
             (detector, loads(detector.new_state, content(detector.name, state)))
             for detector, state in self.detectors
         )
+        if self.credit is not None:
+            self.credit = loads(AddressCredit, content(ADDRESS_CREDIT, self.credit))
         self.admission, self.placement = admission, placement
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from time import monotonic
 from typing import Final, Protocol
 
@@ -11,18 +11,32 @@ import structlog
 from store.database import StoreUnavailable
 from store.snapshots import Snapshots
 from streams import metrics
-from streams.partition import PartitionState
+from streams.partition import FrozenState
 
 log = structlog.get_logger()
 MIN_PAUSE_S: Final = 0.05
 Key = tuple[str, int]
 
 
+class Remembered(Protocol):
+    """What is remembered of a partition."""
+
+    @property
+    def next_offset(self) -> int:
+        """The first offset that is not in it."""
+
+    def freeze(self) -> FrozenState:
+        """Return it as it is now."""
+
+    def saved(self, next_offset: int) -> None:
+        """Take it that a snapshot which stands for an offset is stored."""
+
+
 class Owner(Protocol):
     """Who has the partitions' states."""
 
     @property
-    def states(self) -> dict[Key, PartitionState]:
+    def states(self) -> Mapping[Key, Remembered]:
         """By topic and partition; another dictionary after each assignment."""
 
     def committed(self, key: Key) -> int | None:
@@ -71,17 +85,17 @@ class SnapshotTaker:
                 for key, state in list(self._owner.states.items()):
                     await self._take(key, state)
 
-    async def _take(self, key: Key, state: PartitionState) -> None:
+    async def _take(self, key: Key, state: Remembered) -> None:
         at = state.next_offset
-        if self._taken.get(key) == at:
-            return
-        started = monotonic()
-        frozen = state.freeze()
-        parts = await asyncio.to_thread(frozen.parts)
-        await asyncio.to_thread(self._snapshots.save, *key, at, parts)
-        self._taken[key] = at
-        metrics.SNAPSHOT_SECONDS.observe(monotonic() - started)
-        metrics.SNAPSHOT_BYTES.inc(sum(len(part.state) for part in parts))
+        if self._taken.get(key) != at:
+            started = monotonic()
+            frozen = state.freeze()
+            parts = await asyncio.to_thread(frozen.parts)
+            await asyncio.to_thread(self._snapshots.save, *key, at, parts)
+            self._taken[key] = at
+            metrics.SNAPSHOT_SECONDS.observe(monotonic() - started)
+            metrics.SNAPSHOT_BYTES.inc(sum(len(part.state) for part in parts))
+        state.saved(at)
 
     async def _prune(self, states: Iterable[Key]) -> None:
         committed: dict[str, dict[int, int]] = {}

@@ -14,6 +14,7 @@ from schemas.event import KINDS, Kind
 TENANTS: Final = "audit.tenants"
 ALERTS: Final = "audit.alerts"
 DEAD_LETTERS: Final = "audit.dead-letters"
+FAILURES_BY_IP: Final = "audit.failures-by-ip"
 TOPIC_OF: Final[dict[Kind, str]] = {kind: f"audit.{kind}" for kind in KINDS}
 KIND_OF: Final[dict[str, Kind]] = {topic: kind for kind, topic in TOPIC_OF.items()}
 DEFAULT_PARTITIONS: Final = 12
@@ -28,6 +29,13 @@ CONFIGS: Final[dict[str, dict[str, str]]] = {
     TENANTS: {"cleanup.policy": "compact", "segment.ms": "3600000", "max.message.bytes": str(_MIB)},
     ALERTS: {"max.message.bytes": str(_MIB)},
     DEAD_LETTERS: {"max.message.bytes": str(9 * _MIB)},
+    # Read once more where no snapshot of what was read can be: three days, so that a weekend without workers
+    # is not lost. What is forgotten when depends on the time of arrival: one clock for all writers.
+    FAILURES_BY_IP: {
+        "max.message.bytes": str(9 * _MIB),
+        "message.timestamp.type": "LogAppendTime",
+        "retention.ms": str(3 * 24 * 3_600_000),
+    },
 }
 
 
@@ -47,11 +55,14 @@ class Topics:
         Topic name to its id; another id under the same name is another topic, with offsets from 0.
     partitions
         Partition count of the event topics.
+    address_partitions
+        Partition count of ``audit.failures-by-ip``.
     """
 
     cluster_id: str
     topic_ids: Mapping[str, str]
     partitions: int
+    address_partitions: int
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -107,6 +118,7 @@ def ensure_topics(
             cluster_id=str(admin.describe_cluster()["cluster_id"]),
             topic_ids={name: str(found[name]["topic_id"]) for name in CONFIGS},
             partitions=events.pop(),
+            address_partitions=counts[FAILURES_BY_IP],
         )
     finally:
         admin.close()

@@ -17,6 +17,7 @@ from store.events import KafkaIds
 from store.retention import run_retention
 from store.snapshots import Snapshots
 from store.writer import EventWriter
+from streams.addresses import AddressReader
 from streams.app import Pipeline, StreamConfig, create_app
 from streams.breaker import Limits
 from streams.directory import Entry
@@ -92,10 +93,13 @@ class Worker:
         self._tuning_changes: list[tuple[Tuning, int]] = []
         self._tasks: list[asyncio.Task[Any]] = []
         self.app = create_app(config)
+        snapshots = Snapshots(database, ids)
+        addresses = AddressReader(snapshots)
         self.pipeline = Pipeline(
             self.app,
             topics,
             self._groups,
+            addresses=addresses,
             take_over=self._take_over,
             on_alerts=self._on_alerts,
             on_tenant=self._on_tenant,
@@ -113,7 +117,9 @@ class Worker:
             lambda: self.pipeline.directory.tuning,
         )
         self._reconciler = Reconciler(self.pipeline, database, ids)
-        self._snapshots = SnapshotTaker(self.pipeline, Snapshots(database, ids), snapshot_interval_s)
+        self._snapshots = [
+            SnapshotTaker(owner, snapshots, snapshot_interval_s) for owner in (self.pipeline, addresses)
+        ]
 
     @property
     def problems(self) -> list[str]:
@@ -155,7 +161,9 @@ class Worker:
         self._spawn(self._watch_assignment())
         self._spawn(self._stay_member())
         self._spawn(self._watch_fence())
-        self._spawn(self._snapshots.run())
+        for snapshots in self._snapshots:
+            self._spawn(snapshots.run())
+        self._spawn(self.pipeline.rekeyer.run())
         self._spawn(self._reconciler.run())
         self._spawn(self._webhooks.wait())
         await self.app.start()
@@ -202,7 +210,8 @@ class Worker:
             if self.app.started:
                 self.app.consumer.stop_flow()
             await self._finish()
-            await self._snapshots.finish(SNAPSHOT_S)
+            for snapshots in self._snapshots:
+                await snapshots.finish(SNAPSHOT_S)
         for task in self._tasks:
             task.cancel()
         try:

@@ -33,7 +33,7 @@ from streams.transport import MAX_CHUNK_RECORDS, Records
 from tests.schema_examples import encode, event
 
 MANY = 60_000
-TOPICS = Topics("cluster", {}, 12)
+TOPICS = Topics("cluster", {}, 12, 12)
 OFF = Limits(max_run=0, max_ratio=1.0, window=10)
 
 
@@ -246,7 +246,7 @@ def test_a_partition_that_goes_to_another_worker_is_forgotten(floods: Floods) ->
 def harness(kafka: str, tmp_path: Path) -> Iterator[Harness]:
     """A Faust app on an event topic of its own."""
     topic = f"held-{uuid4().hex[:8]}"
-    with patch.object(streams.transport, "EVENT_TOPICS", frozenset({topic})):
+    with patch.object(streams.transport, "BATCHED_TOPICS", frozenset({topic})):
         yield Harness(kafka, topic, tmp_path)
 
 
@@ -346,7 +346,10 @@ class Quiet:
 async def test_no_time_passes_for_tenants_whose_events_wait(tmp_path: Path) -> None:
     """They are not quiet: a deadline that ran now would cut an episode in two."""
     app = create_app(StreamConfig("127.0.0.1:1", tmp_path, "w"))
-    pipeline = Pipeline(app, TOPICS, Mock(), take_over=Mock(), on_alerts=Mock(), fail=Mock())
+    addresses = Mock(advance=Mock(return_value=[]))
+    pipeline = Pipeline(
+        app, TOPICS, Mock(), addresses=addresses, take_over=Mock(), on_alerts=Mock(), fail=Mock()
+    )
     stopped, other = Quiet(), Quiet()
     pipeline.states = cast(Any, {("audit.auth", 3): stopped, ("audit.auth", 4): other})
     pipeline._last_chunk_at = dict.fromkeys(pipeline.states, 0.0)

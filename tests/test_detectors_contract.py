@@ -76,6 +76,8 @@ def stream(kind: Kind, seed: int, n: int = 300) -> list[dict[str, Any]]:
     gaps = rng.exponential(pace_ms, n) * rng.choice([0.1, 1, 100], n, p=[0.7, 0.28, 0.02])
     behind = rng.choice([0, 0, 0, 2_000, 600_000, 1_500_000], n)
     times = START_MS + np.cumsum(gaps).astype(np.int64) - behind
+    # After a quarter of a year everybody is forgotten.
+    times[2 * n // 3 :] += 95 * DAY_MS * (seed % 5 == 4)
     addresses = [None, "192.0.2.1", "192.0.2.2", "198.51.100.3", "2001:db8::1"]
     agents = [None, "curl/8.5.0", "Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0"]
     share, people = rng.uniform(0.1, 0.9), int(rng.integers(1, 5))

@@ -246,6 +246,23 @@ def test_an_afternoon_is_not_a_habit() -> None:
     assert run(AccessAnomaly(), in_time(habit("ben", 300), busy, [STRANGE])) == []
 
 
+def test_an_unusual_hour_adds_to_the_surprise_and_is_none_alone() -> None:
+    """By night a stranger is likelier than by day; what is usual is silent at three in the morning too."""
+    days = [
+        e for user in ("ana", "ben") for e in habit(user, 24 * 40) if 9 <= e["time_ms"] // HOUR_MS % 24 < 17
+    ]
+    last_ms = max(event["time_ms"] for event in days) // (24 * HOUR_MS) * 24 * HOUR_MS
+
+    def at(hour: int, **fields: Any) -> list[Any]:
+        event = {**STRANGE, **fields, "time_ms": last_ms + (24 + hour) * HOUR_MS}
+        return run(AccessAnomaly(), in_time(days, [event]))
+
+    [night], [noon] = at(3), at(12)
+    assert night.evidence.numbers["surprise_hour"] > 0.9
+    assert noon.evidence.numbers["surprise_hour"] < 0
+    assert at(3, **{name: days[0][name] for name in STRANGE if name != "time_ms"}) == []
+
+
 def test_tenant_is_the_default_of_the_stream() -> None:
     """The streams above are one tenant's."""
     assert TENANT == "tenant-a"

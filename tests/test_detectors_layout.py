@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from detectors.access_anomaly import AccessAnomalyState
+from detectors.address_credit import AddressCredit
 from detectors.admission import Admission
+from detectors.cross_tenant_spray_state import CrossTenantSprayState
 from detectors.custom_rule import CustomRuleState
 from detectors.failed_login_state import FailedLoginState
 from detectors.rate_breach import RateBreachState
@@ -19,10 +21,12 @@ from detectors.saved import walk
 # Class, format version, and the fingerprint of that version's layout.
 LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
     "access_anomaly": (AccessAnomalyState, 3, "5b243605407a2db0"),
+    "address_credit": (AddressCredit, 1, "8453d710eb4e065c"),
+    "cross_tenant_spray": (CrossTenantSprayState, 1, "f8fc8475f9477919"),
     "admission": (Admission, 1, "832aa5281c2844c9"),
     "custom_rule": (CustomRuleState, 1, "2460f13c7d5df93d"),
     "failed_login": (FailedLoginState, 3, "60b38c72d1786226"),
-    "rate_breach": (RateBreachState, 2, "aeceb91ba23efed9"),
+    "rate_breach": (RateBreachState, 3, "11d15d3c0670addd"),
 }
 
 
@@ -68,4 +72,9 @@ def test_a_changed_layout_has_a_version_of_its_own(name: str) -> None:
 def test_every_state_has_a_known_layout() -> None:
     """A detector that the registry gains is tested here as well."""
     states = {d.name: type(d.new_state()) for detectors in new_detectors().values() for d in detectors}
-    assert {**states, "admission": Admission} == {name: kind for name, (kind, *_) in LAYOUTS.items()}
+    others = {
+        "address_credit": AddressCredit,
+        "admission": Admission,
+        "cross_tenant_spray": CrossTenantSprayState,
+    }
+    assert {**states, **others} == {name: kind for name, (kind, *_) in LAYOUTS.items()}

@@ -103,8 +103,17 @@ def test_the_alert_tells_requests_limit_window_and_tier() -> None:
     """The numbers behind a breach are those of the revision's own request."""
     alerts = run(RateBreach(), numbered(requests(14, 1_000)), tenants={TENANT: tenant(10)})
     assert [alert.evidence.numbers for alert in alerts] == [
-        {"requests": 10 + n, "limit": 10, "window_s": 60, "tier": "standard", "over_limit": n}
-        for n in (1, 2, 4)
+        {
+            "requests": 10 + n,
+            "limit": 10,
+            "window_s": 60,
+            "tier": "standard",
+            "over_limit": n,
+            "over_for_s": n - 1,
+            "shape": "burst",
+            "predicted_requests": predicted,
+        }
+        for n, predicted in ((1, 61), (2, 61), (4, 61))
     ]
 
 
@@ -129,3 +138,45 @@ def test_api_keys_have_a_window_where_no_user_is_named() -> None:
     events = numbered(requests(11, 10, user_id=None, api_key_id="key-1") + requests(11, 10, user_id=None))
     alerts = run(RateBreach(), events, tenants={TENANT: tenant(10)})
     assert [(alert.entity.type, alert.entity.value) for alert in alerts] == [("api_key_id", "key-1")]
+
+
+def test_a_million_requests_get_the_verdicts_of_an_exact_log() -> None:
+    """Counting what is in each request's window gives the same answer; limits differ from key to key."""
+    rng = np.random.default_rng(7)
+    n, keys, window_ms = 1_000_000, 700, 60_000
+    limits = rng.integers(1, 60, keys)
+    # Some keys are far busier than others, and everybody has bursts.
+    slot = (keys * rng.random(n) ** 2).astype(np.int64)
+    gaps_ms = rng.exponential(20, n) * rng.choice([0.01, 1, 4], n, p=[0.4, 0.5, 0.1])
+    time_ms = START_MS + np.cumsum(gaps_ms).astype(np.int64)
+    log, found = SlidingLog(), np.zeros(n, np.bool_)
+    log.reserve(keys)
+    cuts = np.cumsum(rng.integers(1, 9_000, n // 4_000))
+    for start, stop in pairwise([0, *cuts[cuts < n].tolist(), n]):
+        order = start + np.argsort(slot[start:stop], kind="stable")
+        starts = np.flatnonzero(np.diff(slot[order], prepend=-1))
+        mine = slot[order][starts]
+        windows_ms = np.full(len(mine), window_ms)
+        found[order], _ = log.add(mine, starts, time_ms[order], limits[mine], windows_ms)
+    expected = np.zeros(n, np.bool_)
+    for key in range(keys):
+        rows = np.flatnonzero(slot == key)
+        gone = np.searchsorted(time_ms[rows], time_ms[rows] - window_ms, side="right")
+        expected[rows] = np.arange(1, len(rows) + 1) - gone > limits[key]
+    assert 0.1 < expected.mean() < 0.9
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("n", "every_ms", "shape"), [(14, 100, "burst"), (14, 4_000, "creeping"), (80, 1_500, "sustained")]
+)
+def test_a_breach_is_a_burst_creeping_or_sustained(n: int, every_ms: int, shape: str) -> None:
+    """All at once, little by little, or for longer than the window."""
+    last = run(RateBreach(), numbered(requests(n, every_ms)), tenants={TENANT: tenant(10)})[-1]
+    assert last.evidence.numbers["shape"] == shape
+
+
+def test_what_the_window_will_hold_at_this_pace_is_told() -> None:
+    """One a second: when the first one leaves it, a window of a minute will hold sixty-one."""
+    first = run(RateBreach(), numbered(requests(11, 1_000)), tenants={TENANT: tenant(10)})[0]
+    assert first.evidence.numbers["predicted_requests"] == 61

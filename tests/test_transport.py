@@ -100,7 +100,7 @@ class Harness:
 @pytest.fixture
 async def harness(kafka: str, tmp_path: Path) -> AsyncIterator[Harness]:
     topic = f"events-{uuid4().hex[:8]}"
-    with patch.object(streams.transport, "EVENT_TOPICS", frozenset({topic})):
+    with patch.object(streams.transport, "BATCHED_TOPICS", frozenset({topic})):
         yield Harness(kafka, topic, tmp_path)
 
 

@@ -9,12 +9,13 @@ from dashboards.grafana.board import board
 from dashboards.grafana.clickhouse import Shape, Sql
 from dashboards.grafana.panels import OUTCOME_COLORS, graph, number, rows
 from dashboards.grafana.sql import CROSS_TENANT, SEVERITY, USER, current_alerts, events
+from detectors.privileges import IDENTITY_ACTIONS, RIGHTS_ACTIONS
 
 DETECTOR = "access_anomaly"
 ACCESS = "kind = 'access'"
 DENIED = f"{ACCESS} AND outcome = 'failure'"
 EXPORT = f"{ACCESS} AND action = 'export'"
-PRIVILEGE_ACTIONS = "('grant', 'revoke', 'impersonate')"
+PRIVILEGE_ACTIONS = tuple(sorted(RIGHTS_ACTIONS | IDENTITY_ACTIONS))
 
 CROSSINGS = f"""SELECT
   countIf(outcome = 'success') AS allowed,

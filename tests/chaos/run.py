@@ -164,7 +164,7 @@ def _break(
 
 
 def _drain(stage: Stage, progress: topics.Progress, messages: list[topics.Found]) -> None:
-    """Wait until every message is committed, and so are the alerts, and nothing more comes."""
+    """Wait until every message, failure by address and alert is committed, and nothing more comes."""
     wanted = topics.ends(messages)
     for attempt in range(2):
         deadline = time.monotonic() + DRAIN_S
@@ -172,7 +172,7 @@ def _drain(stage: Stage, progress: topics.Progress, messages: list[topics.Found]
         before: object = None
         while time.monotonic() - still_since < STILL_S:
             stage.revive()
-            all_wanted = {**wanted, **progress.alert_ends()}
+            all_wanted = {**wanted, **progress.own_ends()}
             behind = progress.behind(all_wanted)
             if behind or all_wanted != before:
                 still_since, before = time.monotonic(), all_wanted

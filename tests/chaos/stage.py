@@ -26,6 +26,7 @@ Mode = Literal["embedded", "cluster"]
 WORKERS: Final[dict[Mode, int]] = {"embedded": 1, "cluster": 3}
 REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
 SESSION_TIMEOUT_S: Final = 6.0  # the least that the settings allow
+SNAPSHOT_INTERVAL_S: Final = 5.0  # several in each run; failures by address are committed with them
 READY_S: Final = 60.0
 STOP_S: Final = 40.0  # `up` ends itself after 25 s of stopping
 POLL_S: Final = 0.02
@@ -134,6 +135,7 @@ class Worker:
             "http_port": "0",
             "worker_id": name,
             "session_timeout_s": str(SESSION_TIMEOUT_S),
+            "snapshot_interval_s": str(SNAPSHOT_INTERVAL_S),
             **settings,
         }
         self.env = kept | {f"TENANTWATCH_{key.upper()}": value for key, value in mine.items()}

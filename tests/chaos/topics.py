@@ -10,7 +10,7 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streams.topics import ALERTS, DEAD_LETTERS, TOPIC_OF
+from streams.topics import ALERTS, DEAD_LETTERS, FAILURES_BY_IP, TOPIC_OF
 from tests.chaos.traffic import BAD
 
 GROUP: Final = "tenantwatch"
@@ -93,7 +93,7 @@ class Progress:
     def __init__(self, bootstrap: str, partitions: int) -> None:
         self._all = [
             TopicPartition(topic, number)
-            for topic in (*TOPIC_OF.values(), ALERTS)
+            for topic in (*TOPIC_OF.values(), FAILURES_BY_IP, ALERTS)
             for number in range(partitions)
         ]
         self._context = _consumer(bootstrap)
@@ -111,12 +111,12 @@ class Progress:
             return {}
         return {(tp.topic, tp.partition): tp.offset for tp in answered if tp.offset >= 0}
 
-    def alert_ends(self) -> dict[Partition, int]:
-        """Return the ends of the alert topic's partitions."""
+    def own_ends(self) -> dict[Partition, int]:
+        """Return the ends of the partitions of topics that workers write and read."""
         return {
-            (ALERTS, tp.partition): self._consumer.get_watermark_offsets(tp, TIMEOUT_S)[1]
+            (tp.topic, tp.partition): self._consumer.get_watermark_offsets(tp, TIMEOUT_S)[1]
             for tp in self._all
-            if tp.topic == ALERTS
+            if tp.topic in (FAILURES_BY_IP, ALERTS)
         }
 
     def behind(self, wanted: Mapping[Partition, int]) -> dict[Partition, tuple[int, int]]:
@@ -133,7 +133,7 @@ def forget_the_group(bootstrap: str, partitions: int, deadline_s: float = 60.0) 
     """Let the next worker begin at the beginning, as if none had ever run.
 
     The group's offsets are deleted (which Kafka refuses until a killed member's session has expired) and so
-    is what was published, or the next worker would store it as its own.
+    is what was written by workers, or the next one would take it for its own.
     """
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     deadline = time.monotonic() + deadline_s
@@ -148,7 +148,9 @@ def forget_the_group(bootstrap: str, partitions: int, deadline_s: float = 60.0) 
                 break
             time.sleep(0.5)
     all_of_it = [
-        TopicPartition(topic, number, -1) for topic in (ALERTS, DEAD_LETTERS) for number in range(partitions)
+        TopicPartition(topic, number, -1)
+        for topic in (FAILURES_BY_IP, ALERTS, DEAD_LETTERS)
+        for number in range(partitions)
     ]
     for done in admin.delete_records(all_of_it).values():
         done.result(TIMEOUT_S)

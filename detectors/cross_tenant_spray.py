@@ -1,0 +1,256 @@
+"""Spraying across tenants: one address that fails at several tenants, a little at each."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from detectors.clock import LATE_MS
+from detectors.columns import Hashed, Tenants, named, taken
+from detectors.cross_tenant_spray_state import CrossTenantSprayState
+from detectors.cross_tenant_spray_stories import CrossTenantTeller
+from detectors.episode import Episode, Status, alert_of, in_order
+from detectors.keys import fingerprints
+from detectors.parameters import HOUR_S
+from detectors.segments import by_key, starts_of
+from detectors.visits import Cut, Visit, share
+from schemas.alert import Alert
+from schemas.batch import EventBatch, Int64s
+from schemas.event import Kind
+
+# Visits are remembered until this many hours after the one in which their latest failure arrived, whatever
+# its own time: so long one tenant's partition may lag behind another's, on top of the window, before what
+# belongs together is not found to.
+EPOCH_MS: Final = 3_600_000
+KEPT_EPOCHS: Final = 2
+FOREVER_MS: Final = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class CrossTenantSprayParameters:
+    """What holds for all tenants together: no tenant's own settings may change what others are told.
+
+    Parameters
+    ----------
+    tenants
+        That an address must fail at: two may share an office, or an administrator.
+    window_s
+        Seconds that must hold a failure at each of them (detection.md: an hour).
+    """
+
+    tenants: int = 3
+    window_s: int = HOUR_S
+
+
+class CrossTenantSpray:
+    """Addresses that fail at several tenants within an hour; each of these gets an alert about its own part.
+
+    An alert's content comes from the tenant's own failures alone: its times say nothing about the others,
+    and the order in which failures of different tenants arrive changes nothing. Revisions are due at the
+    1st, 2nd, 4th, 8th, … failure of a visit, as always, and told once it is known to be one of several.
+
+    Parameters
+    ----------
+    parameters
+        The same for all tenants.
+
+    >>> from schemas.parse import parse
+    >>> event = (
+    ...     '{"kind":"auth","event_id":"%s","tenant_id":"tenant-%s","time":"2026-01-01T00:00:00Z","service":'
+    ...     '"login","user_id":"ana","source_ip":"192.0.2.7","action":"login","outcome":"failure"}'
+    ... )
+    >>> batch = parse("auth", [(event % (name, name)).encode() for name in "abc"]).batch
+    >>> detector = CrossTenantSpray()
+    >>> alerts = detector.fold(batch, detector.new_state())
+    >>> sorted(alert.tenant_id for alert in alerts)
+    ['tenant-a', 'tenant-b', 'tenant-c']
+    >>> alerts[0].summary[:69]
+    '1 failed login from 192.0.2.7 here, of 1 user, and more at 2 or more '
+    """
+
+    name = "failed_login"
+    kind: Kind = "auth"
+
+    def __init__(self, parameters: CrossTenantSprayParameters | None = None) -> None:
+        chosen = parameters or CrossTenantSprayParameters()
+        self._tenants, self._window_ms = chosen.tenants, 1000 * chosen.window_s
+        self._teller = CrossTenantTeller(chosen.tenants, self._window_ms)
+
+    def new_state(self) -> CrossTenantSprayState:
+        """Return the state of a partition of which nothing was seen."""
+        return CrossTenantSprayState()
+
+    def fold(self, batch: EventBatch, state: CrossTenantSprayState) -> list[Alert]:
+        """Return the revisions that failures give rise to.
+
+        Parameters
+        ----------
+        batch
+            Failed logins of any tenants, each tenant's in its order; the choice of
+            `AddressCredit.unexcused`. They arrived at its `ingest_time_ms`; where there is none, each at the
+            time that the latest event so far had.
+        state
+            Changed.
+        """
+        rows = np.flatnonzero(batch.mask() & named(batch.columns["source_ip"]))
+        alerts: list[Alert] = []
+        if not len(rows):
+            return alerts
+        time_ms = state.clock.read(batch, rows)
+        epochs = self._arrive(batch, time_ms, state) // EPOCH_MS
+        touched = set(batch.tenant.values)
+        for start, stop in pairwise([*starts_of(epochs).tolist(), len(rows)]):
+            part, epoch = slice(start, stop), int(epochs[start])
+            alerts += self._forget(state, epoch)
+            for address in self._grow(batch, rows[part], time_ms[part], state, epoch):
+                visits = state.visits[address]
+                share(visits, self._tenants, self._window_ms)
+                for visit in visits:
+                    if told := self._told(address, visit, state):
+                        alerts += told
+                        touched.add(visit.tenant_id)
+        for tenant_id in state.open.keys() & touched:
+            alerts += self._settle(state, tenant_id, state.clock.settled_ms(tenant_id))
+        return in_order(alerts)
+
+    def advance(self, state: CrossTenantSprayState, until_ms: Mapping[str, int]) -> list[Alert]:
+        """Return the last revisions of what is over at the times that tenants must have reached."""
+        return in_order(
+            [
+                alert
+                for tenant_id in state.open.keys() & until_ms.keys()
+                for alert in self._settle(state, tenant_id, until_ms[tenant_id] - LATE_MS)
+            ]
+        )
+
+    def _arrive(self, batch: EventBatch, time_ms: Int64s, state: CrossTenantSprayState) -> Int64s:
+        """Return ``(n,)`` when each failure arrived; these times never run backwards."""
+        at_ms = time_ms if batch.ingest_time_ms is None else np.full(len(time_ms), batch.ingest_time_ms)
+        arrived_ms = np.maximum(np.maximum.accumulate(at_ms), state.arrived_ms)
+        state.arrived_ms = int(arrived_ms[-1])
+        return arrived_ms
+
+    def _grow(
+        self, batch: EventBatch, rows: Int64s, time_ms: Int64s, state: CrossTenantSprayState, epoch: int
+    ) -> Iterable[str]:
+        """Take up failures; return their addresses."""
+        addresses = Hashed(taken(batch, "source_ip", rows))
+        prints = fingerprints((addresses, Tenants(batch, rows)), np.arange(len(rows)))
+        order = by_key(prints)
+        starts = starts_of(prints[order])
+        ids, users = batch.columns["event_id"], batch.columns["user_id"]
+        met: dict[str, None] = {}
+        for start, stop in pairwise([*starts.tolist(), len(order)]):
+            mine = order[start:stop]
+            picks = rows[mine].tolist()
+            address = addresses.values[int(mine[0])]
+            tenant_id = batch.tenant.values[int(batch.tenant.codes[picks[0]])]
+            met[address] = None
+            self._follow(
+                state.visits.setdefault(address, []),
+                tenant_id,
+                epoch,
+                time_ms[mine].tolist(),
+                [ids[i] for i in picks],
+                [users[i] for i in picks],
+            )
+        return met
+
+    def _follow(
+        self,
+        visits: list[Visit],
+        tenant_id: str,
+        epoch: int,
+        times: Sequence[int],
+        event_ids: Sequence[str],
+        users: Sequence[str | None],
+    ) -> None:
+        """Add a tenant's failures to its latest visit, or to those that begin with one of them."""
+        visit = next((v for v in reversed(visits) if v.tenant_id == tenant_id), None)
+        for at, stop in self._runs(times, visit):
+            if at or visit is None or visit.resolved or times[0] - visit.last_ms >= self._window_ms:
+                visit = Visit(tenant_id, times[at], times[at], epoch)
+                visits.append(visit)
+            visit.epoch = epoch
+            visit.extend(times[at:stop], event_ids[at:stop], users[at:stop])
+
+    def _runs(self, times: Sequence[int], visit: Visit | None) -> Iterator[tuple[int, int]]:
+        """Cut where a window passes without a failure."""
+        last_ms = times[0] if visit is None else max(visit.last_ms, times[0])
+        start = 0
+        for at, time_ms in enumerate(times):
+            if time_ms - last_ms >= self._window_ms:
+                yield start, at
+                start = at
+            last_ms = max(last_ms, time_ms)
+        yield start, len(times)
+
+    def _told(self, address: str, visit: Visit, state: CrossTenantSprayState) -> list[Alert]:
+        """Return the revisions of a visit that are due and were not told."""
+        if not visit.shared or visit.told == len(visit.cuts):
+            return []
+        due = range(visit.told, len(visit.cuts))
+        visit.told = len(visit.cuts)
+        tenant_id = visit.tenant_id
+        state.open.setdefault(tenant_id, set()).add(address)
+        over_ms = visit.last_ms + self._window_ms
+        state.due_ms[tenant_id] = min(state.due_ms.get(tenant_id, FOREVER_MS), over_ms)
+        return [self._alert(address, visit, visit.cuts[i], i, "updated" if i else "open") for i in due]
+
+    def _resolved(self, address: str, visit: Visit) -> Alert:
+        visit.resolved = True
+        last = Cut(visit.count, visit.last_ms, len(visit.users))
+        return self._alert(address, visit, last, len(visit.cuts), "resolved")
+
+    def _alert(self, address: str, visit: Visit, cut: Cut, told: int, status: Status) -> Alert:
+        episode = Episode(
+            (visit.tenant_id, "source_ip", address),
+            visit.first_ms,
+            cut.last_ms,
+            visit.first_ms,
+            self._window_ms,
+            cut,
+            count=cut.failures,
+            score=self._tenants,
+            threshold=self._tenants - 1,
+            revision=told,
+            event_ids=visit.event_ids[: cut.failures],
+        )
+        return alert_of(self._teller, episode, status)
+
+    def _settle(self, state: CrossTenantSprayState, tenant_id: str, settled_ms: int) -> list[Alert]:
+        """Return the last revisions of a tenant's visits that are over."""
+        if state.due_ms[tenant_id] > settled_ms:
+            return []
+        alerts: list[Alert] = []
+        due_ms = FOREVER_MS
+        for address in list(state.open[tenant_id]):
+            for visit in state.unresolved(tenant_id, address):
+                over_ms = visit.last_ms + self._window_ms
+                if over_ms <= settled_ms:
+                    alerts.append(self._resolved(address, visit))
+                else:
+                    due_ms = min(due_ms, over_ms)
+            state.close(tenant_id, address)
+        if tenant_id in state.open:
+            state.due_ms[tenant_id] = due_ms
+        return alerts
+
+    def _forget(self, state: CrossTenantSprayState, epoch: int) -> list[Alert]:
+        """Drop visits of which nothing has arrived for hours, and tell the end of those that were told."""
+        if epoch == state.epoch:
+            return []
+        state.epoch = epoch
+        alerts: list[Alert] = []
+        for address in list(state.visits):
+            gone = [visit for visit in state.visits[address] if visit.epoch < epoch - KEPT_EPOCHS]
+            if gone:
+                alerts += [self._resolved(address, v) for v in gone if v.shared and not v.resolved]
+                state.visits[address] = [v for v in state.visits[address] if v.epoch >= epoch - KEPT_EPOCHS]
+                for tenant_id in {visit.tenant_id for visit in gone if visit.shared}:
+                    state.close(tenant_id, address)
+                if not state.visits[address]:
+                    del state.visits[address]
+        return alerts

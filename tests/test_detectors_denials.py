@@ -1,0 +1,90 @@
+"""Denials: what is one attack, and what is a client that works."""
+
+from typing import Any
+
+import pytest
+from scenarios.streams import START_MS, numbered, run
+
+from detectors.access_anomaly import AccessAnomaly
+from schemas.alert import Alert
+
+MINUTE_MS = 60_000
+
+
+def denied(n: int, every_ms: int = 1_000, begin_ms: int = START_MS, **fields: Any) -> list[dict[str, Any]]:
+    """Return denied accesses of one user; ``{i}`` in a field is the number of each."""
+    common = {"user_id": "ana", "action": "read", "outcome": "failure", "reason": "missing_permission"}
+    return [
+        {
+            "time_ms": begin_ms + i * every_ms,
+            **common,
+            **{name: value and value.replace("{i}", str(i)) for name, value in fields.items()},
+        }
+        for i in range(n)
+    ]
+
+
+def told_of(*streams: list[dict[str, Any]]) -> list[Alert]:
+    """Return the last revision of each alert."""
+    events = numbered(sorted((e for stream in streams for e in stream), key=lambda event: event["time_ms"]))
+    return list({alert.alert_id: alert for alert in run(AccessAnomaly(), events)}.values())
+
+
+def names(alerts: list[Alert]) -> list[str]:
+    """Return what alerts are called."""
+    return [alert.classification for alert in alerts]
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"permission": "jobs:read", "resource_id": "job-1"}, "denied_burst"),
+        ({"permission": "area-{i}:read", "resource_id": "page-{i}"}, "permission_probing"),
+        ({"permission": "jobs:read", "resource_id": "job-{i}"}, "enumeration"),
+        ({"permission": "jobs:read", "resource_id": "job-{i}", "reason": "not_found"}, "enumeration"),
+    ],
+)
+def test_one_attack_is_one_alert(fields: dict[str, Any], name: str) -> None:
+    """The same again and again, one permission after the other, one resource after the other."""
+    assert names(told_of(denied(40, **fields))) == [name]
+
+
+@pytest.mark.parametrize("reason", ["timeout", "internal_error", "rate_limited", "conflict"])
+def test_faults_of_a_service_are_no_denials(reason: str) -> None:
+    """When it is down, everything fails, for everybody."""
+    assert told_of(denied(200, permission="area-{i}:read", resource_id="page-{i}", reason=reason)) == []
+
+
+def test_asking_for_one_thing_that_is_gone_is_no_enumeration() -> None:
+    """A client that polls what was deleted learns nothing by it."""
+    assert told_of(denied(500, resource_id="job-1", reason="not_found")) == []
+
+
+def test_a_client_that_works_makes_up_for_what_it_is_denied() -> None:
+    """Five in a hundred are silent for as long as it goes on; the same without the others are told."""
+    few = denied(200, every_ms=20_000, permission="jobs:read", resource_id="job-{i}")
+    allowed = [
+        {"time_ms": START_MS + 1_000 * i, "user_id": "ana", "action": "read", "permission": "jobs:read"}
+        for i in range(4_000)
+        if i % 20
+    ]
+    assert told_of(few, allowed) == []
+    assert names(told_of(few)) == ["enumeration"]
+
+
+def test_others_do_not_make_up_for_it() -> None:
+    """Whatever colleagues are allowed."""
+    allowed = [
+        {"time_ms": START_MS + 500 * i, "user_id": "ben", "action": "read", "permission": "jobs:read"}
+        for i in range(100)
+    ]
+    assert names(told_of(denied(40, permission="jobs:read"), allowed)) == ["denied_burst"]
+
+
+def test_ids_in_a_row_are_told_however_slowly() -> None:
+    """One every ten minutes would go unnoticed, were they not neighbours."""
+    scattered = [f"job-{i * 37 % 1_000}" for i in range(24)]
+    in_a_row = denied(24, every_ms=10 * MINUTE_MS, resource_id="job-{i}")
+    anywhere = [{**event, "resource_id": name} for event, name in zip(in_a_row, scattered, strict=True)]
+    assert names(told_of(in_a_row)) == ["enumeration"]
+    assert told_of(anywhere) == []
