@@ -15,6 +15,7 @@ from detectors.failed_login_state import FailedLoginState
 from detectors.rate_breach import RateBreachState
 from detectors.registry import new_detectors
 from detectors.saved import walk
+from detectors.service_health import ServiceHealthState
 
 # Class, format version, and the fingerprint of that version's layout.
 LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
@@ -22,6 +23,7 @@ LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
     "admission": (Admission, 1, "832aa5281c2844c9"),
     "custom_rule": (CustomRuleState, 1, "2460f13c7d5df93d"),
     "failed_login": (FailedLoginState, 3, "60b38c72d1786226"),
+    "service_health": (ServiceHealthState, 1, "edb1571255d27306"),
     "rate_breach": (RateBreachState, 2, "aeceb91ba23efed9"),
 }
 
