@@ -130,6 +130,39 @@ class AccessAnomalyParameters:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceHealthParameters:
+    """Parameters of `service_health`; detection.md, part D. Its thresholds follow from the budget."""
+
+    error_share: float = _parameter(
+        0.2,
+        0.001,
+        1.0,
+        "share of requests that fail from which it matters; half of it, where it lasts for some minutes",
+    )
+    slow_share: float = _parameter(0.3, 0.001, 1.0, "and share that is slow")
+    slow_ms: int = _parameter(1_000, 1, 3_600_000, "a request slower than this is slow (detection.md)")
+    bad_requests: int = _parameter(
+        10, 1, 1_000_000, "and so many failed or slow ones in ten minutes: fewer may all be one user's"
+    )
+    volume_requests: int = _parameter(
+        120, 1, 100_000_000, "requests a minute from which volume matters: two a second"
+    )
+    volume_ratio: float = _parameter(
+        3.0, 1.0, 1_000.0, "and so many times the most so far at this time of day: a launch may double it"
+    )
+    duration_ratio: float = _parameter(
+        1.3, 1.01, 1_000.0, "durations up to so many times the usual are no shift: load makes for as much"
+    )
+    history_s: int = _parameter(
+        DAY_S, 0, 365 * DAY_S, "a route is judged once it is known for so long: once around the clock"
+    )
+    silence_s: int = _parameter(
+        600, 60, 30 * DAY_S, "no request for less than this is no silence: a deployment takes minutes"
+    )
+    quiet_s: int = _quiet(1_800)
+
+
+@dataclass(frozen=True, slots=True)
 class CustomRuleParameters:
     """Parameters of `custom_rule`; the rules themselves are the tenant's ``rules``."""
 
@@ -142,6 +175,7 @@ Parameters = TypeVar(
     FailedLoginParameters,
     RateBreachParameters,
     AccessAnomalyParameters,
+    ServiceHealthParameters,
     CustomRuleParameters,
 )
 Rule = TypeVar("Rule")
@@ -151,6 +185,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "failed_login": FailedLoginParameters(),
     "rate_breach": RateBreachParameters(),
     "access_anomaly": AccessAnomalyParameters(),
+    "service_health": ServiceHealthParameters(),
     "custom_rule": CustomRuleParameters(),
 }
 # How rules that weigh chances divide the budget; what is left is for the buckets, whose limits are counts.

@@ -7,6 +7,7 @@ from detectors.access_anomaly import AccessAnomaly
 from detectors.custom_rule import CustomRule
 from detectors.failed_login import FailedLogin
 from detectors.rate_breach import RateBreach
+from detectors.service_health import ServiceHealth
 from schemas.alert import Alert
 from schemas.batch import EventBatch
 from schemas.event import KINDS, Kind
@@ -40,7 +41,10 @@ class Detector(Protocol):
         """Return the revisions that a batch gives rise to, in a fixed order, and change the state."""
 
     def advance(self, state: Any, until_ms: Mapping[str, int]) -> list[Alert]:
-        """Return the last revisions of episodes that are over, for tenants of which no event comes.
+        """Return what the passing of time tells of tenants of which no event comes.
+
+        These are the last revisions of episodes that are over, and silences; all as a later event would bring
+        them about.
 
         Parameters
         ----------
@@ -57,5 +61,11 @@ def new_detectors() -> dict[Kind, tuple[Detector, ...]]:
     >>> [detector.name for detector in new_detectors()["auth"]]
     ['failed_login', 'custom_rule']
     """
-    detectors: tuple[Detector, ...] = (FailedLogin(), AccessAnomaly(), RateBreach(), *map(CustomRule, KINDS))
+    detectors: tuple[Detector, ...] = (
+        FailedLogin(),
+        AccessAnomaly(),
+        RateBreach(),
+        ServiceHealth(),
+        *map(CustomRule, KINDS),
+    )
     return {kind: tuple(d for d in detectors if d.kind == kind) for kind in KINDS}

@@ -1,4 +1,4 @@
-"""How surprising a count is: ``-log10`` of the probability of so many or more."""
+"""How surprising a count or a share is: ``-log10`` of the probability of so many or more."""
 
 from math import inf, lgamma, log, log1p
 from typing import Final
@@ -36,4 +36,35 @@ def count_surprise(count: int, shape: float, mean: float) -> float:
     ratio = mean / (shape + mean) * max((count + shape) / (count + 1), 1.0)
     if ratio >= 1.0:
         return 0.0
+    return max(0.0, (log1p(-ratio) - ln_first) / LN_10)
+
+
+def share_surprise(count: int, of: int, share: float, weight: float) -> float:
+    """Return ``-log10 P(X >= count)`` of a Beta-binomial count (detection.md, part D), and never more.
+
+    The share that is usual varies from minute to minute like a Beta distribution. The tail is bounded as in
+    `count_surprise`.
+
+    Parameters
+    ----------
+    count, of
+        Requests that failed, say, and all of them.
+    share
+        The usual share, between 0 and 1.
+    weight
+        How steady it is: the Beta distribution's ``a + b``.
+
+    >>> round(share_surprise(18, 20, 0.01, 200.0), 1), share_surprise(1, 100, 0.02, 200.0)
+    (22.5, 0.0)
+    """
+    if count <= share * of:
+        return 0.0
+    a, b = share * weight, (1 - share) * weight
+    rest = of - count
+    ratio = rest / (b + rest - 1) * max((a + count) / (count + 1), 1.0) if rest else 0.0
+    if not 0.0 <= ratio < 1.0:
+        return 0.0
+    ln_first = lgamma(of + 1) - lgamma(count + 1) - lgamma(rest + 1)
+    ln_first += lgamma(a + count) + lgamma(b + rest) - lgamma(a + b + of)
+    ln_first -= lgamma(a) + lgamma(b) - lgamma(a + b)
     return max(0.0, (log1p(-ratio) - ln_first) / LN_10)

@@ -17,6 +17,7 @@ from detectors.failed_login_state import FailedLoginState
 from detectors.rate_breach import RateBreachState
 from detectors.registry import new_detectors
 from detectors.saved import walk
+from detectors.service_health import ServiceHealthState
 
 # Class, format version, and the fingerprint of that version's layout.
 LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
@@ -27,6 +28,7 @@ LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
     "custom_rule": (CustomRuleState, 1, "2460f13c7d5df93d"),
     "failed_login": (FailedLoginState, 3, "60b38c72d1786226"),
     "rate_breach": (RateBreachState, 3, "11d15d3c0670addd"),
+    "service_health": (ServiceHealthState, 1, "edb1571255d27306"),
 }
 
 

@@ -38,7 +38,7 @@ def test_the_tenants_own_beat_the_tiers_beat_the_defaults() -> None:
         (
             {"xyz": {}},
             "detectors.xyz: no such detector; known: budget, failed_login, rate_breach, access_anomaly, "
-            "custom_rule",
+            "service_health, custom_rule",
         ),
         (
             {"access_anomaly": {"cross_tenant_leak": 3}},

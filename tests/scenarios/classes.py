@@ -11,6 +11,7 @@ CLASSES = {
         "mfa_fatigue",
     },
     "rate_breach": {"rate_breach"},
+    "service_health": {"error_burst", "slow_requests", "volume_anomaly", "level_shift", "silence"},
     "custom_rule": {"selection", "event_count", "value_count", "temporal", "temporal_ordered"},
     "access_anomaly": {
         "cross_tenant",
