@@ -13,6 +13,7 @@ from detectors.failed_login_stories import (
     ApprovalTeller,
     ChallengeTeller,
     SuccessTeller,
+    TakenTeller,
     UserTeller,
 )
 from detectors.guessing_pressure import TESTS_A_WEEK
@@ -40,12 +41,13 @@ class FailedLoginState:
     known_ms
         The longest that any tenant's successes have counted: what a sweep must spare. Part of the state,
         because whoever goes on from a snapshot has not met every tenant's rule yet.
-    successes, approvals
-        Open episodes of logins in the middle of guessing, and after many denied second factors.
+    successes, taken, approvals
+        Open episodes of logins after failures of their user or address, in the middle of guessing at the whole
+        tenant, and after many denied second factors.
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 3
+    format_version: ClassVar[int] = 4
 
     clock: Clock = field(default_factory=Clock)
     addresses: BucketState = field(default_factory=lambda: BucketState(AddressTeller(), WIDTH))
@@ -55,12 +57,13 @@ class FailedLoginState:
     guessing: GuessingState = field(default_factory=GuessingState)
     known_ms: int = 0
     successes: EpisodeRule = field(default_factory=lambda: EpisodeRule(SuccessTeller()))
+    taken: EpisodeRule = field(default_factory=lambda: EpisodeRule(TakenTeller()))
     approvals: EpisodeRule = field(default_factory=lambda: EpisodeRule(ApprovalTeller()))
 
     def rules(self) -> tuple[Rule, ...]:
         """Return what has episodes."""
         buckets = (self.addresses, self.networks, self.users, self.challenges)
-        return *buckets, self.guessing.alarms, self.successes, self.approvals
+        return *buckets, self.guessing.alarms, self.successes, self.taken, self.approvals
 
     def sweep(self, known_ms: int) -> None:
         """Drop what no verdict can depend on any more; successes older than `known_ms` count for nothing."""

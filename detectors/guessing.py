@@ -68,8 +68,9 @@ class GuessingFold:
         as far as is known of them.
     login
         ``(n,)`` successes that count as a login: the first of a user from an address in an hour.
-    suspicious
-        Rows of successes in the middle of guessing, once `run` found them.
+    suspicious, taken
+        Rows of successes from new places, once `run` found them: those that only a bucket makes suspicious, and
+        those in the middle of guessing at the tenant.
     """
 
     def __init__(self, state: GuessingState, rules: Sequence[GuessingRule], attempts: Attempts) -> None:
@@ -93,6 +94,7 @@ class GuessingFold:
         # Failures from where their users often log in, the first of each in an hour.
         self.familiar = np.zeros(len(self.at_ms), np.bool_)
         self.suspicious: list[int] = []
+        self.taken: list[int] = []
         self.members = Members()
         # Rows that were put to the test, with score and threshold, where somebody wants to know.
         self.tested: list[tuple[int, float, float]] = []
@@ -170,7 +172,7 @@ class GuessingFold:
             if not attempts.failed[row]:
                 alarmed = pressure is not None and self._suspects(pressure, row)
                 if not known and (alarmed or self.hot[row]):
-                    self.suspicious.append(row)
+                    (self.taken if alarmed else self.suspicious).append(row)
                 elif not self.hot[row]:
                     state.pairs.known_ms[pair] = time_ms
                 continue

@@ -46,8 +46,8 @@ class GuessingState:
     tenants, last_ms
         Number of each tenant, and the time of its latest attempt.
     window, in_window
-        ``(t, 4)`` number of the current window of each length, and ``(t, 4, 2)`` what explains failures in it:
-        logins, and failures from where their users often log in.
+        ``(t, 4)`` number of the current window of each length, and ``(t, 4, 2)`` what explains failures in
+        it: logins, and failures from where their users often log in.
     recent
         ``(t, 3)`` since the last failure that counted: logins, those of known users from new places, and
         failures from where their users often log in.

@@ -96,7 +96,7 @@ class Pairs:
         hour = at_ms // HOUR_MS
         order = by_key(pair)
         starts = starts_of(pair[order])
-        # Times never run backwards for a tenant, so each row's hour need only be compared with the one before.
+        # Times never run backwards for a tenant: the hour of the row before is the latest.
         before = np.append(NEVER_HOUR, hour[order][:-1])
         before[starts] = self.failed_hour[pair[order][starts]]
         first = np.zeros(len(pair), np.bool_)
