@@ -42,8 +42,8 @@ class FailedLoginState:
         The longest that any tenant's successes have counted: what a sweep must spare. Part of the state,
         because whoever goes on from a snapshot has not met every tenant's rule yet.
     successes, taken, approvals
-        Open episodes of logins after failures of their user or address, in the middle of guessing at the whole
-        tenant, and after many denied second factors.
+        Open episodes of logins after failures of their user or address, in the middle of guessing at the
+        whole tenant, and after many denied second factors.
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.

@@ -261,8 +261,8 @@ class TakenTeller:
         return Story(
             "success_after_failures",
             "critical",
-            f"{who} logged in{where if addresses.values else ''} in the middle of guessing at {tenant_id}, and "
-            f"never had from there before; {_last(episode)}",
+            f"{who} logged in{where if addresses.values else ''} in the middle of guessing at {tenant_id}, "
+            f"and never had from there before; {_last(episode)}",
             {
                 "successes": episode.count,
                 "users": len(users),

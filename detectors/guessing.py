@@ -69,8 +69,8 @@ class GuessingFold:
     login
         ``(n,)`` successes that count as a login: the first of a user from an address in an hour.
     suspicious, taken
-        Rows of successes from new places, once `run` found them: those that only a bucket makes suspicious, and
-        those in the middle of guessing at the tenant.
+        Rows of successes from new places, once `run` found them: those that only a bucket makes suspicious,
+        and those in the middle of guessing at the tenant.
     """
 
     def __init__(self, state: GuessingState, rules: Sequence[GuessingRule], attempts: Attempts) -> None:

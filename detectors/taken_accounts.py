@@ -1,7 +1,7 @@
-"""Accounts that guessers may have got into: one alert for all of them, or for every twenty."""
+"""Accounts that guessers may have got into: one alert for all of them, or as many as its evidence holds."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -12,10 +12,9 @@ from detectors.failed_login_stories import TakenFacts
 from detectors.keys import Key, Keys
 from schemas.alert import MAX_EVIDENCE_IDS, Alert
 
-# As many accounts as evidence has room for: whoever gets the alert finds a login of each of them in it.
-MAX_ACCOUNTS = MAX_EVIDENCE_IDS
 # In the middle of guessing one login is enough, whatever else is known of it.
-SCORE, THRESHOLD = 1.0, 0.0
+SCORE: Final = 1.0
+THRESHOLD: Final = 0.0
 
 
 class Taken(NamedTuple):
@@ -67,10 +66,7 @@ def tell_taken(rule: EpisodeRule, logins: Iterable[Taken]) -> list[Alert]:
             )
             rule.episodes.start(episode)
         episode.facts.add(login.user_id, login.source_ip)
-        episode.count += 1
-        episode.last_ms = login.time_ms
-        if is_new and len(episode.event_ids) < MAX_EVIDENCE_IDS:
-            episode.event_ids.append(login.event_id)
+        episode.extend([login.event_id], login.time_ms)
         if is_new or episode.count.bit_count() == 1:
             alerts.append(alert_of(rule.teller, episode, "updated" if episode.revision else "open"))
     return alerts
@@ -83,10 +79,10 @@ def _find(rule: EpisodeRule, login: Taken) -> Episode | None:
         if login.user_id in episode.facts.logins:
             return episode
     latest = max(mine, key=lambda episode: episode.first_ms, default=None)
-    # An alert's id is made of its begin, of which a second one in the same millisecond would have the same.
-    if latest and (len(latest.facts.logins) < MAX_ACCOUNTS or latest.first_ms == login.time_ms):
-        return latest
-    return None
+    # As long as evidence has room: whoever gets the alert finds a login of each account in it. And an alert's
+    # id is made of its begin: a second one that begins in the same millisecond would have the same.
+    has_room = latest and (latest.count < MAX_EVIDENCE_IDS or latest.first_ms == login.time_ms)
+    return latest if has_room else None
 
 
 def show_taken(rule: EpisodeRule, logins: list[Taken]) -> None:
