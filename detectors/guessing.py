@@ -123,9 +123,9 @@ class GuessingFold:
         row_by_row = new[self.won] & noisy[self.tenant[self.won]]
         taught = self.won[~row_by_row & ~hot[self.won]]
         np.maximum.at(state.pairs.known_ms, self.pair[taught], self.at_ms[taught])
-        login = self.login & ~hot
-        self._go_through(np.sort(np.concatenate((lost, self.won[row_by_row]))), login)
-        self._keep(login)
+        self.teaching = self.login & ~hot
+        self._go_through(np.sort(np.concatenate((lost, self.won[row_by_row]))))
+        self._keep()
         self._show()
         return self.members.fold(state.alarms)
 
@@ -141,7 +141,7 @@ class GuessingFold:
         at_ms[order] = lifted
         return at_ms
 
-    def _go_through(self, rows: Int64s, login: Bools) -> None:
+    def _go_through(self, rows: Int64s) -> None:
         order = by_key(self.tenant[rows])
         rows = rows[order]
         lost = rows[self.attempts.failed[rows]]
@@ -149,7 +149,8 @@ class GuessingFold:
         starts = starts_of(self.tenant[rows])
         for group in np.split(rows, starts[1:]) if len(rows) else ():
             here = self.tenant == self.tenant[group[0]]
-            kinds = (login & here, login & self.moved & here, self.familiar & here)
+            login = self.teaching & here
+            kinds = (login, login & self.moved, self.familiar & here)
             self._follow(group, Exposures(*(Arrivals(kind.nonzero()[0], self.at_ms) for kind in kinds)))
 
     def _who(self, rows: Int64s) -> Int64s:
@@ -173,6 +174,10 @@ class GuessingFold:
                 alarmed = pressure is not None and self._suspects(pressure, row)
                 if not known and (alarmed or self.hot[row]):
                     (self.taken if alarmed else self.suspicious).append(row)
+                    # Nothing is learned from it: else guessers who get in would make it usual.
+                    self.teaching[row] = False
+                    exposures.logins.drop(row)
+                    exposures.newcomers.drop(row)
                 elif not self.hot[row]:
                     state.pairs.known_ms[pair] = time_ms
                 continue
@@ -235,9 +240,9 @@ class GuessingFold:
         time_ms, event_id = int(self.at_ms[row]), self.attempts.event_ids[row]
         return time_ms, event_id, users.values[row], unknown, addresses.values[row]
 
-    def _keep(self, login: Bools) -> None:
+    def _keep(self) -> None:
         """Count what explains failures into the windows that the batch ends in."""
-        state = self.state
+        state, login = self.state, self.teaching
         for i, kind in enumerate((login, login & self.moved, self.familiar)):
             state.recent[:, i] += np.bincount(self.tenant[kind], minlength=len(state.recent))
         met = np.unique(self.tenant)

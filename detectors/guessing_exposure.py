@@ -32,6 +32,12 @@ class Arrivals:
         self._rows.insert(place, row)
         self._times.insert(place, time_ms)
 
+    def drop(self, row: int) -> None:
+        """Take a row out, if it is one of them."""
+        place = bisect_left(self._rows, row)
+        if place < len(self._rows) and self._rows[place] == row:
+            del self._rows[place], self._times[place]
+
     def before(self, row: int) -> int:
         """Return how many came before a row."""
         return bisect_left(self._rows, row)
