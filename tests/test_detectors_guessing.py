@@ -56,10 +56,10 @@ def password_monday() -> list[dict[str, Any]]:
     """Return a morning on which everybody has to choose a new password, and tries the old one first."""
     events = []
     for user in range(40):
-        # Every fourth of them on a phone, whose address is new.
-        address = f"100.64.{user}.9" if user % 4 == 0 else f"192.0.2.{user}"
-        events.append(attempt(LEARNED_S + 120 * user, f"user-{user}", address))
-        events.append(attempt(LEARNED_S + 120 * user + 30, f"user-{user}", address, "success"))
+        # Every third of them on a phone, whose address is new.
+        address = f"100.64.{user}.9" if user % 3 == 0 else f"192.0.2.{user}"
+        events.append(attempt(LEARNED_S + 60 * user, f"user-{user}", address))
+        events.append(attempt(LEARNED_S + 60 * user + 30, f"user-{user}", address, "success"))
     return events
 
 
