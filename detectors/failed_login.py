@@ -20,6 +20,8 @@ from detectors.networks import network_of
 from detectors.parameters import FailedLoginParameters, Rules, budget_share, resolve
 from detectors.settling import settle_batch, settle_reached
 from detectors.taken_accounts import Taken, show_taken, tell_taken
+from detectors.travel import Logins, fold_travel
+from detectors.travel_state import TravelRule
 from schemas.alert import Alert
 from schemas.batch import Bools, EventBatch, Int64s
 from schemas.event import Kind
@@ -81,6 +83,8 @@ class FailedLogin:
             fold = _Fold(self._rules, batch, state, rows[attempts], time_ms[attempts])
             fold.run()
             alerts += fold.alerts
+            if batch.positions is not None:
+                alerts += fold.travel(batch, rows[attempts])
         alerts += settle_batch(state.rules(), state.clock, batch)
         state.sweep(max((rule.guessing.known_ms for rule in self._rules.distinct), default=0))
         return in_order(alerts)
@@ -172,6 +176,36 @@ class _Fold:
         self._show_successes(self.state.successes, strange, fullness, shares)
         self._raise_successes(self.state.successes, after_guesses, fullness, shares)
         self._raise_taken([row for row in guessing.taken if not worn_down[row]], guessing.at_ms)
+
+    def travel(self, batch: EventBatch, rows: Int64s) -> list[Alert]:
+        """Return what comes of how far apart users log in.
+
+        Parameters
+        ----------
+        batch
+            With positions.
+        rows
+            ``(n,)`` where the attempts are in it.
+        """
+        assert batch.positions is not None
+        positions = batch.positions[rows].astype(np.float64)
+        on = np.array([rule.travel is not None for rule in self.rules], np.bool_)[self.rule]
+        named_ones = named(self.users.values) & named(self.addresses.values)
+        chosen = (on & ~self.failed & named_ones & ~np.isnan(positions).any(axis=1)).nonzero()[0]
+        if not len(chosen):
+            return []
+        logins = Logins(
+            values_at(self.tenants.values, chosen),
+            values_at(self.users.values, chosen),
+            values_at(self.addresses.values, chosen),
+            values_at(taken(batch, "user_agent", rows), chosen),
+            values_at(self.event_ids, chosen),
+            self.time_ms[chosen],
+            self.rule[chosen],
+            positions[chosen],
+        )
+        rules = [rule.travel or TravelRule(0, 0, 0, 0) for rule in self.rules]
+        return fold_travel(self.state.travel, logins, rules)
 
     def _fill(
         self,

@@ -1,7 +1,7 @@
 """What failed logins look like: the names of detection.md, part A, in sentences."""
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from detectors.episode import Episode, Story
 from detectors.tally import Tally
@@ -318,6 +318,56 @@ class ApprovalTeller:
             ("T1621", "T1078"),
             "Treat the account as taken until its owner confirms the login in person: revoke its sessions "
             "and tokens, reset the password, and read what it did since.",
+        )
+
+
+class Journey(NamedTuple):
+    """From one login to the next.
+
+    Parameters
+    ----------
+    source_ip
+        Where the next one came from.
+    distance_km, apart_s, speed_kmh
+        How far and how long after the one before that was, and how fast one would have had to travel.
+    most_kmh
+        How fast people do.
+    """
+
+    source_ip: str
+    distance_km: int
+    apart_s: int
+    speed_kmh: int
+    most_kmh: int
+
+
+class JourneyTeller:
+    """Names logins too far apart for one person."""
+
+    detector = "failed_login"
+    rule = "travel"
+    facts: Any = Journey | None
+
+    def tell(self, episode: Episode) -> Story:
+        """Return what is to be said about the episode."""
+        journey = Journey(*episode.facts)
+        again = f", {episode.count} times" if episode.count > 1 else ""
+        apart = duration_text(1000 * journey.apart_s)
+        return Story(
+            "impossible_travel",
+            "high",
+            f"{episode.key[2]} logged in from {journey.source_ip}{again}, {journey.distance_km:,} km from "
+            f"the login {apart} before, on a network and a device that are new to them; {_last(episode)}",
+            {
+                "successes": episode.count,
+                "distance_km": journey.distance_km,
+                "apart_s": journey.apart_s,
+                "speed_kmh": journey.speed_kmh,
+            },
+            ("T1078",),
+            "Ask the user whether both logins are theirs. If not, revoke the sessions and tokens, reset the "
+            "password, and read what the account did since; if a new proxy or provider explains it, there is "
+            "nothing to do.",
         )
 
 
