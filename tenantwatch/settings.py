@@ -45,6 +45,28 @@ class Settings(BaseSettings):
     clickhouse_password: str | None = Field(None, description="Instead of a password in the URL.", repr=False)
     http_host: str = Field("127.0.0.1", description="Where /metrics, /healthz and /readyz listen.")
     http_port: Port = Field(8080, description="Their port; 0 chooses a free one.")
+    api_host: str = Field("127.0.0.1", description="Where the HTTP API, /v1, listens.")
+    api_port: Port = Field(8081, description="Its port; 0 chooses a free one.")
+    api_issuer: Annotated[str, Field(min_length=1, max_length=256)] = Field(
+        "tenantwatch", description="The `iss` of access tokens; the same for all API processes."
+    )
+    api_keys_file: Path | None = Field(
+        None,
+        description="The API's own keys, mode 0600; the same file for all API processes. "
+        "Without it `api-keys.json` in the data directory, made when it is missing.",
+    )
+    api_cors_origins: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="Origins whose pages may call the API, URL[,URL]; none by default."
+    )
+    api_trusted_proxies: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Proxies whose X-Forwarded-For is believed, ADDRESS[,ADDRESS]; none by default.",
+    )
+    platform_tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = Field(
+        None,
+        description="The tenant whose trail holds what platform callers and unknown ones do at the API; "
+        "without it that is logged only.",
+    )
     worker_id: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
         description="Names this worker in the ledger.",
@@ -77,7 +99,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
     log_format: Literal["json", "console"] = Field("json", description="One JSON object a line, or for eyes.")
 
-    @field_validator("webhook_allow", mode="before")
+    @field_validator("webhook_allow", "api_cors_origins", "api_trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -95,6 +117,11 @@ class Settings(BaseSettings):
         from urllib.parse import quote
 
         return f"{scheme}://{name}:{quote(self.clickhouse_password, safe='')}@{host}"
+
+    @property
+    def api_keys_path(self) -> Path:
+        """Where the API's own keys are."""
+        return self.api_keys_file or self.data_dir / "api-keys.json"
 
     @property
     def socket_path(self) -> Path:
