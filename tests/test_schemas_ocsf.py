@@ -57,8 +57,9 @@ def test_every_event_is_valid_ocsf(event_: dict[str, Any]) -> None:
 
 
 COMMON = {
-    "user_id": "ana", "source_ip": "192.0.2.1", "user_agent": "Firefox", "session_id": "s-1", "trace_id": "t-1",
-    "token_id": "j-1", "token_tenant_id": "tenant-b", "reason": "some_reason", "attributes": {"floor": 3},
+    "user_id": "ana", "source_ip": "192.0.2.1", "user_agent": "Firefox", "session_id": "s-1",
+    "trace_id": "t-1", "token_id": "j-1", "token_tenant_id": "tenant-b", "reason": "some_reason",
+    "attributes": {"floor": 3},
 }  # fmt: skip
 EVERY: dict[Kind, dict[str, Any]] = {
     "auth": {**COMMON, "auth_method": "kerberos"},

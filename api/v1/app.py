@@ -13,13 +13,14 @@ from api.v1.gate import Gate
 from api.v1.grants import Grants
 from api.v1.manners import Manners
 from api.v1.parts import Parts
-from api.v1.routes import health, keys, me, oauth, well_known
+from api.v1.routes import events, health, keys, me, oauth, well_known
 from api.v1.routing import Routes, check_declared
 
 VERSION: Final = "1.0.0"
 RESOURCES: Final[tuple[Routes, ...]] = (
     health.routes,
     me.routes,
+    events.routes,
     keys.routes,
     oauth.routes,
     well_known.routes,

@@ -29,8 +29,8 @@ def event_to_ocsf(event: Event) -> dict[str, Any]:
     Parameters
     ----------
     event
-        Its fields, as JSON has them; ``ingest_time``, ``organization_id`` and ``region`` besides, where they are
-        known. A field that is null or absent has no attribute.
+        Its fields, as JSON has them; ``ingest_time``, ``organization_id`` and ``region`` besides, where they
+        are known. A field that is null or absent has no attribute.
 
     >>> found = event_to_ocsf(
     ...     {"kind": "auth", "event_id": "e1", "tenant_id": "tenant-a", "time": "2026-01-01T00:00:00Z",
