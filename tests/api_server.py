@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -95,9 +96,18 @@ class RunningApi:
         """Return a client, with a bearer's credentials or without."""
         told = {"Authorization": f"Bearer {credentials}"} if credentials else {}
         given = {name.replace("_", "-"): value for name, value in headers.items()}
-        client = httpx.Client(base_url=self.url, headers=told | given, timeout=30)
+        hooks = {"response": [self._await_trail]}
+        client = httpx.Client(base_url=self.url, headers=told | given, timeout=30, event_hooks=hooks)
         self._clients.append(client)
         return client
+
+    def _await_trail(self, response: httpx.Response) -> None:
+        """Wait until the trail has a request: that is told after it was answered."""
+        request_id = response.headers["x-request-id"]
+        deadline = time.monotonic() + 10
+        while not any(e["trace_id"] == request_id for _, _, e in reversed(self.produced.events)):
+            assert time.monotonic() < deadline, f"no event of request {request_id}"
+            time.sleep(0.001)
 
     def key(
         self,

@@ -232,8 +232,9 @@ class Routes:
 
     def add_to(self, app: FastAPI) -> None:
         """Add the routes to an app."""
-        for method, path, handler, access, options in self._declared:
-            codes = [*_common(method, path, access), *options.pop("problems")]
+        for method, path, handler, access, declared in self._declared:
+            options = dict(declared)
+            codes = [*_common(method, access), *options.pop("problems")]
             responses = {**documented(*dict.fromkeys(codes)), **options.pop("responses", {})}
             extra = _openapi_extra(access, options.pop("openapi_extra", {}))
             app.router.routes.append(
@@ -251,7 +252,7 @@ class Routes:
             )
 
 
-def _common(method: str, path: str, access: Access) -> list[str]:
+def _common(method: str, access: Access) -> list[str]:
     codes = ["malformed_request", "unknown_parameter", "repeated_parameter", "invalid", "rate_limited"]
     codes += ["internal", "unavailable"]
     if access.reach != "public":
@@ -267,7 +268,9 @@ def _common(method: str, path: str, access: Access) -> list[str]:
 
 
 def _openapi_extra(access: Access, given: dict[str, Any]) -> dict[str, Any]:
-    needed: dict[str, Any] = {"x-permission": access.permission, "x-reach": access.reach}
+    needed: dict[str, Any] = {"x-reach": access.reach}
+    if access.permission is not None:
+        needed["x-permission"] = access.permission
     needed["security"] = [] if access.reach == "public" else [{"bearer": []}, {"signature": []}]
     if access.reach in ("tenant", "either", "self"):
         header = {
