@@ -9,11 +9,25 @@ from starlette.middleware.cors import CORSMiddleware
 
 from api.v1 import problems
 from api.v1.audit import Audit
+from api.v1.backtesting import Backtests, RunBacktest
 from api.v1.gate import Gate
 from api.v1.grants import Grants
 from api.v1.manners import Manners
 from api.v1.parts import Parts
-from api.v1.routes import events, health, keys, me, oauth, well_known
+from api.v1.routes import (
+    alerts,
+    backtests,
+    events,
+    health,
+    keys,
+    me,
+    oauth,
+    reports,
+    tenants,
+    tuning,
+    webhooks,
+    well_known,
+)
 from api.v1.routing import Routes, check_declared
 
 VERSION: Final = "1.0.0"
@@ -21,6 +35,12 @@ RESOURCES: Final[tuple[Routes, ...]] = (
     health.routes,
     me.routes,
     events.routes,
+    alerts.routes,
+    tenants.routes,
+    webhooks.routes,
+    tuning.routes,
+    backtests.routes,
+    reports.routes,
     keys.routes,
     oauth.routes,
     well_known.routes,
@@ -28,8 +48,13 @@ RESOURCES: Final[tuple[Routes, ...]] = (
 _DOCUMENT: Final = Routes("", "document")
 
 
-def api_app(parts: Parts) -> FastAPI:
+def api_app(parts: Parts, run_backtest: RunBacktest | None = None) -> FastAPI:
     """Return the app that serves ``/v1``.
+
+    Parameters
+    ----------
+    run_backtest
+        Runs one outside this process; without it none can be run.
 
     Raises
     ------
@@ -42,6 +67,7 @@ def api_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     app.state.gate = Gate(parts)
     app.state.grants = Grants(parts)
+    app.state.backtests = Backtests(parts, run_backtest)
     problems.add_problems(app)
     for resource in (*RESOURCES, _DOCUMENT):
         resource.add_to(app)
