@@ -235,7 +235,10 @@ class Routes:
         for method, path, handler, access, declared in self._declared:
             options = dict(declared)
             codes = [*_common(method, access), *options.pop("problems")]
-            responses = {**documented(*dict.fromkeys(codes)), **options.pop("responses", {})}
+            responses = documented(*dict.fromkeys(codes))
+            for status, given in options.pop("responses", {}).items():
+                # Beside the problem of that status, not in its place.
+                responses[status] = {**responses.get(status, {}), **given}
             extra = _openapi_extra(access, options.pop("openapi_extra", {}))
             app.router.routes.append(
                 DeclaredRoute(
