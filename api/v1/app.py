@@ -12,9 +12,11 @@ from api.v1.audit import Audit
 from api.v1.gate import Gate
 from api.v1.grants import Grants
 from api.v1.manners import Manners
+from api.v1.oidc_provider import Provider
 from api.v1.parts import Parts
-from api.v1.routes import health, keys, me, oauth, well_known
+from api.v1.routes import health, keys, me, oauth, revocations, sign_in, well_known
 from api.v1.routing import Routes, check_declared
+from api.v1.single_use import SingleUse
 
 VERSION: Final = "1.0.0"
 RESOURCES: Final[tuple[Routes, ...]] = (
@@ -22,6 +24,8 @@ RESOURCES: Final[tuple[Routes, ...]] = (
     me.routes,
     keys.routes,
     oauth.routes,
+    revocations.routes,
+    sign_in.routes,
     well_known.routes,
 )
 _DOCUMENT: Final = Routes("", "document")
@@ -41,6 +45,9 @@ def api_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     app.state.gate = Gate(parts)
     app.state.grants = Grants(parts)
+    app.state.once = SingleUse(parts.database)
+    oidc = parts.config.oidc
+    app.state.provider = Provider(oidc, parts) if oidc is not None else None
     problems.add_problems(app)
     for resource in (*RESOURCES, _DOCUMENT):
         resource.add_to(app)
