@@ -8,7 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from detectors.address_credit import AddressCredit
 from detectors.admission import Admission
+from detectors.cross_tenant_spray import CrossTenantSpray
 from detectors.registry import Detector, new_detectors
 from detectors.snapshot import SnapshotError, dumps, freeze, loads
 from schemas.alert import Alert, to_ms
@@ -98,6 +100,10 @@ class Backtest:
         self.not_evaluated: Counter[str] = Counter()
         self._tenants = dict(tenants or {})
         self._admissions = {kind: Admission() for kind in KINDS}
+        # What one address does to several tenants; no tenant's settings have a say in it.
+        self._credit = AddressCredit()
+        self._spray = CrossTenantSpray()
+        self._sprayed = self._spray.new_state()
         self._span_ms: tuple[int, int] | None = None
         self._met: set[str] = set()
 
@@ -124,6 +130,13 @@ class Backtest:
             self._met.update(batch.tenant.values)
         for trial in self.trials:
             trial.fold(batch)
+        if batch.kind == "auth":
+            self._compare_tenants(batch)
+
+    def _compare_tenants(self, batch: EventBatch) -> None:
+        for alert in self._spray.fold(batch.select(self._credit.unexcused(batch)), self._sprayed):
+            for trial in self.trials:
+                trial.take(alert)
 
     def tenant_weeks(self, since: datetime | None = None) -> float:
         """Return how many weeks there were events, by event time, times how many tenants had any.
@@ -148,6 +161,10 @@ class Backtest:
     def parts(self) -> dict[str, bytes]:
         """Return what is remembered of the events so far, by the first trial."""
         named = {f"{kind}/admission": dumps(freeze(self._admissions[kind])) for kind in KINDS}
+        named |= {
+            "auth/address_credit": dumps(freeze(self._credit)),
+            "auth/cross_tenant_spray": dumps(freeze(self._sprayed)),
+        }
         for kind, detectors in self.trials[0].detectors.items():
             named |= {f"{kind}/{detector.name}": dumps(freeze(state)) for detector, state in detectors}
         return named
@@ -167,6 +184,8 @@ class Backtest:
             return parts[name]
 
         self._admissions = {kind: loads(Admission, part(f"{kind}/admission")) for kind in KINDS}
+        self._credit = loads(AddressCredit, part("auth/address_credit"))
+        self._sprayed = loads(self._spray.new_state, part("auth/cross_tenant_spray"))
         for trial in self.trials:
             trial.detectors = {
                 kind: [(d, loads(d.new_state, part(f"{kind}/{d.name}"))) for d, _ in detectors]

@@ -2,13 +2,15 @@
 
 ``<detector>_<class>_firing.json`` must raise that class, ``…_silent.json`` must raise nothing. An entry of
 ``events`` is an event, or ``{"count", "start", "every_s", "event", "cycle"}``: so many copies of `event`
-from `start` on, in which ``{i}`` is the number of the copy, and each field in `cycle` goes round a list.
+from `start` on, in which ``{i}`` is the number of the copy, and each field in `cycle` goes round a list;
+with ``"days"``, the same again on so many days.
 ``python -m tests.scenarios`` writes the alerts anew; read the difference before keeping it.
 """
 
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +44,13 @@ def _copies(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield entry
         return
     start = datetime.fromisoformat(entry["start"])
-    for i in range(entry["count"]):
+    for day, i in product(range(entry.get("days", 1)), range(entry["count"])):
         event = {
             name: value.replace("{i}", str(i)) if isinstance(value, str) else value
             for name, value in entry["event"].items()
         }
         cycled = {name: values[i % len(values)] for name, values in entry.get("cycle", {}).items()}
-        time = start + timedelta(seconds=i * entry["every_s"])
+        time = start + timedelta(days=day, seconds=i * entry["every_s"])
         yield {**event, **cycled, "time": time.isoformat(timespec="milliseconds")}
 
 
