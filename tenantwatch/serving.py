@@ -11,6 +11,7 @@ import structlog
 from api.serve import Server, tcp_listener
 from api.v1.app import api_app
 from api.v1.key_ring import KeyRing
+from api.v1.oidc import OidcConfig
 from api.v1.parts import ApiConfig, Parts
 from store.database import Database
 from store.webhooks import WebhookStore
@@ -30,6 +31,21 @@ def api_config(settings: Settings) -> ApiConfig:
         platform_tenant=settings.platform_tenant,
         cors_origins=tuple(settings.api_cors_origins),
         webhook_allow=tuple(settings.webhook_allow),
+        oidc=_oidc_config(settings),
+    )
+
+
+def _oidc_config(settings: Settings) -> OidcConfig | None:
+    if settings.oidc_issuer is None:
+        return None
+    return OidcConfig(
+        issuer=settings.oidc_issuer,
+        client_id=settings.oidc_client_id,
+        client_secret=settings.oidc_client_secret,
+        redirect_url=settings.oidc_redirect_url,
+        tenant_claim=settings.oidc_tenant_claim,
+        roles_claim=settings.oidc_roles_claim,
+        role_map=settings.oidc_role_map,
     )
 
 

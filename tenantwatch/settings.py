@@ -62,6 +62,26 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Proxies whose X-Forwarded-For is believed, ADDRESS[,ADDRESS]; none by default.",
     )
+    oidc_issuer: str | None = Field(
+        None, description="URL of the OIDC provider where people sign in to the API; none without."
+    )
+    oidc_client_id: str = Field("tenantwatch", description="Our client there.")
+    oidc_client_secret: str | None = Field(
+        None, description="Its secret; none for a public client.", repr=False
+    )
+    oidc_redirect_url: str = Field(
+        "http://127.0.0.1:8081/v1/auth/callback", description="The API's callback as browsers reach it."
+    )
+    oidc_tenant_claim: str = Field(
+        "tenant_id", description="The claim with a person's tenant or tenants; without it, the platform's."
+    )
+    oidc_roles_claim: str = Field(
+        "tenantwatch_roles", description="The claim with a person's roles; a dot leads into an object."
+    )
+    oidc_role_map: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="Names in that claim to roles, NAME=ROLE[,NAME=ROLE]; without it they are the same.",
+    )
     platform_tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = Field(
         None,
         description="The tenant whose trail holds what platform callers and unknown ones do at the API; "
@@ -105,6 +125,16 @@ class Settings(BaseSettings):
         return (
             [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         )
+
+    @field_validator("oidc_role_map", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return {
+            name.strip(): role.strip()
+            for name, _, role in (part.partition("=") for part in value.split(",") if part.strip())
+        }
 
     @cached_property
     def clickhouse_url(self) -> str | None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 
 from api.serve import Server, tcp_listener
 from api.v1.app import api_app
@@ -185,20 +186,33 @@ def running_api(database: Database, directory: Path, config: ApiConfig | None = 
         monotonic_s=clock.monotonic_s,
     )
     app = api_app(parts, run_backtest)
+    with served(app) as (url, run):
+        running = RunningApi(url, parts, produced, clock, app)
+        try:
+            yield running
+        finally:
+            for client in running._clients:
+                client.close()
+            run(app.state.gate.authentication.finish())
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[tuple[str, Callable[[Coroutine[Any, Any, Any]], Any]]]:
+    """Serve an app in a thread; yields its address, and what runs a coroutine on its loop."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="api", daemon=True)
     thread.start()
+
+    def run(work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(30)
+
     listener = tcp_listener("127.0.0.1", 0)
     server = Server(app, listener)
-    asyncio.run_coroutine_threadsafe(server.start(), loop).result(30)
-    running = RunningApi(f"http://127.0.0.1:{server.port}", parts, produced, clock, app)
+    run(server.start())
     try:
-        yield running
+        yield f"http://127.0.0.1:{server.port}", run
     finally:
-        for client in running._clients:
-            client.close()
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(30)
-        asyncio.run_coroutine_threadsafe(app.state.gate.authentication.finish(), loop).result(30)
+        run(server.stop())
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

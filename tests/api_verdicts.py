@@ -136,6 +136,9 @@ ROWS: dict[str, Row] = {
         "401 401 401 401 401 401 401 401 401", data={"grant_type": "client_credentials"}
     ),
     "POST /v1/oauth/revoke": Row("401 401 401 401 401 401 401 401 401", data={"token": "x"}),
+    # Nobody signs in where no provider is named.
+    "GET /v1/auth/login": Row("404 404 404 404 404 404 404 404 404"),
+    "GET /v1/auth/callback": Row("404 404 404 404 404 404 404 404 404"),
     "GET /v1/me": Row(ANYONE),
     "GET /v1/events": Row("401 200 200 200 200 403 200 403 200", tenantless=400),
     "GET /v1/events/export": Row("401 403 200 403 200 403 200 403 200", tenantless=400),
@@ -178,5 +181,6 @@ ROWS: dict[str, Row] = {
     "POST /v1/keys": Row("401 403 403 403 201 403 403 201 201", json=NEW_KEY),
     "GET /v1/keys/{key_id}": Row("401 403 403 403 200 403 403 200 200", key_id),
     "POST /v1/keys/{key_id}/rotate": Row("401 403 403 403 200 403 403 200 200", key_id, json={}),
+    "POST /v1/revocations": Row("401 403 403 403 204 403 403 204 204", json={"id": "token:of-the-table"}),
     "DELETE /v1/keys/{key_id}": Row("401 403 403 403 204 403 403 204 204", key_id),
 }

@@ -91,7 +91,7 @@ def test_another_tenant_in_the_header(
 ) -> None:
     """A tenant's callers are refused whatever they may do at home."""
     answer = ask(api, clients[column], route, ids_of=OTHER, tenant=OTHER)
-    public = ROWS[route].verdicts in (ROWS["GET /v1/health"].verdicts, ROWS["POST /v1/oauth/token"].verdicts)
+    public = len({*ROWS[route].verdicts.split()}) == 1
     assert answer.status_code == (ROWS[route].expected(column) if public else 403)
 
 

@@ -13,6 +13,7 @@ from api.v1.backtesting import Backtests, RunBacktest
 from api.v1.gate import Gate
 from api.v1.grants import Grants
 from api.v1.manners import Manners
+from api.v1.oidc_provider import Provider
 from api.v1.parts import Parts
 from api.v1.routes import (
     alerts,
@@ -23,12 +24,15 @@ from api.v1.routes import (
     me,
     oauth,
     reports,
+    revocations,
+    sign_in,
     tenants,
     tuning,
     webhooks,
     well_known,
 )
 from api.v1.routing import Routes, check_declared
+from api.v1.single_use import SingleUse
 
 VERSION: Final = "1.0.0"
 RESOURCES: Final[tuple[Routes, ...]] = (
@@ -43,6 +47,8 @@ RESOURCES: Final[tuple[Routes, ...]] = (
     reports.routes,
     keys.routes,
     oauth.routes,
+    revocations.routes,
+    sign_in.routes,
     well_known.routes,
 )
 _DOCUMENT: Final = Routes("", "document")
@@ -68,6 +74,9 @@ def api_app(parts: Parts, run_backtest: RunBacktest | None = None) -> FastAPI:
     app.state.gate = Gate(parts)
     app.state.grants = Grants(parts)
     app.state.backtests = Backtests(parts, run_backtest)
+    app.state.once = SingleUse(parts.database)
+    oidc = parts.config.oidc
+    app.state.provider = Provider(oidc, parts) if oidc is not None else None
     problems.add_problems(app)
     for resource in (*RESOURCES, _DOCUMENT):
         resource.add_to(app)

@@ -112,7 +112,9 @@ class Grants:
                 "invalid_grant", "the refresh token holds no longer", "refresh_token_reused", token
             )
         principal = held
-        if client is not None:  # what was taken from the key since is taken from its tokens
+        if (
+            held.key_id is not None and client is not None
+        ):  # what was taken from the key since is taken from its tokens
             kept = held.permissions & client.permissions
             principal = replace(held, permissions=kept, roles=client.roles, expires_at=client.expires_at)
         narrowed = narrow(principal, [each for each in (scope or "").split() if each != OFFLINE])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from api.v1.key_ring import KeyRing
+from api.v1.oidc import OidcConfig
 from schemas.tenant import RateLimit
 from store.database import Database
 from streams.webhooks.address import Network
@@ -46,6 +47,10 @@ class ApiConfig:
         A request that took longer is logged.
     refresh_lifetime
         Of a refresh token; each use gives a new one.
+    webhook_allow
+        Private networks that a webhook may reach.
+    oidc
+        Where people sign in; None: they do not.
     """
 
     issuer: str = "tenantwatch"
@@ -56,6 +61,7 @@ class ApiConfig:
     slow_ms: float = 1_000.0
     refresh_lifetime: timedelta = timedelta(days=7)
     webhook_allow: tuple[Network, ...] = ()
+    oidc: OidcConfig | None = None
 
 
 @dataclass(frozen=True)

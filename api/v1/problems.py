@@ -37,7 +37,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "invalid": (422, "A field is wrong"),
     "rate_limited": (429, "Too many requests"),
     "internal": (500, "Something of ours failed"),
-    "not_configured": (501, "This is not set up here"),
+    "not_configured": (404, "This is not set up here"),
     "unavailable": (503, "A part of the system is away; try again"),
 }
 RETRY_S: Final = 5

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from api.v1.authentication import Refused
 from api.v1.caller import Principal
 from api.v1.grants import Granted, GrantRefused
-from api.v1.parts import PartsOf
+from api.v1.parts import Parts, PartsOf
 from api.v1.problems import Problem, document
 from api.v1.routing import Routes, read_body
 from api.v1.trace import AuthFact, trace_of
@@ -107,10 +107,11 @@ async def issue_token(request: Request, parts: PartsOf) -> Response:
             who.home, who.subject, action, "success", "oauth2", key_id=who.key_id, token_id=issued.token_id
         )
     )
-    return JSONResponse(_tokens(granted, parts))
+    return JSONResponse(tokens_shown(granted, parts))
 
 
-def _tokens(granted: Granted, parts: PartsOf) -> dict[str, Any]:
+def tokens_shown(granted: Granted, parts: Parts) -> dict[str, Any]:
+    """Return a token response."""
     lifetime = granted.access.expires_at - parts.clock()
     shown = {
         "access_token": granted.access.token,
