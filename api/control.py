@@ -16,6 +16,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from api.history import add_history
+from api.keys_control import add_keys
+from api.v1.key_ring import KeyRing
 from schemas.alert import Severity
 from schemas.tuning import Tuning
 from store.database import Database, StoreUnavailable
@@ -108,6 +110,7 @@ def control_app(
     status: Status,
     webhook_allow: Sequence[Network] = (),
     resume: Resume | None = None,
+    ring: KeyRing | None = None,
 ) -> FastAPI:
     """Return the app.
 
@@ -119,6 +122,8 @@ def control_app(
         Private networks that a webhook may reach.
     resume
         Lets the worker's stopped partitions go on; None where no worker runs.
+    ring
+        The HTTP API's own keys; without them there are no API keys to be had.
     """
     app = FastAPI(title="tenantwatch control", openapi_url=None)
     store = WebhookStore(database)
@@ -128,6 +133,8 @@ def control_app(
     _add_dead_letters(app, database)
     _add_resume(app, resume)
     _add_webhooks(app, store, webhooks, webhook_allow)
+    if ring is not None:
+        add_keys(app, database, ring)
     return app
 
 

@@ -18,6 +18,7 @@ from tenantwatch.commands import (
     events,
     explain,
     imports,
+    keys,
     reconcile,
     replay,
     rules,
@@ -33,6 +34,7 @@ from tenantwatch.commands.output import complain, print_line
 # Errors whose message is for the person at the terminal, and says what to do.
 KNOWN_ERRORS: Final[dict[str, tuple[str, ...]]] = {
     "api.serve": ("PortTaken",),
+    "api.v1.key_ring": ("KeyRingError",),
     "store.database": ("StoreError", "StoreUnavailable"),
     "store.lock": ("StoreLocked",),
     "streams.broker": ("BrokerError",),
@@ -85,6 +87,7 @@ app.add_typer(dead_letters.app, name="dead-letters", help="What could not be sto
 app.add_typer(tenants.app, name="tenants", help="The tenant directory.")
 app.add_typer(tuning.app, name="tuning", help="Detector parameters: what holds, and changing it.")
 app.add_typer(rules.app, name="rules", help="Detection rules of one's own: check, test, apply.")
+app.add_typer(keys.app, name="keys", help="API keys: who may call the HTTP API.")
 app.add_typer(webhooks.app, name="webhooks", help="Where alerts are delivered.")
 
 

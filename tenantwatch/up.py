@@ -13,6 +13,7 @@ import structlog
 from api.control import control_app
 from api.health import health_app
 from api.serve import Server, tcp_listener, unix_listener
+from api.v1.key_ring import KeyRing
 from store.webhooks import WebhookStore
 from streams.app import StreamConfig
 from streams.breaker import Limits
@@ -22,6 +23,7 @@ from streams.topics import ensure_topics
 from streams.webhooks.delivery import WebhookDelivery
 from streams.worker import Worker
 from tenantwatch.database import open_database
+from tenantwatch.serving import HttpApi, api_listener
 from tenantwatch.settings import Settings
 
 log = structlog.get_logger()
@@ -42,12 +44,17 @@ class Pipeline:
     ----------
     settings
         Without ``kafka`` an Apache Kafka is started here, without ``clickhouse`` the engine is.
+    with_api
+        Whether the HTTP API is served here too. The engine admits one process, so beside it there is no
+        other place; on a cluster `tenantwatch api` serves it.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, with_api: bool = True) -> None:
         self.settings = settings
+        self._with_api = with_api
         self.bootstrap = ""
         self.http_port = 0
+        self.api: HttpApi | None = None
         self.worker: Worker | None = None
         self._kafka: EmbeddedKafka | None = None
         self._stack = AsyncExitStack()
@@ -75,6 +82,9 @@ class Pipeline:
         # Bound first: a taken port should be told before half a minute of starting.
         health = tcp_listener(settings.http_host, settings.http_port)
         stack.callback(health.close)
+        api = api_listener(settings) if self._with_api else None
+        if api is not None:
+            stack.callback(api.close)
         self.bootstrap = settings.kafka or self._start_kafka()
         database = await asyncio.to_thread(open_database, settings, STORE_WAIT_S)
         stack.callback(database.close)
@@ -104,12 +114,16 @@ class Pipeline:
             locate=locate,
         )
         stack.push_async_callback(self._stop_worker)
+        ring = KeyRing(settings.api_keys_path)
+        if api is not None:
+            self.api = HttpApi(settings, database, webhooks, ring, self.bootstrap, api)
         control = control_app(
             database,
             webhooks,
             status=self.status,
             webhook_allow=settings.webhook_allow,
             resume=worker.pipeline.resume,
+            ring=ring,
         )
         for server in (
             Server(health_app(lambda: worker.problems), health),
@@ -120,6 +134,9 @@ class Pipeline:
         stack.callback(settings.socket_path.unlink, missing_ok=True)
         self.http_port = health.getsockname()[1]
         await worker.start()
+        if self.api is not None:
+            await self.api.start()
+            stack.push_async_callback(self.api.stop)
         log.info("pipeline_started", **self.status())
 
     def _start_kafka(self) -> str:
@@ -150,6 +167,7 @@ class Pipeline:
             "kafka": self.bootstrap,
             "embedded_kafka": self._kafka is not None,
             "clickhouse": "server" if settings.clickhouse else "embedded",
+            "api": self.api.url if self.api else None,
             "http": f"http://{settings.http_host}:{self.http_port}",
             "data_dir": str(settings.data_dir.absolute()),
             "problems": worker.problems if worker else ["worker: starting"],
@@ -208,13 +226,13 @@ def _end_process() -> None:
     os._exit(1)
 
 
-async def run_until_signal(settings: Settings, on_started: Any = None) -> None:
+async def run_until_signal(settings: Settings, on_started: Any = None, *, with_api: bool = True) -> None:
     """Run the pipeline until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    pipeline = Pipeline(settings)
+    pipeline = Pipeline(settings, with_api=with_api)
     starting = asyncio.create_task(pipeline.start())
     stopping = asyncio.create_task(stop.wait())
     # A signal while it starts (joining a group can take long) must not wait for the start to end.

@@ -1,7 +1,7 @@
 """Impossible travel against a simulation that goes login by login."""
 
+import itertools
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ def told(events: list[dict[str, Any]], cuts: Any = (), *, keep: bool = False) ->
     detector = FailedLogin()
     state, alerts = detector.new_state(), []
     bounds = [0, *sorted({cut for cut in cuts if cut < len(events)}), len(events)]
-    for start, stop in pairwise(bounds):
+    for start, stop in itertools.pairwise(bounds):
         batch = batch_of("auth", events[start:stop])
         positions = np.array([PLACES[event["place"]] for event in events[start:stop]], np.float32)
         alerts += detector.fold(replace(batch, positions=positions.reshape(-1, 2)), state)
