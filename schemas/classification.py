@@ -1,4 +1,4 @@
-"""What kind of data each field holds: in the JSON Schemas as ``x-data-classification``, in docs/privacy.md."""
+"""What kind of data each field holds: ``x-data-classification`` in the JSON Schemas."""
 
 from typing import Final, Literal, get_args
 

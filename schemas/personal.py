@@ -9,8 +9,8 @@ from urllib.parse import unquote
 
 # 26 characters of base32 are 130 bits of a keyed hash (`store.vault`).
 PSEUDONYM: Final = re.compile(r"(?<![\w-])p_[a-z2-7]{26}(?![\w-])")
-# What stands before and after the @, which a URL may have escaped. Possessive, and begun only where such a run
-# begins: a text of a million letters takes as many steps, not their square.
+# What stands before and after the @, which a URL may have escaped. Possessive, and begun only where such a
+# run begins: a text of a million letters takes as many steps, not their square.
 _LOCAL: Final = r"[\w.!#$'*+^`{}~-]"
 _EMAIL: Final = rf"(?<!{_LOCAL}){_LOCAL}++(?:@|%40)[\w-]++(?:\.[\w-]++)+"
 # E.164: a plus and 8 to 15 digits. Without the plus it may as well be any number.

@@ -152,7 +152,7 @@ class Tenant(BaseModel):
         default_factory=list, max_length=50, description="Windows in which named networks raise no alerts."
     )
     contacts: list[Contact] = Field(default_factory=list)
-    # None, not a default of its own: a record that does not set it can be read by workers that do not know it.
+    # None, so that a record that does not set it can be read by workers that do not know it.
     personal_data: PersonalData | None = Field(
         None, description="What is kept as pseudonyms only; without it, what is recognised as personal."
     )

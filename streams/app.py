@@ -28,6 +28,7 @@ from streams.directory import Directory, DirectoryTable, Listener, TuningListene
 from streams.floods import Flood, Floods
 from streams.groups import GroupWriter
 from streams.partition import PartitionState
+from streams.pseudonyms import Pseudonymiser
 from streams.recovery import GroupMember, Superseded
 from streams.rekeying import Rekeyer
 from streams.topics import ALERTS, DEAD_LETTERS, FAILURES_BY_IP, KIND_OF, TOPIC_OF, Topics
@@ -116,6 +117,8 @@ class Pipeline:
         Called with an error of ours: the worker must stop without acknowledging anything.
     limits
         How much of a partition may be rejected before it is stopped.
+    pseudonymiser
+        Replaces personal data; None: events stay as they are.
     """
 
     def __init__(
@@ -131,8 +134,10 @@ class Pipeline:
         on_tuning: TuningListener | None = None,
         fail: Callable[[BaseException], None],
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        pseudonymiser: Pseudonymiser | None = None,
     ) -> None:
         self.app = app
+        self.pseudonymiser = pseudonymiser
         self.topics = topics
         self.directory = Directory(app, topics.partitions, on_tenant, on_tuning)
         self.floods = Floods(limits, lambda tenant_id: self.directory.get(tenant_id) is not None)
@@ -209,7 +214,8 @@ class Pipeline:
                 f"{records.topic} {records.partition}: offset {records.offsets[0]} was delivered after "
                 f"{state.next_offset - 1} had been handled"
             )
-        handled = handle_chunk(kind, records, state, self.directory, int(time() * 1000), read)
+        now_ms = int(time() * 1000)
+        handled = handle_chunk(kind, records, state, self.directory, now_ms, read, self.pseudonymiser)
         # At once: after an await the partition may be another worker's.
         flood = self.floods.judge(handled)
         if flood is not None:
@@ -343,6 +349,8 @@ class Pipeline:
         self.states = {}
         self._addresses.forget()
         self.floods.clear()
+        if self.pseudonymiser is not None:
+            self.pseudonymiser.reset()  # who was met in what is now dropped is not stored
 
     async def _on_revoked(self, app: Any, revoked: set[TP], **kwargs: Any) -> None:
         await self._writer.abandon()

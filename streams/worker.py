@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, cast
@@ -16,6 +17,7 @@ from store.database import Database, StoreUnavailable
 from store.events import KafkaIds
 from store.retention import run_retention
 from store.snapshots import Snapshots
+from store.vault import Shredded, Vault
 from store.writer import EventWriter
 from streams.addresses import AddressReader
 from streams.app import Pipeline, StreamConfig, create_app
@@ -25,6 +27,7 @@ from streams.groups import GroupWriter
 from streams.heap import keep_heap_small
 from streams.partition import PartitionState
 from streams.patience import patiently
+from streams.pseudonyms import Pseudonymiser
 from streams.reconciling import Reconciler
 from streams.recovery import GroupMember, Recovery
 from streams.snapshots import SnapshotTaker
@@ -43,6 +46,7 @@ STOP_S: Final = 5.0
 RETENTION_DELAY_S: Final = 60.0
 RETENTION_INTERVAL_S: Final = 24 * 3600.0
 TENANT_FLUSH_S: Final = 0.2
+SHREDDINGS_INTERVAL_S: Final = 1.0
 
 
 class Worker:
@@ -56,6 +60,8 @@ class Worker:
         Migrated.
     webhooks
         Delivers alerts; started and stopped here.
+    vault
+        Where originals of personal data are kept; None, for benchmarks: events are stored as they come.
     max_rows, max_wait_s
         When a group of rows is inserted.
     snapshot_interval_s
@@ -70,6 +76,7 @@ class Worker:
         topics: Topics,
         database: Database,
         webhooks: WebhookDelivery,
+        vault: Vault | None,
         *,
         max_rows: int = 50_000,
         max_wait_s: float = 1.0,
@@ -78,6 +85,8 @@ class Worker:
     ) -> None:
         self._database = database
         self._webhooks = webhooks
+        self._vault = vault
+        self._pseudonymiser = None if vault is None else Pseudonymiser(vault.pseudonym_key)
         ids = KafkaIds(topics.cluster_id, dict(topics.topic_ids))
         self._session_timeout_s = config.session_timeout_s
         self._writer = EventWriter(database, ids, config.worker_id)
@@ -87,6 +96,8 @@ class Worker:
             max_rows=max_rows,
             max_wait_s=max_wait_s,
             max_pending_rows=3 * max_rows,
+            keep=None if vault is None else vault.keep,
+            on_left_out=self._on_shredded,
         )
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tenant_changes: list[tuple[str, Entry | None, int]] = []
@@ -106,6 +117,7 @@ class Worker:
             on_tuning=self._on_tuning,
             fail=self._fail,
             limits=limits,
+            pseudonymiser=self._pseudonymiser,
         )
         self._recovery = Recovery(
             database,
@@ -161,6 +173,7 @@ class Worker:
         self._spawn(self._watch_assignment())
         self._spawn(self._stay_member())
         self._spawn(self._watch_fence())
+        self._spawn(self._watch_shreddings())
         for snapshots in self._snapshots:
             self._spawn(snapshots.run())
         self._spawn(self.pipeline.rekeyer.run())
@@ -251,6 +264,25 @@ class Worker:
                     "another worker has claimed partitions of this one, and the consumer group has not "
                     f"changed for {patience_s:.0f} s. If two groups write to one store, give each its own"
                 )
+
+    def _on_shredded(self, who: Sequence[Shredded]) -> None:
+        if who and self._pseudonymiser is not None:
+            self._pseudonymiser.forget(who)
+
+    async def _watch_shreddings(self) -> None:
+        """Forget whom another process forgot; what is in this one's memory may be older."""
+        if self._vault is None:
+            return
+        loop = asyncio.get_running_loop()
+
+        def tell(who: Sequence[Shredded]) -> None:
+            loop.call_soon_threadsafe(self._on_shredded, who)
+
+        self._vault.on_shredded.append(tell)
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                self._on_shredded(await asyncio.to_thread(self._vault.newly_shredded))
+            await asyncio.sleep(SHREDDINGS_INTERVAL_S)
 
     async def _on_alerts(self, alerts: list[tuple[Alert, int]]) -> None:
         rows = [alert for alert, _ in alerts]

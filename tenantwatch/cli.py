@@ -35,6 +35,7 @@ KNOWN_ERRORS: Final[dict[str, tuple[str, ...]]] = {
     "api.serve": ("PortTaken",),
     "store.database": ("StoreError", "StoreUnavailable"),
     "store.lock": ("StoreLocked",),
+    "store.master_key": ("MasterKeyError",),
     "streams.broker": ("BrokerError",),
     "streams.producer": ("SendError",),
     "streams.topics": ("TopicError",),

@@ -22,6 +22,7 @@ from streams.webhooks.delivery import WebhookDelivery
 from streams.worker import Worker
 from tenantwatch.database import open_database
 from tenantwatch.settings import Settings
+from tenantwatch.vault import open_vault
 
 log = structlog.get_logger()
 BROKER_CHECK_S: Final = 1.0
@@ -57,7 +58,7 @@ class Pipeline:
 
         Raises
         ------
-        BrokerError, StoreLocked, StoreError, StoreUnavailable, TopicError, PortTaken
+        BrokerError, MasterKeyError, StoreLocked, StoreError, StoreUnavailable, TopicError, PortTaken
             Each says what to do.
         """
         try:
@@ -82,6 +83,7 @@ class Pipeline:
             partitions=settings.partitions,
             replication=settings.replication,
         )
+        vault = await asyncio.to_thread(open_vault, settings, database)
         webhooks = WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow)
         config = StreamConfig(
             self.bootstrap,
@@ -95,6 +97,7 @@ class Pipeline:
             topics,
             database,
             webhooks,
+            vault,
             max_rows=settings.insert_rows,
             max_wait_s=settings.insert_wait_ms / 1000,
             limits=Limits(settings.dead_letter_max_run, settings.dead_letter_max_ratio),
