@@ -201,8 +201,7 @@ def drop_earlier_keys(path: Path) -> MasterKeys:
 def _write(path: Path, text: str, *, replace: bool) -> None:
     """Write a whole file or none, durably."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
+    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
