@@ -62,19 +62,18 @@ def tenant() -> TenantContext:
 
 
 @contextmanager
-def own_store(server: ClickHouseServer, connections: int = 1) -> Iterator[tuple[Database, ...]]:
-    """A database on the server that has no keys yet."""
-    name = f"fresh_{uuid4().hex[:8]}"
-    opened = tuple(
-        Database.server(f"{server.url.removesuffix('/tenantwatch')}/{name}") for _ in range(connections)
-    )
-    migrate(opened[0])
+def own_store(folder: Path, connections: int = 1) -> Iterator[tuple[Database, ...]]:
+    """A server that has no keys yet."""
+    server = ClickHouseServer(folder / "server")
+    url = server.start()
+    opened = tuple(Database.server(url) for _ in range(connections))
     try:
+        migrate(opened[0])
         yield opened
     finally:
-        opened[0].command(f"DROP DATABASE {name}")
         for database in opened:
             database.close()
+        server.stop()
 
 
 def now_ms() -> int:
@@ -145,10 +144,10 @@ def test_a_person_is_stored_once(store: Database, tenant: TenantContext) -> None
     assert len(reveal(workers[1], tenant, *(one.pseudonym for one in people))) == 50
 
 
-def test_workers_that_start_at_once_make_the_same_pseudonyms(clickhouse_server: ClickHouseServer) -> None:
+def test_workers_that_start_at_once_make_the_same_pseudonyms(tmp_path: Path) -> None:
     """In a store without a root, one root wins."""
     made = list[str]()
-    with own_store(clickhouse_server, connections=4) as opened:
+    with own_store(tmp_path, connections=4) as opened:
         barrier = threading.Barrier(len(opened))
 
         def start(database: Database) -> None:
@@ -269,11 +268,9 @@ def test_a_worker_that_does_not_know_of_a_rotation_writes_what_can_be_read(
     assert reveal(mine, tenant, late.pseudonym) == ["late@example.com"]
 
 
-def test_a_new_master_key_wraps_everything_anew(
-    clickhouse_server: ClickHouseServer, tenant: TenantContext
-) -> None:
+def test_a_new_master_key_wraps_everything_anew(tmp_path: Path, tenant: TenantContext) -> None:
     """Given before the earlier one, which then opens nothing any more; pseudonyms stay."""
-    with own_store(clickhouse_server) as (database,):
+    with own_store(tmp_path) as (database,):
         old, new = LocalMasterKey(b"o" * KEY_BYTES), LocalMasterKey(b"n" * KEY_BYTES)
         vault = Vault(database, MasterKeys(old))
         jane = person(vault, tenant)
@@ -309,11 +306,11 @@ class Kms:
         return self._inside.unwrap(wrapped, bound_to)
 
 
-def test_a_kms_plugs_in(clickhouse_server: ClickHouseServer, tenant: TenantContext) -> None:
+def test_a_kms_plugs_in(tmp_path: Path, tenant: TenantContext) -> None:
     """A setting names what returns it; it is asked for each tenant's key, not for each person's."""
     masters = load_master_keys(Settings(kms="tests.test_vault:Kms"), create=False)
     kms: Any = masters.current
-    with own_store(clickhouse_server) as (database,):
+    with own_store(tmp_path) as (database,):
         vault = Vault(database, masters)
         people = [person(vault, tenant, f"u{i}@example.com") for i in range(30)]
         vault.keep(people)
