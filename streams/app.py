@@ -261,6 +261,13 @@ class Pipeline:
         )
         return await self._alerts.send(key=alert.tenant_id.encode(), value=alert.model_dump_json().encode())
 
+    async def send_event(self, kind: Kind, tenant_id: str, event: bytes) -> None:
+        """Send an event of our own; it comes back as everybody's do. What Kafka refuses is only logged."""
+        try:
+            await self._raw_topic(TOPIC_OF[kind]).send(key=tenant_id.encode(), value=event)
+        except Exception as error:  # noqa: BLE001 - of whatever kind: nobody waits for it
+            log.warning("own_event_not_sent", kind=kind, error=str(error)[:300])
+
     async def _send_by_ip(self, partition: int, value: bytes) -> Any:
         return await self._by_ip.send(value=value, partition=partition)
 

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import gc
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, cast
+from uuid import uuid4
 
 import structlog
 from faust.types import TP
@@ -269,6 +271,27 @@ class Worker:
         if who and self._pseudonymiser is not None:
             self._pseudonymiser.forget(who)
 
+    def _on_reveal(self, tenant_id: str, pseudonyms: Sequence[str], actor: str, reason: str) -> None:
+        """Tell the trail who looked at whom: reading it is an access too."""
+        now = datetime.now(UTC)
+        event = {
+            "event_id": uuid4().hex,
+            "kind": "access",
+            "tenant_id": tenant_id,
+            "time": now.isoformat(timespec="milliseconds"),
+            "service": "tenantwatch",
+            "user_id": actor[:256],
+            "action": "reveal",
+            "permission": "pii:read",
+            "resource_type": "vault",
+            "resource_id": pseudonyms[0] if len(pseudonyms) == 1 else None,
+            "record_count": len(pseudonyms),
+            "outcome": "success",
+            "attributes": {"why": reason[:1_000], "people": ",".join(pseudonyms[:50])},
+        }
+        # Noted in privacy_log already: a Kafka that is away does not keep anybody from their work.
+        self._spawn(self.pipeline.send_event("access", tenant_id, json.dumps(event).encode()))
+
     async def _watch_shreddings(self) -> None:
         """Forget whom another process forgot; what is in this one's memory may be older."""
         if self._vault is None:
@@ -278,7 +301,11 @@ class Worker:
         def tell(who: Sequence[Shredded]) -> None:
             loop.call_soon_threadsafe(self._on_shredded, who)
 
+        def tell_trail(*what: Any) -> None:
+            loop.call_soon_threadsafe(self._on_reveal, *what)
+
         self._vault.on_shredded.append(tell)
+        self._vault.on_reveal.append(tell_trail)
         while True:
             with contextlib.suppress(StoreUnavailable):
                 self._on_shredded(await asyncio.to_thread(self._vault.newly_shredded))

@@ -18,6 +18,7 @@ from tenantwatch.commands import (
     events,
     explain,
     imports,
+    privacy,
     reconcile,
     replay,
     rules,
@@ -85,6 +86,9 @@ app.add_typer(dead_letters.app, name="dead-letters", help="What could not be sto
 app.add_typer(tenants.app, name="tenants", help="The tenant directory.")
 app.add_typer(tuning.app, name="tuning", help="Detector parameters: what holds, and changing it.")
 app.add_typer(rules.app, name="rules", help="Detection rules of one's own: check, test, apply.")
+app.add_typer(
+    privacy.app, name="privacy", help="People in the trail: export, forget, legal holds, keys, reports."
+)
 app.add_typer(webhooks.app, name="webhooks", help="Where alerts are delivered.")
 
 

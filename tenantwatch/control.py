@@ -83,6 +83,7 @@ class Control:
         from streams.webhooks.delivery import WebhookDelivery
         from tenantwatch.database import open_database
         from tenantwatch.logs import configure_logging
+        from tenantwatch.vault import open_privacy
 
         configure_logging("error", "console")
         settings = self._settings
@@ -100,6 +101,7 @@ class Control:
             WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow),
             status=lambda: status,
             webhook_allow=settings.webhook_allow,
+            privacy=lambda: open_privacy(settings, database, settings.kafka),
         )
         return httpx.ASGITransport(app=app), ""
 

@@ -22,7 +22,7 @@ from streams.webhooks.delivery import WebhookDelivery
 from streams.worker import Worker
 from tenantwatch.database import open_database
 from tenantwatch.settings import Settings
-from tenantwatch.vault import open_vault
+from tenantwatch.vault import open_vault, privacy_of
 
 log = structlog.get_logger()
 BROKER_CHECK_S: Final = 1.0
@@ -110,6 +110,7 @@ class Pipeline:
             status=self.status,
             webhook_allow=settings.webhook_allow,
             resume=worker.pipeline.resume,
+            privacy=lambda: privacy_of(settings, vault, database, self.bootstrap),
         )
         for server in (
             Server(health_app(lambda: worker.problems), health),

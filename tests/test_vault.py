@@ -178,7 +178,7 @@ def test_a_reveal_is_noted_before_it_is_answered(store: Database, tenant: Tenant
     assert told == [(tenant.tenant_id, [jane.pseudonym], "auditor", "test")]
     with (
         patch("store.vault.record", side_effect=OSError("disk full")),
-        patch.object(vault, "_open") as opened,
+        patch.object(vault, "originals") as opened,
         pytest.raises(OSError, match="disk full"),
     ):
         reveal(vault, tenant, jane.pseudonym)
