@@ -76,7 +76,7 @@ class Privacy:
                 stored = counts(self._database, tenant, [subject])["events"]
                 if stored:
                     raise NotPseudonymous(
-                        f"{stored:,} events of {tenant.tenant_id} hold this user_id as it is, so it cannot be "
+                        f"{stored:,} events of {tenant.tenant_id} hold this user_id as it is, it cannot be "
                         'forgotten: set `"personal_data": {"user_id": "always"}` for the tenant; new events '
                         "hold pseudonyms from then on, and these age out"
                     )

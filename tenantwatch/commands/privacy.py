@@ -198,9 +198,7 @@ def rotate_keys(
 ) -> None:
     """Change the tenants' keys and wrap people's keys by them. No event and no pseudonym changes."""
     if master and tenant:
-        raise typer.BadParameter(
-            "the master key is every tenant's: leave --tenant out", param_hint="--master"
-        )
+        raise typer.BadParameter("it is every tenant's: leave --tenant out", param_hint="--master")
     asked = {"tenant_id": tenant, "master": master, "actor": actor(), "reason": reason}
     done = _ask("POST", "/privacy/rotate-keys", json=asked)
     if as_json:
