@@ -135,7 +135,7 @@ class Control:
             raise ControlError(
                 f"the worker did not answer ({type(error).__name__}); is it stopping?"
             ) from error
-        is_json = "json" in answer.headers.get("content-type", "")
+        is_json = answer.headers.get("content-type", "").partition(";")[0] == "application/json"
         if answer.is_error:
             detail = answer.json().get("detail") if is_json else None
             raise ControlError(_text(detail) or f"the worker answered {answer.status_code}")
