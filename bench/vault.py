@@ -81,10 +81,8 @@ def stages(given: argparse.Namespace) -> dict[str, Any]:
             directory._entries[tenant.tenant_id] = Entry(tenant, version)
         size = (given.tenants, given.users)
         result: dict[str, Any] = {
-            name: round(
-                stage_us(chunks(given.stage_events, given.tenants, given.users, 7, d), directory, vault), 3
-            )
-            for name, d in (("plain_us", ""), ("addresses_us", DOMAIN))
+            name: round(stage_us(chunks(given.stage_events, *size, 7, domain), directory, vault), 3)
+            for name, domain in (("plain_us", ""), ("addresses_us", DOMAIN))
         }
         result["new_person"] = new_person_us(vault)
         database.close()

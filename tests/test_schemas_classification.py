@@ -1,5 +1,7 @@
 """What kind of data each field holds is said, and shown where producers and readers look."""
 
+from pathlib import Path
+
 import pytest
 
 from schemas.classification import CLASSIFICATION, CLASSIFICATIONS, MEANING
@@ -42,3 +44,17 @@ def test_nothing_is_classified_that_is_no_field() -> None:
 def test_each_classification_is_explained() -> None:
     """A word that nobody explains is understood by nobody."""
     assert set(MEANING) == set(CLASSIFICATIONS)
+
+
+def test_the_documentation_names_every_personal_field() -> None:
+    """Who asks what is personal finds it, each under its class."""
+    text = (Path(__file__).parent.parent / "docs/privacy.md").read_text()
+    rows = {line.split("|")[1].strip(" `"): line for line in text.splitlines() if line.startswith("| `")}
+    events = {
+        name: said
+        for kind in ("AuthEvent", "AccessEvent", "RequestEvent")
+        for name, said in CLASSIFICATION[kind].items()
+    }
+    for name, said in events.items():
+        if said in ("personal", "direct_identifier", "public"):
+            assert f"`{name}`" in rows[said], name
