@@ -46,6 +46,16 @@ class Wish(People):
     reason: str = ""
 
 
+class Reading(BaseModel):
+    """Who read what of a tenant's, not masked, by another way than the vault."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tenant_id: str
+    actor: str
+    reason: str
+
+
 class NewHold(BaseModel):
     """A legal hold on a person, or on the whole tenant."""
 
@@ -133,6 +143,10 @@ def _add_lookups(app: FastAPI, privacy: Opened) -> None:
             actor=asked.actor,
             reason=asked.reason,
         )
+
+    @app.post("/privacy/readings", status_code=204)
+    async def note_reading(reading: Reading) -> None:
+        await asyncio.to_thread((await privacy()).note_reading, **reading.model_dump())
 
 
 def _add_rights(app: FastAPI, privacy: Opened) -> None:

@@ -151,6 +151,10 @@ class Privacy:
         log.info("people_forgotten", tenant_id=tenant.tenant_id, people=len(own), **removed)
         return told
 
+    def note_reading(self, tenant_id: str, actor: str, reason: str) -> None:
+        """Note that somebody read originals by another way than the vault, e.g. in a dead letter."""
+        record(self._database, "reveal", tenant_id, [], actor, reason)
+
     def certificates(self, scope: Scope, certificate_id: str | None = None) -> list[dict[str, Any]]:
         """Return certificates, the latest first."""
         found = entries(self._database, scope, action="forget", entry_id=certificate_id)

@@ -94,6 +94,19 @@ def test_nothing_of_a_person_is_in_the_store_or_the_log(trail: Up) -> None:
     assert files_with(trail.data_dir / "kafka", MARK) != []
 
 
+def test_a_dead_letter_is_shown_masked(trail: Up) -> None:
+    """Its message in Kafka holds the original: --reveal and --raw show it, and that is noted."""
+    [letter] = trail.control("/dead-letters", tenant_id=TENANT)
+    place = ":".join(str(letter[name]) for name in ("kafka_topic", "kafka_partition", "kafka_offset"))
+    shown = trail.run("dead-letters", "show", place)
+    assert shown.returncode == 0, shown.stderr
+    assert MARK not in shown.stdout + json.dumps(trail.json("dead-letters", "show", place))
+    for option in ("--reveal", "--raw"):
+        assert MARK in trail.run("dead-letters", "show", place, option).stdout
+        noted = trail.json("privacy", "report", "--tenant", TENANT)["noted"]
+        assert (noted[0]["action"], noted[0]["reason"]) == ("reveal", f"dead letter {place}")
+
+
 def test_a_person_is_exported_whole(trail: Up) -> None:
     """By the original: their events and alerts, with the original in the place of the pseudonym."""
     head, *found = exported(trail, PEOPLE[0].upper())
