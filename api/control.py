@@ -16,7 +16,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from api.history import add_history
+from api.keys_control import add_keys
 from api.privacy import OpenPrivacy, add_privacy
+from api.v1.key_ring import KeyRing
 from schemas.alert import Severity
 from schemas.tuning import Tuning
 from store.database import Database, StoreUnavailable
@@ -110,6 +112,7 @@ def control_app(
     webhook_allow: Sequence[Network] = (),
     resume: Resume | None = None,
     privacy: OpenPrivacy | None = None,
+    ring: KeyRing | None = None,
 ) -> FastAPI:
     """Return the app.
 
@@ -123,6 +126,8 @@ def control_app(
         Lets the worker's stopped partitions go on; None where no worker runs.
     privacy
         Opens the vault when it is first asked for; None: nobody may ask for it here.
+    ring
+        The HTTP API's own keys; without them there are no API keys to be had.
     """
     app = FastAPI(title="tenantwatch control", openapi_url=None)
     store = WebhookStore(database)
@@ -134,6 +139,8 @@ def control_app(
     _add_webhooks(app, store, webhooks, webhook_allow)
     if privacy is not None:
         add_privacy(app, privacy)
+    if ring is not None:
+        add_keys(app, database, ring)
     return app
 
 

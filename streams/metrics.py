@@ -126,11 +126,22 @@ WEBHOOK_ATTEMPTS: Final = Counter(
 WEBHOOKS_PENDING: Final = Gauge(
     "tenantwatch_webhooks_pending", "Deliveries that wait for an attempt.", registry=REGISTRY
 )
+API_EVENTS: Final = Counter(
+    "tenantwatch_api_events",
+    "The API's own auth, access and request events by result: sent, dropped, failed.",
+    ["result"],
+    registry=REGISTRY,
+)
+API_REQUESTS: Final = Counter(
+    "tenantwatch_api_requests", "Requests answered by the API.", ["status"], registry=REGISTRY
+)
 
 # A labelled counter exists from its first increment on, which `increase()` cannot see: these are rare and
 # are alerted on, so they exist from the start.
 for _result in ("delivered", "retried", "failed"):
     WEBHOOK_ATTEMPTS.labels(_result)
+for _result in ("sent", "dropped", "failed"):
+    API_EVENTS.labels(_result)
 for _kind in ("auth", "access", "request"):
     EVENTS_STORED.labels(_kind)
     for _flag in FLAGS:

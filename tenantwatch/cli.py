@@ -18,6 +18,7 @@ from tenantwatch.commands import (
     events,
     explain,
     imports,
+    keys,
     privacy,
     reconcile,
     replay,
@@ -34,10 +35,12 @@ from tenantwatch.commands.output import complain, print_line
 # Errors whose message is for the person at the terminal, and says what to do.
 KNOWN_ERRORS: Final[dict[str, tuple[str, ...]]] = {
     "api.serve": ("PortTaken",),
+    "api.v1.key_ring": ("KeyRingError",),
     "store.database": ("StoreError", "StoreUnavailable"),
     "store.lock": ("StoreLocked",),
     "store.master_key": ("MasterKeyError",),
     "streams.broker": ("BrokerError",),
+    "streams.geography": ("GeographyError",),
     "streams.producer": ("SendError",),
     "streams.topics": ("TopicError",),
     "tenantwatch.control": ("ControlError",),
@@ -89,6 +92,7 @@ app.add_typer(rules.app, name="rules", help="Detection rules of one's own: check
 app.add_typer(
     privacy.app, name="privacy", help="People in the trail: export, forget, legal holds, keys, reports."
 )
+app.add_typer(keys.app, name="keys", help="API keys: who may call the HTTP API.")
 app.add_typer(webhooks.app, name="webhooks", help="Where alerts are delivered.")
 
 

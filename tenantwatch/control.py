@@ -78,6 +78,7 @@ class Control:
     def _own_app(self) -> tuple[httpx.AsyncBaseTransport | None, str]:
         # Imported here: most commands find a running worker and need no engine.
         from api.control import control_app
+        from api.v1.key_ring import KeyRing, KeyRingError
         from store.lock import StoreLocked
         from store.webhooks import WebhookStore
         from streams.webhooks.delivery import WebhookDelivery
@@ -92,6 +93,10 @@ class Control:
         except StoreLocked as error:
             return None, str(error)
         self._close = database.close
+        try:
+            ring = KeyRing(settings.api_keys_path)
+        except KeyRingError as error:
+            raise ControlError(str(error)) from error
         status = {
             "kafka": settings.kafka,
             "problems": ["worker: no `tenantwatch up` or `worker` runs with this data directory"],
@@ -102,6 +107,7 @@ class Control:
             status=lambda: status,
             webhook_allow=settings.webhook_allow,
             privacy=lambda: open_privacy(settings, database, settings.kafka),
+            ring=ring,
         )
         return httpx.ASGITransport(app=app), ""
 

@@ -59,6 +59,48 @@ class Settings(BaseSettings):
     )
     http_host: str = Field("127.0.0.1", description="Where /metrics, /healthz and /readyz listen.")
     http_port: Port = Field(8080, description="Their port; 0 chooses a free one.")
+    api_host: str = Field("127.0.0.1", description="Where the HTTP API, /v1, listens.")
+    api_port: Port = Field(8081, description="Its port; 0 chooses a free one.")
+    api_issuer: Annotated[str, Field(min_length=1, max_length=256)] = Field(
+        "tenantwatch", description="The `iss` of access tokens; the same for all API processes."
+    )
+    api_keys_file: Path | None = Field(
+        None,
+        description="The API's own keys, mode 0600; the same file for all API processes. "
+        "Without it `api-keys.json` in the data directory, made when it is missing.",
+    )
+    api_cors_origins: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="Origins whose pages may call the API, URL[,URL]; none by default."
+    )
+    api_trusted_proxies: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Proxies whose X-Forwarded-For is believed, ADDRESS[,ADDRESS]; none by default.",
+    )
+    oidc_issuer: str | None = Field(
+        None, description="URL of the OIDC provider where people sign in to the API; none without."
+    )
+    oidc_client_id: str = Field("tenantwatch", description="Our client there.")
+    oidc_client_secret: str | None = Field(
+        None, description="Its secret; none for a public client.", repr=False
+    )
+    oidc_redirect_url: str = Field(
+        "http://127.0.0.1:8081/v1/auth/callback", description="The API's callback as browsers reach it."
+    )
+    oidc_tenant_claim: str = Field(
+        "tenant_id", description="The claim with a person's tenant or tenants; without it, the platform's."
+    )
+    oidc_roles_claim: str = Field(
+        "tenantwatch_roles", description="The claim with a person's roles; a dot leads into an object."
+    )
+    oidc_role_map: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="Names in that claim to roles, NAME=ROLE[,NAME=ROLE]; without it they are the same.",
+    )
+    platform_tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = Field(
+        None,
+        description="The tenant whose trail holds what platform callers and unknown ones do at the API; "
+        "without it that is logged only.",
+    )
     worker_id: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
         description="Names this worker in the ledger.",
@@ -88,15 +130,29 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Private networks that webhooks may reach, CIDR[,CIDR]; none by default.",
     )
+    geoip_file: Path | None = Field(
+        None,
+        description="MMDB file of where addresses are, for impossible travel; without it there is none.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
     log_format: Literal["json", "console"] = Field("json", description="One JSON object a line, or for eyes.")
 
-    @field_validator("webhook_allow", mode="before")
+    @field_validator("webhook_allow", "api_cors_origins", "api_trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
             [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         )
+
+    @field_validator("oidc_role_map", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return {
+            name.strip(): role.strip()
+            for name, _, role in (part.partition("=") for part in value.split(",") if part.strip())
+        }
 
     @cached_property
     def clickhouse_url(self) -> str | None:
@@ -114,6 +170,11 @@ class Settings(BaseSettings):
     def key_path(self) -> Path:
         """Where the master key's file is, if there is one."""
         return self.master_key_file or self.data_dir / "keys" / "master.key"
+
+    @property
+    def api_keys_path(self) -> Path:
+        """Where the API's own keys are."""
+        return self.api_keys_file or self.data_dir / "api-keys.json"
 
     @property
     def socket_path(self) -> Path:

@@ -13,14 +13,17 @@ import structlog
 from api.control import control_app
 from api.health import health_app
 from api.serve import Server, tcp_listener, unix_listener
+from api.v1.key_ring import KeyRing
 from store.webhooks import WebhookStore
 from streams.app import StreamConfig
 from streams.breaker import Limits
 from streams.broker import BrokerConfig, EmbeddedKafka
+from streams.geography import locate_with
 from streams.topics import ensure_topics
 from streams.webhooks.delivery import WebhookDelivery
 from streams.worker import Worker
 from tenantwatch.database import open_database
+from tenantwatch.serving import HttpApi, api_listener
 from tenantwatch.settings import Settings
 from tenantwatch.vault import open_vault, privacy_of
 
@@ -42,12 +45,17 @@ class Pipeline:
     ----------
     settings
         Without ``kafka`` an Apache Kafka is started here, without ``clickhouse`` the engine is.
+    with_api
+        Whether the HTTP API is served here too. The engine admits one process, so beside it there is no
+        other place; on a cluster `tenantwatch api` serves it.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, with_api: bool = True) -> None:
         self.settings = settings
+        self._with_api = with_api
         self.bootstrap = ""
         self.http_port = 0
+        self.api: HttpApi | None = None
         self.worker: Worker | None = None
         self._kafka: EmbeddedKafka | None = None
         self._stack = AsyncExitStack()
@@ -58,7 +66,8 @@ class Pipeline:
 
         Raises
         ------
-        BrokerError, MasterKeyError, StoreLocked, StoreError, StoreUnavailable, TopicError, PortTaken
+        GeographyError, BrokerError, MasterKeyError, StoreLocked, StoreError, StoreUnavailable, TopicError,
+        PortTaken
             Each says what to do.
         """
         try:
@@ -70,10 +79,14 @@ class Pipeline:
 
     async def _start(self) -> None:
         settings, stack = self.settings, self._stack
+        locate = locate_with(settings.geoip_file)
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Bound first: a taken port should be told before half a minute of starting.
         health = tcp_listener(settings.http_host, settings.http_port)
         stack.callback(health.close)
+        api = api_listener(settings) if self._with_api else None
+        if api is not None:
+            stack.callback(api.close)
         self.bootstrap = settings.kafka or self._start_kafka()
         database = await asyncio.to_thread(open_database, settings, STORE_WAIT_S)
         stack.callback(database.close)
@@ -102,8 +115,12 @@ class Pipeline:
             max_wait_s=settings.insert_wait_ms / 1000,
             limits=Limits(settings.dead_letter_max_run, settings.dead_letter_max_ratio),
             snapshot_interval_s=settings.snapshot_interval_s,
+            locate=locate,
         )
         stack.push_async_callback(self._stop_worker)
+        ring = KeyRing(settings.api_keys_path)
+        if api is not None:
+            self.api = HttpApi(settings, database, webhooks, ring, self.bootstrap, api)
         control = control_app(
             database,
             webhooks,
@@ -111,6 +128,7 @@ class Pipeline:
             webhook_allow=settings.webhook_allow,
             resume=worker.pipeline.resume,
             privacy=lambda: privacy_of(settings, vault, database, self.bootstrap),
+            ring=ring,
         )
         for server in (
             Server(health_app(lambda: worker.problems), health),
@@ -121,6 +139,9 @@ class Pipeline:
         stack.callback(settings.socket_path.unlink, missing_ok=True)
         self.http_port = health.getsockname()[1]
         await worker.start()
+        if self.api is not None:
+            await self.api.start()
+            stack.push_async_callback(self.api.stop)
         log.info("pipeline_started", **self.status())
 
     def _start_kafka(self) -> str:
@@ -151,6 +172,7 @@ class Pipeline:
             "kafka": self.bootstrap,
             "embedded_kafka": self._kafka is not None,
             "clickhouse": "server" if settings.clickhouse else "embedded",
+            "api": self.api.url if self.api else None,
             "http": f"http://{settings.http_host}:{self.http_port}",
             "data_dir": str(settings.data_dir.absolute()),
             "problems": worker.problems if worker else ["worker: starting"],
@@ -209,13 +231,13 @@ def _end_process() -> None:
     os._exit(1)
 
 
-async def run_until_signal(settings: Settings, on_started: Any = None) -> None:
+async def run_until_signal(settings: Settings, on_started: Any = None, *, with_api: bool = True) -> None:
     """Run the pipeline until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    pipeline = Pipeline(settings)
+    pipeline = Pipeline(settings, with_api=with_api)
     starting = asyncio.create_task(pipeline.start())
     stopping = asyncio.create_task(stop.wait())
     # A signal while it starts (joining a group can take long) must not wait for the start to end.

@@ -64,14 +64,15 @@ def why_not(
 def _over_file(trial: "WhyNot", suspect: "Suspect", file: Path, tenants: Path | None) -> None:
     from tenantwatch.backtest import Backtest
     from tenantwatch.commands.backtest import read_settings
-    from tenantwatch.commands.feeds import feed_files
+    from tenantwatch.commands.feeds import feed_files, locate_here
 
-    feed_files(Backtest([trial], read_settings(tenants)), [str(file)], suspect.tenant_id, None)
+    run = Backtest([trial], read_settings(tenants), locate_here())
+    feed_files(run, [str(file)], suspect.tenant_id, None)
 
 
 def _over_store(suspect: "Suspect", since: datetime, until: datetime) -> "WhyNot":
     from tenantwatch.backtest import Backtest
-    from tenantwatch.commands.feeds import feed_store, settings_then
+    from tenantwatch.commands.feeds import feed_store, locate_here, settings_then
     from tenantwatch.commands.tenants import find_tenant
     from tenantwatch.control import Control
     from tenantwatch.people import stored_user_id
@@ -82,7 +83,8 @@ def _over_store(suspect: "Suspect", since: datetime, until: datetime) -> "WhyNot
         # The trail may know the user by a pseudonym only.
         trial = WhyNot(suspect._replace(user_id=stored_user_id(control, tenant, suspect.user_id)))
         settings_of = settings_then(control, suspect.tenant_id)
-        feed_store(Backtest([trial]), control, suspect.tenant_id, settings_of, since, until)
+        run = Backtest([trial], locate=locate_here())
+        feed_store(run, control, suspect.tenant_id, settings_of, since, until)
     return trial
 
 
