@@ -18,7 +18,8 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from schemas.personal import is_pseudonym, masked, normalised
+from schemas.personal import is_identifier, is_pseudonym, masked, normalised
+from schemas.tenant import Tenant
 from store.database import Database, Fenced, Guard
 from store.master_key import KEY_BYTES, MasterKeys, seal, unseal
 from store.native import FORMAT, encode_block
@@ -130,6 +131,12 @@ class Vault:
     def pseudonym(self, tenant_id: str, value: str) -> str:
         """Return the pseudonym of a value at a tenant; of a pseudonym itself: for searches by either."""
         return value if is_pseudonym(value) else pseudonym_of(self.pseudonym_key(tenant_id), value)
+
+    def stored_user_id(self, tenant: Tenant, user_id: str) -> str:
+        """Return what stands in a tenant's trail for a user: the pseudonym, if it is one that gets one."""
+        mode = tenant.personal_data.user_id if tenant.personal_data else "auto"
+        personal = mode == "always" or (mode == "auto" and is_identifier(user_id))
+        return self.pseudonym(tenant.tenant_id, user_id) if personal else user_id
 
     def keep(self, subjects: Sequence[Subject]) -> list[Shredded]:
         """Store who is not there yet; once this returns, they are durable.
@@ -296,7 +303,13 @@ class Vault:
         return {one: masked(original) for one, original in self.originals(tenant, pseudonyms).items()}
 
     def reveal(
-        self, tenant: TenantContext, pseudonyms: Iterable[str], *, actor: str, reason: str
+        self,
+        tenant: TenantContext,
+        pseudonyms: Iterable[str],
+        *,
+        actor: str,
+        reason: str,
+        tell: bool = True,
     ) -> dict[str, str]:
         """Return the original of each pseudonym that the tenant's vault has a row of.
 
@@ -306,10 +319,12 @@ class Vault:
         ----------
         actor, reason
             Who asked, and why.
+        tell
+            Whether `on_reveal` is to be told; not by those who tell the trail themselves.
         """
         asked = sorted(set(pseudonyms))
         record(self._database, "reveal", tenant.tenant_id, asked, actor, reason)
-        for listener in self.on_reveal:
+        for listener in self.on_reveal if tell else ():
             listener(tenant.tenant_id, asked, actor, reason)
         return self.originals(tenant, asked)
 

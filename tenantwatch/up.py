@@ -119,15 +119,16 @@ class Pipeline:
         )
         stack.push_async_callback(self._stop_worker)
         ring = KeyRing(settings.api_keys_path)
+        privacy = privacy_of(settings, vault, database, self.bootstrap)
         if api is not None:
-            self.api = HttpApi(settings, database, webhooks, ring, self.bootstrap, api)
+            self.api = HttpApi(settings, database, webhooks, ring, self.bootstrap, api, privacy)
         control = control_app(
             database,
             webhooks,
             status=self.status,
             webhook_allow=settings.webhook_allow,
             resume=worker.pipeline.resume,
-            privacy=lambda: privacy_of(settings, vault, database, self.bootstrap),
+            privacy=lambda: privacy,
             ring=ring,
         )
         for server in (

@@ -70,6 +70,19 @@ def open_privacy(settings: Settings, database: Database, kafka: str | None) -> P
     return privacy_of(settings, open_vault(settings, database), database, kafka)
 
 
+def open_privacy_if_keyed(settings: Settings, database: Database) -> Privacy | None:
+    """Open the vault where this process has a master key; without one it serves all but what needs the vault.
+
+    Raises
+    ------
+    MasterKeyError
+        If the master key is another one than the store's.
+    """
+    if settings.kms or settings.master_key or settings.key_path.exists():
+        return open_privacy(settings, database, settings.kafka)
+    return None
+
+
 def privacy_of(settings: Settings, vault: Vault, database: Database, kafka: str | None) -> Privacy:
     """Return what gives people their rights, with a vault that is open already."""
     from streams.topics import retention_of
