@@ -43,6 +43,20 @@ class Settings(BaseSettings):
         None, description="http[s]://user:password@host:port/database; without it the engine runs here."
     )
     clickhouse_password: str | None = Field(None, description="Instead of a password in the URL.", repr=False)
+    master_key: str | None = Field(
+        None,
+        description="Wraps all keys of the vault: 32 bytes in base64; earlier ones after commas.",
+        repr=False,
+    )
+    master_key_file: Path | None = Field(
+        None,
+        description="The same in a file; without either it is keys/master.key in the data directory, "
+        "made at the first start.",
+    )
+    kms: str | None = Field(
+        None,
+        description="package.module:function that returns a `store.master_key.MasterKey`, instead of both.",
+    )
     http_host: str = Field("127.0.0.1", description="Where /metrics, /healthz and /readyz listen.")
     http_port: Port = Field(8080, description="Their port; 0 chooses a free one.")
     api_host: str = Field("127.0.0.1", description="Where the HTTP API, /v1, listens.")
@@ -151,6 +165,11 @@ class Settings(BaseSettings):
         from urllib.parse import quote
 
         return f"{scheme}://{name}:{quote(self.clickhouse_password, safe='')}@{host}"
+
+    @property
+    def key_path(self) -> Path:
+        """Where the master key's file is, if there is one."""
+        return self.master_key_file or self.data_dir / "keys" / "master.key"
 
     @property
     def api_keys_path(self) -> Path:

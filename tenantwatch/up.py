@@ -25,6 +25,7 @@ from streams.worker import Worker
 from tenantwatch.database import open_database
 from tenantwatch.serving import HttpApi, api_listener
 from tenantwatch.settings import Settings
+from tenantwatch.vault import open_vault, privacy_of
 
 log = structlog.get_logger()
 BROKER_CHECK_S: Final = 1.0
@@ -65,7 +66,8 @@ class Pipeline:
 
         Raises
         ------
-        GeographyError, BrokerError, StoreLocked, StoreError, StoreUnavailable, TopicError, PortTaken
+        GeographyError, BrokerError, MasterKeyError, StoreLocked, StoreError, StoreUnavailable, TopicError,
+        PortTaken
             Each says what to do.
         """
         try:
@@ -94,6 +96,7 @@ class Pipeline:
             partitions=settings.partitions,
             replication=settings.replication,
         )
+        vault = await asyncio.to_thread(open_vault, settings, database)
         webhooks = WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow)
         config = StreamConfig(
             self.bootstrap,
@@ -107,6 +110,7 @@ class Pipeline:
             topics,
             database,
             webhooks,
+            vault,
             max_rows=settings.insert_rows,
             max_wait_s=settings.insert_wait_ms / 1000,
             limits=Limits(settings.dead_letter_max_run, settings.dead_letter_max_ratio),
@@ -115,14 +119,16 @@ class Pipeline:
         )
         stack.push_async_callback(self._stop_worker)
         ring = KeyRing(settings.api_keys_path)
+        privacy = privacy_of(settings, vault, database, self.bootstrap)
         if api is not None:
-            self.api = HttpApi(settings, database, webhooks, ring, self.bootstrap, api)
+            self.api = HttpApi(settings, database, webhooks, ring, self.bootstrap, api, privacy)
         control = control_app(
             database,
             webhooks,
             status=self.status,
             webhook_allow=settings.webhook_allow,
             resume=worker.pipeline.resume,
+            privacy=lambda: privacy,
             ring=ring,
         )
         for server in (
