@@ -108,7 +108,8 @@ class HttpApi:
 
 async def serve_until_signal(settings: Settings, on_started: Any = None) -> None:
     """Serve the API alone until SIGTERM or SIGINT: one of several, beside workers on a cluster."""
-    assert settings.kafka is not None
+    brokers = settings.kafka_brokers
+    assert brokers is not None
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -122,7 +123,7 @@ async def serve_until_signal(settings: Settings, on_started: Any = None) -> None
         webhooks = WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow)
         ring = KeyRing(settings.api_keys_path)
         privacy = await asyncio.to_thread(open_privacy_if_keyed, settings, database)
-        api = HttpApi(settings, database, webhooks, ring, settings.kafka, listener, privacy)
+        api = HttpApi(settings, database, webhooks, ring, brokers, listener, privacy)
         await api.start()
         stack.push_async_callback(api.stop)
         log.info("api_started", url=api.url)

@@ -87,7 +87,7 @@ class Pipeline:
         api = api_listener(settings) if self._with_api else None
         if api is not None:
             stack.callback(api.close)
-        self.bootstrap = settings.kafka or self._start_kafka()
+        self.bootstrap = settings.kafka_brokers or self._start_kafka()
         database = await asyncio.to_thread(open_database, settings, STORE_WAIT_S)
         stack.callback(database.close)
         topics = await asyncio.to_thread(

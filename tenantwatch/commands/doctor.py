@@ -146,7 +146,7 @@ def _kafka(settings: Settings, status: dict[str, Any] | None) -> "Iterator[Check
     from streams.topics import TopicError
     from tenantwatch.checks import Check, check_cluster
 
-    bootstrap = settings.kafka or (status and status["kafka"])
+    bootstrap = settings.kafka_brokers or (status and status["kafka"])
     if not bootstrap:
         yield Check("kafka", "warn", "does not run: it is started by `tenantwatch up`", "`tenantwatch up`")
         return
