@@ -71,8 +71,8 @@ ROWS: dict[str, Row] = {
     ),
     "POST /v1/oauth/revoke": Row("401 401 401 401 401 401 401 401 401", data={"token": "x"}),
     # Nobody signs in where no provider is named.
-    "GET /v1/auth/login": Row("501 501 501 501 501 501 501 501 501"),
-    "GET /v1/auth/callback": Row("501 501 501 501 501 501 501 501 501"),
+    "GET /v1/auth/login": Row("404 404 404 404 404 404 404 404 404"),
+    "GET /v1/auth/callback": Row("404 404 404 404 404 404 404 404 404"),
     "GET /v1/me": Row(ANYONE),
     "GET /v1/keys": Row("401 403 403 403 200 403 403 200 200"),
     "POST /v1/keys": Row("401 403 403 403 201 403 403 201 201", json=NEW_KEY),
