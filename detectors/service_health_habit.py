@@ -59,8 +59,8 @@ def certain_rate(traffic: Traffic, slot: Int64s, times: int = MIN_SEEN) -> Float
 def even_rate(traffic: Traffic, slot: Int64s, certain: Floats) -> Floats:
     """Return ``(n, 48)`` of certain rates those that hold within an hour as well.
 
-    A job that is through after ten minutes is not silent for the rest of its hour, and neither is an office in
-    the last hour of its day: clocks that are changed let it come, and leave, an hour early or late.
+    A job that is through after ten minutes is not silent for the rest of its hour, and neither is an office
+    in the last hour of its day: clocks that are changed let it come, and leave, an hour early or late.
     """
     steady = (traffic.awake[slot] >= EVEN_MINUTES).reshape(-1, BINS // HOURS, HOURS)
     within = steady & np.roll(steady, 1, axis=2) & np.roll(steady, -1, axis=2)

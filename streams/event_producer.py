@@ -9,10 +9,11 @@ from aiokafka.errors import KafkaError
 
 from schemas.alert import Alert
 from schemas.event import Kind
+from schemas.tenant import Tenant
 from streams import metrics
 from streams.patience import waits_s
 from streams.producer import SendError
-from streams.topics import ALERTS, TOPIC_OF
+from streams.topics import ALERTS, TENANTS, TOPIC_OF
 
 log = structlog.get_logger()
 MAX_WAITING: Final = 10_000
@@ -27,7 +28,7 @@ CONNECT_WAIT_S: Final = 10.0
 class _Message(NamedTuple):
     topic: str
     key: bytes
-    value: bytes
+    value: bytes | None
 
 
 class EventProducer:
@@ -95,6 +96,17 @@ class EventProducer:
             event ids.
         """
         return await self._acknowledged(_Message(TOPIC_OF[kind], tenant_id.encode(), value))
+
+    async def send_tenant(self, tenant_id: str, tenant: Tenant | None) -> None:
+        """Write a tenant to the directory's topic, or that it is no more.
+
+        Raises
+        ------
+        SendError
+            If Kafka has not acknowledged it.
+        """
+        value = None if tenant is None else tenant.model_dump_json(exclude_none=True).encode()
+        await self._acknowledged(_Message(TENANTS, tenant_id.encode(), value))
 
     async def _acknowledged(self, message: _Message) -> tuple[int, int]:
         try:

@@ -21,6 +21,7 @@ from streams.addresses import AddressReader
 from streams.app import Pipeline, StreamConfig, create_app
 from streams.breaker import Limits
 from streams.directory import Entry
+from streams.geography import Locate
 from streams.groups import GroupWriter
 from streams.heap import keep_heap_small
 from streams.partition import PartitionState
@@ -62,6 +63,8 @@ class Worker:
         Between two snapshots of a partition's detectors.
     limits
         How much of a partition may be rejected before it is stopped.
+    locate
+        Adds the positions of addresses, where there is a file of them.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Worker:
         max_wait_s: float = 1.0,
         snapshot_interval_s: float = 60.0,
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        locate: Locate | None = None,
     ) -> None:
         self._database = database
         self._webhooks = webhooks
@@ -115,6 +119,7 @@ class Worker:
             self.pipeline.directory.tenant,
             self._groups.inserts_ended,
             lambda: self.pipeline.directory.tuning,
+            locate,
         )
         self._reconciler = Reconciler(self.pipeline, database, ids)
         self._snapshots = [

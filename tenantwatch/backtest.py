@@ -17,6 +17,7 @@ from schemas.alert import Alert, to_ms
 from schemas.batch import FLAGS, EventBatch
 from schemas.event import KINDS, Kind
 from schemas.tenant import Tenant, unknown_tenant
+from streams.geography import Locate, locate_with
 from tenantwatch.lines import RejectedLine, read_lines
 
 WEEK_MS: Final = 7 * 24 * 3_600_000
@@ -85,6 +86,8 @@ class Backtest:
         They see the same events.
     tenants
         Tenant to settings; defaults for those not named.
+    locate
+        Adds the positions of addresses.
 
     Attributes
     ----------
@@ -94,8 +97,14 @@ class Backtest:
         How many of them detectors did not look at, by reason (`late`, `duplicate`).
     """
 
-    def __init__(self, trials: Sequence[Trial], tenants: Mapping[str, Tenant] | None = None) -> None:
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        tenants: Mapping[str, Tenant] | None = None,
+        locate: Locate | None = None,
+    ) -> None:
         self.trials = trials
+        self._locate = locate or locate_with(None)
         self.events: Counter[Kind] = Counter()
         self.not_evaluated: Counter[str] = Counter()
         self._tenants = dict(tenants or {})
@@ -128,6 +137,7 @@ class Backtest:
             known = self._span_ms or (first_ms, last_ms)
             self._span_ms = min(first_ms, known[0]), max(last_ms, known[1])
             self._met.update(batch.tenant.values)
+        batch = self._locate(batch)
         for trial in self.trials:
             trial.fold(batch)
         if batch.kind == "auth":
@@ -215,7 +225,9 @@ class BacktestResult:
     rejected: list[RejectedLine]
 
 
-def backtest(lines: Iterable[bytes], tenants: Mapping[str, Tenant] | None = None) -> BacktestResult:
+def backtest(
+    lines: Iterable[bytes], tenants: Mapping[str, Tenant] | None = None, locate: Locate | None = None
+) -> BacktestResult:
     """Run the detectors over events in a file, as the worker would over one partition.
 
     Parameters
@@ -224,12 +236,14 @@ def backtest(lines: Iterable[bytes], tenants: Mapping[str, Tenant] | None = None
         Newline-delimited JSON: an event, or an array of events of one kind, on each line.
     tenants
         Tenant to settings; defaults for those not named.
+    locate
+        Adds the positions of addresses.
 
     >>> backtest([b'{"kind":"auth"}', b"no event"]).events.total()
     0
     """
     rejected: list[RejectedLine] = []
     trial = Trial()
-    run = Backtest([trial], tenants)
+    run = Backtest([trial], tenants, locate)
     run.read(read_lines(lines, rejected))
     return BacktestResult(trial.alerts(), run.events, run.not_evaluated, rejected)

@@ -38,6 +38,7 @@ KNOWN_ERRORS: Final[dict[str, tuple[str, ...]]] = {
     "store.database": ("StoreError", "StoreUnavailable"),
     "store.lock": ("StoreLocked",),
     "streams.broker": ("BrokerError",),
+    "streams.geography": ("GeographyError",),
     "streams.producer": ("SendError",),
     "streams.topics": ("TopicError",),
     "tenantwatch.control": ("ControlError",),

@@ -20,6 +20,7 @@ from store.webhooks import WebhookStore
 from streams.event_producer import EventProducer
 from streams.metrics import API_REGISTRY, exposition
 from streams.webhooks.delivery import WebhookDelivery
+from tenantwatch.backtest_child import run_backtest
 from tenantwatch.database import open_database
 from tenantwatch.settings import Settings
 
@@ -86,7 +87,7 @@ class HttpApi:
     ) -> None:
         self._producer = EventProducer(bootstrap)
         parts = Parts(api_config(settings), database, ring, self._producer, webhooks)
-        self.app = api_app(parts)
+        self.app = api_app(parts, run_backtest)
         self._server = Server(self.app, listener, settings.api_trusted_proxies)
         self.url = f"http://{settings.api_host}:{self._server.port}/v1"
 
@@ -103,6 +104,7 @@ class HttpApi:
     async def stop(self) -> None:
         """Answer what is open, send what waits, and close."""
         await self._server.stop()
+        await self.app.state.backtests.stop()
         await self.app.state.gate.authentication.finish()
         await self._producer.stop()
 

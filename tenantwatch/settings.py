@@ -116,6 +116,10 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Private networks that webhooks may reach, CIDR[,CIDR]; none by default.",
     )
+    geoip_file: Path | None = Field(
+        None,
+        description="MMDB file of where addresses are, for impossible travel; without it there is none.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
     log_format: Literal["json", "console"] = Field("json", description="One JSON object a line, or for eyes.")
 

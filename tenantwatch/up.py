@@ -18,6 +18,7 @@ from store.webhooks import WebhookStore
 from streams.app import StreamConfig
 from streams.breaker import Limits
 from streams.broker import BrokerConfig, EmbeddedKafka
+from streams.geography import locate_with
 from streams.topics import ensure_topics
 from streams.webhooks.delivery import WebhookDelivery
 from streams.worker import Worker
@@ -64,7 +65,7 @@ class Pipeline:
 
         Raises
         ------
-        BrokerError, StoreLocked, StoreError, StoreUnavailable, TopicError, PortTaken
+        GeographyError, BrokerError, StoreLocked, StoreError, StoreUnavailable, TopicError, PortTaken
             Each says what to do.
         """
         try:
@@ -76,6 +77,7 @@ class Pipeline:
 
     async def _start(self) -> None:
         settings, stack = self.settings, self._stack
+        locate = locate_with(settings.geoip_file)
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Bound first: a taken port should be told before half a minute of starting.
         health = tcp_listener(settings.http_host, settings.http_port)
@@ -109,6 +111,7 @@ class Pipeline:
             max_wait_s=settings.insert_wait_ms / 1000,
             limits=Limits(settings.dead_letter_max_run, settings.dead_letter_max_ratio),
             snapshot_interval_s=settings.snapshot_interval_s,
+            locate=locate,
         )
         stack.push_async_callback(self._stop_worker)
         ring = KeyRing(settings.api_keys_path)

@@ -4,10 +4,11 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,13 @@ PLENTY = RateLimit(requests=100_000, window_s=60)
 class RecordingProducer:
     """Stands for `EventProducer` where nothing crosses a wire: what was sent is looked at here."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
+        self.database = database
         self.events: list[tuple[str, str, dict[str, Any]]] = []
         self.alerts: list[Alert] = []
+        # What callers sent, apart from what the API tells of itself.
+        self.sent: list[tuple[str, str, dict[str, Any]]] = []
+        self.messages = 0
 
     def offer(self, kind: str, tenant_id: str, value: bytes) -> bool:
         self.events.append((kind, tenant_id, json.loads(value)))
@@ -47,9 +52,15 @@ class RecordingProducer:
     def offer_alert(self, alert: Alert) -> None:
         self.alerts.append(alert)
 
+    async def send_tenant(self, tenant_id: str, tenant: Tenant | None) -> None:
+        entry = None if tenant is None else Entry(tenant, new_version())
+        self.database.insert_rows("tenants", [tenant_row(tenant_id, entry, new_version())])
+
     async def send(self, kind: str, tenant_id: str, value: bytes) -> tuple[int, int]:
-        self.events.append((kind, tenant_id, json.loads(value)))
-        return 0, len(self.events) - 1
+        sent = json.loads(value)
+        self.sent += [(kind, tenant_id, each) for each in (sent if isinstance(sent, list) else [sent])]
+        self.messages += 1
+        return 0, self.messages - 1
 
     def of(self, kind: str, tenant_id: str) -> list[dict[str, Any]]:
         """Return the events of a kind in a tenant's trail."""
@@ -141,24 +152,40 @@ def add_tenant(database: Database, tenant_id: str, **fields: Any) -> None:
     """Put a tenant into the directory's table, as a worker does."""
     described = {"organization_id": f"org-{tenant_id}", "name": tenant_id, "rate_limit": PLENTY} | fields
     tenant = Tenant.model_validate({"tenant_id": tenant_id, **described})
-    version = int(datetime.now(UTC).timestamp() * 1000)
+    version = new_version()
     database.insert_rows("tenants", [tenant_row(tenant_id, Entry(tenant, version), version)])
+
+
+def new_version() -> int:
+    """Return an offset as ``audit.tenants`` would have, later than all before."""
+    return time.monotonic_ns()
+
+
+async def run_backtest(tenant_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Stand for the child process, of which tests/test_api_backtests.py has the real one."""
+    return {"alerts": []}
 
 
 @contextmanager
 def running_api(database: Database, directory: Path, config: ApiConfig | None = None) -> Iterator[RunningApi]:
     """Serve the API with uvicorn in a thread of its own."""
-    clock, produced = Clock(), RecordingProducer()
+    clock, produced = Clock(), RecordingProducer(database)
     parts = Parts(
-        config or ApiConfig(platform_tenant=PLATFORM_TENANT, failure_limit=PLENTY, platform_limit=PLENTY),
+        config
+        or ApiConfig(
+            platform_tenant=PLATFORM_TENANT,
+            failure_limit=PLENTY,
+            platform_limit=PLENTY,
+            webhook_allow=(ip_network("127.0.0.0/8"),),
+        ),
         database,
         KeyRing(directory / "api-keys.json"),
         produced,  # type: ignore[arg-type]
-        WebhookDelivery(WebhookStore(database)),
+        WebhookDelivery(WebhookStore(database), allow=[ip_network("127.0.0.0/8")]),
         clock=clock.now,
         monotonic_s=clock.monotonic_s,
     )
-    app = api_app(parts)
+    app = api_app(parts, run_backtest)
     with served(app) as (url, run):
         running = RunningApi(url, parts, produced, clock, app)
         try:

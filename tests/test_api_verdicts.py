@@ -1,5 +1,6 @@
 """Every route of the OpenAPI document, with every role, for the own tenant and for another's."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,11 +41,22 @@ def ask(
     """Send a route's request about something of `ids_of`, with `tenant` in the header."""
     row = ROWS[route]
     method, path = route.split(" ")
-    filled = path.format(**(row.ids(api, ids_of) if row.ids else {}))
+    ids = row.ids(api, ids_of) if row.ids else {}
     headers = {"X-Tenant-Id": tenant} if tenant else {}
-    body: dict[str, Any] = {"json": row.json} if row.json is not None else {}
+    body: dict[str, Any] = {"json": row.body(ids)} if row.json is not None else {}
     body |= {"data": dict(row.data)} if row.data else {}
-    return client.request(method, filled, headers=headers, **body)
+    answer = client.request(method, path.format(**ids), headers=headers, **body)
+    while answer.status_code == 409:  # the column before is being finished
+        time.sleep(0.05)
+        answer = client.request(method, path.format(**ids), headers=headers, **body)
+    return answer
+
+
+def reach_of(api: RunningApi, route: str) -> str:
+    method, path = route.split(" ")
+    [found] = [r for r in api.app.routes if r.path == path and method in r.methods]
+    reach: str = found.access.reach
+    return reach
 
 
 def test_every_route_has_a_row_and_every_row_a_route(api: RunningApi) -> None:
@@ -92,7 +104,8 @@ def test_another_tenant_s_ids(
     named = OWN if column in PLATFORM_COLUMNS else None
     answer = ask(api, clients[column], route, ids_of=OTHER, tenant=named)
     expected = ROWS[route].expected(column)
-    assert answer.status_code == (404 if expected < 400 else expected)
+    hidden = expected < 400 and reach_of(api, route) != "platform"
+    assert answer.status_code == (404 if hidden else expected)
 
 
 @pytest.mark.parametrize("route", ROWS)
@@ -120,7 +133,7 @@ def test_what_is_another_s_looks_like_what_does_not_exist(
     assert row.ids is not None
     method, path = route.split(" ")
     nothing = {name: "0" * len(value) for name, value in row.ids(api, OWN).items()}
-    absent = admin.request(method, path.format(**nothing), json=row.json).json()
+    absent = admin.request(method, path.format(**nothing), json=row.body(nothing)).json()
     del foreign["request_id"], absent["request_id"]
     assert foreign == absent
 

@@ -9,12 +9,28 @@ from starlette.middleware.cors import CORSMiddleware
 
 from api.v1 import problems
 from api.v1.audit import Audit
+from api.v1.backtesting import Backtests, RunBacktest
 from api.v1.gate import Gate
 from api.v1.grants import Grants
 from api.v1.manners import Manners
 from api.v1.oidc_provider import Provider
 from api.v1.parts import Parts
-from api.v1.routes import health, keys, me, oauth, revocations, sign_in, well_known
+from api.v1.routes import (
+    alerts,
+    backtests,
+    events,
+    health,
+    keys,
+    me,
+    oauth,
+    reports,
+    revocations,
+    sign_in,
+    tenants,
+    tuning,
+    webhooks,
+    well_known,
+)
 from api.v1.routing import Routes, check_declared
 from api.v1.single_use import SingleUse
 
@@ -22,6 +38,13 @@ VERSION: Final = "1.0.0"
 RESOURCES: Final[tuple[Routes, ...]] = (
     health.routes,
     me.routes,
+    events.routes,
+    alerts.routes,
+    tenants.routes,
+    webhooks.routes,
+    tuning.routes,
+    backtests.routes,
+    reports.routes,
     keys.routes,
     oauth.routes,
     revocations.routes,
@@ -31,8 +54,13 @@ RESOURCES: Final[tuple[Routes, ...]] = (
 _DOCUMENT: Final = Routes("", "document")
 
 
-def api_app(parts: Parts) -> FastAPI:
+def api_app(parts: Parts, run_backtest: RunBacktest | None = None) -> FastAPI:
     """Return the app that serves ``/v1``.
+
+    Parameters
+    ----------
+    run_backtest
+        Runs one outside this process; without it none can be run.
 
     Raises
     ------
@@ -45,6 +73,7 @@ def api_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     app.state.gate = Gate(parts)
     app.state.grants = Grants(parts)
+    app.state.backtests = Backtests(parts, run_backtest)
     app.state.once = SingleUse(parts.database)
     oidc = parts.config.oidc
     app.state.provider = Provider(oidc, parts) if oidc is not None else None

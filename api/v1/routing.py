@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeVar
 from fastapi import FastAPI, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from api.v1.depth import MAX_DEPTH, too_deep
 from api.v1.permissions import PERMISSIONS, Permission
@@ -73,9 +74,9 @@ class DeclaredRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], *, access: Access, **options: Any) -> None:
         self.access = access
         super().__init__(path, endpoint, **options)
-        parameters = [*_query_parameters(self.dependant)]
-        self._many = {each.alias for each in parameters if _takes_many(each.field_info.annotation)}
-        self._known = {each.alias for each in parameters}
+        parameters = dict(_query_parameters(self.dependant))
+        self._many = {name for name, annotation in parameters.items() if _takes_many(annotation)}
+        self._known = parameters.keys()
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler, behind the gate."""
@@ -106,10 +107,17 @@ class DeclaredRoute(APIRoute):
             seen.add(name)
 
 
-def _query_parameters(dependant: Dependant) -> Iterator[Any]:
-    yield from dependant.query_params
-    for each in dependant.dependencies:
-        yield from _query_parameters(each)
+def _query_parameters(dependant: Dependant) -> Iterator[tuple[str, Any]]:
+    """Yield names and types, those of models' fields included."""
+    for each in dependant.query_params:
+        annotation: Any = each.field_info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            for name, field in annotation.model_fields.items():
+                yield field.alias or name, field.annotation
+        else:
+            yield each.alias, annotation
+    for dependency in dependant.dependencies:
+        yield from _query_parameters(dependency)
 
 
 def _takes_many(annotation: Any) -> bool:
@@ -227,7 +235,10 @@ class Routes:
         for method, path, handler, access, declared in self._declared:
             options = dict(declared)
             codes = [*_common(method, access), *options.pop("problems")]
-            responses = {**documented(*dict.fromkeys(codes)), **options.pop("responses", {})}
+            responses = documented(*dict.fromkeys(codes))
+            for status, given in options.pop("responses", {}).items():
+                # Beside the problem of that status, not in its place.
+                responses[status] = {**responses.get(status, {}), **given}
             extra = _openapi_extra(access, options.pop("openapi_extra", {}))
             app.router.routes.append(
                 DeclaredRoute(

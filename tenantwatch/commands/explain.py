@@ -65,7 +65,7 @@ def explain(
 def _from_store(alert_id: str, learn: str) -> "Explanation":
     from schemas.alert import Alert, from_ms, rfc3339
     from tenantwatch.backtest import Backtest
-    from tenantwatch.commands.feeds import feed_store, settings_then
+    from tenantwatch.commands.feeds import feed_store, locate_here, settings_then
     from tenantwatch.control import Control
     from tenantwatch.explain import HOUR_MS, Explanation, Replay, Span, hours_of, kinds_of
 
@@ -90,7 +90,8 @@ def _from_store(alert_id: str, learn: str) -> "Explanation":
         replay = Replay(alert)
         since = parse_when(learn, alert.first_time)
         settings_of = settings_then(control, alert.tenant_id)
-        feed_store(Backtest([replay]), control, alert.tenant_id, settings_of, since, from_ms(replay.until_ms))
+        run = Backtest([replay], locate=locate_here())
+        feed_store(run, control, alert.tenant_id, settings_of, since, from_ms(replay.until_ms))
     raised = bool(replay.revisions)
     for event in events:
         event["time"] = rfc3339(datetime.fromisoformat(event["time"]))
@@ -108,14 +109,14 @@ def _field_of(alert: "Alert", kind: str) -> str | None:
 def _from_file(file: Path, tenants: Path | None, alert_id: str) -> "Explanation":
     from tenantwatch.backtest import Backtest, Trial
     from tenantwatch.commands.backtest import read_settings
-    from tenantwatch.commands.feeds import feed_files
+    from tenantwatch.commands.feeds import feed_files, locate_here
     from tenantwatch.explain import Explanation, Replay, Witness, kinds_of
 
     if str(file) == "-":
         raise typer.BadParameter("name a file: it is read twice", param_hint="--file")
     settings = read_settings(tenants)
     first = Trial()
-    feed_files(Backtest([first], settings), [str(file)], None, None)
+    feed_files(Backtest([first], settings, locate_here()), [str(file)], None, None)
     alerts = [alert for alert in first.alerts() if alert.alert_id.startswith(alert_id)]
     if len(alerts) != 1:
         raise fail(
@@ -130,7 +131,8 @@ def _from_file(file: Path, tenants: Path | None, alert_id: str) -> "Explanation"
             witness.look(batch)
 
     replay = Replay(alert)
-    feed_files(Backtest([replay], settings), [str(file)], alert.tenant_id, None, look, tell=False)
+    run = Backtest([replay], settings, locate_here())
+    feed_files(run, [str(file)], alert.tenant_id, None, look, tell=False)
     seen = max(witnesses, key=lambda witness: len(witness.events))
     return Explanation(replay.revisions, seen.kind, replay.series(), True, seen.events, seen.spans())
 

@@ -64,21 +64,23 @@ def why_not(
 def _over_file(trial: "WhyNot", suspect: "Suspect", file: Path, tenants: Path | None) -> None:
     from tenantwatch.backtest import Backtest
     from tenantwatch.commands.backtest import read_settings
-    from tenantwatch.commands.feeds import feed_files
+    from tenantwatch.commands.feeds import feed_files, locate_here
 
-    feed_files(Backtest([trial], read_settings(tenants)), [str(file)], suspect.tenant_id, None)
+    run = Backtest([trial], read_settings(tenants), locate_here())
+    feed_files(run, [str(file)], suspect.tenant_id, None)
 
 
 def _over_store(trial: "WhyNot", suspect: "Suspect", since: datetime, until: datetime) -> None:
     from tenantwatch.backtest import Backtest
-    from tenantwatch.commands.feeds import feed_store, settings_then
+    from tenantwatch.commands.feeds import feed_store, locate_here, settings_then
     from tenantwatch.commands.tenants import find_tenant
     from tenantwatch.control import Control
 
     with Control(Settings()) as control:
         find_tenant(control, suspect.tenant_id)
         settings_of = settings_then(control, suspect.tenant_id)
-        feed_store(Backtest([trial]), control, suspect.tenant_id, settings_of, since, until)
+        run = Backtest([trial], locate=locate_here())
+        feed_store(run, control, suspect.tenant_id, settings_of, since, until)
 
 
 def _as_json(verdict: "Verdict") -> dict[str, Any]:

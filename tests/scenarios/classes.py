@@ -10,6 +10,7 @@ CLASSES = {
         "distributed_guessing",
         "mfa_fatigue",
         "cross_tenant_spray",
+        "impossible_travel",
     },
     "rate_breach": {"rate_breach"},
     "service_health": {"error_burst", "slow_requests", "volume_anomaly", "level_shift", "silence"},

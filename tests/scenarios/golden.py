@@ -10,12 +10,14 @@ with ``"days"``, the same again on so many days.
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from schemas.alert import Alert
 from schemas.tenant import Tenant
+from streams.geography import Locate, locate_with, located
 from tenantwatch.backtest import backtest
 
 FOLDER = Path(__file__).parent
@@ -56,14 +58,25 @@ def _copies(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def outcome(scenario: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the stable fields of the alerts that the events give."""
-    result = backtest(expand(scenario), tenants_of(scenario))
+    return [stable(alert) for alert in alerts_of(scenario)]
+
+
+def alerts_of(scenario: dict[str, Any]) -> list[Alert]:
+    """Return the alerts that the events give."""
+    result = backtest(expand(scenario), tenants_of(scenario), locate_of(scenario))
     assert not result.rejected, result.rejected[:3]
-    return [stable(alert) for alert in result.alerts]
+    return result.alerts
 
 
 def tenants_of(scenario: dict[str, Any]) -> dict[str, Tenant]:
     """Return the settings of the scenario's tenants."""
     return {tenant.tenant_id: tenant for tenant in map(Tenant.model_validate, scenario["tenants"])}
+
+
+def locate_of(scenario: dict[str, Any]) -> Locate:
+    """Return what adds the positions of the scenario's ``places``: address to latitude and longitude."""
+    places = scenario.get("places")
+    return partial(located, find=places.get) if places else locate_with(None)
 
 
 def stable(alert: Alert) -> dict[str, Any]:
