@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from api.history import add_history
-from api.keys_control import add_keys
+from api.keys_control import add_keys, refuse_keys
 from api.v1.key_ring import KeyRing
 from schemas.alert import Severity
 from schemas.tuning import Tuning
@@ -135,6 +135,8 @@ def control_app(
     _add_webhooks(app, store, webhooks, webhook_allow)
     if ring is not None:
         add_keys(app, database, ring)
+    else:
+        refuse_keys(app)
     return app
 
 

@@ -67,7 +67,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     response_model=Tokens,
     response_model_exclude_none=True,
     max_body_bytes=MAX_FORM_BYTES,
-    problems=["unsupported_media_type"],
+    problems=["unsupported_media_type", "tenant_suspended"],
     responses=_ERRORS,
     openapi_extra=_form(
         "grant_type",
@@ -133,7 +133,7 @@ def tokens_shown(granted: Granted, parts: Parts) -> dict[str, Any]:
     status_code=200,
     response_model=None,
     max_body_bytes=MAX_FORM_BYTES,
-    problems=["unsupported_media_type"],
+    problems=["unsupported_media_type", "tenant_suspended"],
     responses=_ERRORS,
     openapi_extra=_form("token", token_type_hint=_OPTIONAL),
 )
@@ -165,7 +165,9 @@ async def _client(request: Request, form: dict[str, str], *, optional: bool) -> 
     if optional and not basic and "client_secret" not in form:
         return None
     client: Principal = await request.app.state.gate.authentication.client(request, form)
-    trace_of(request.scope).principal = client
+    trace = trace_of(request.scope)
+    trace.principal = client
+    await request.app.state.gate.check_client(trace, client)
     return client
 
 
