@@ -1,6 +1,7 @@
 """What `tenantwatch doctor` makes of what it sees: each check one line, with its fix. No I/O."""
 
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -89,6 +90,16 @@ def check_data_dir(data_dir: str, writable: bool, free_bytes: int) -> Check:
             "data directory", status, f"{data_dir}, only {free}", "make room, or shorten retention_days"
         )
     return Check("data directory", "ok", f"{data_dir}, {free}")
+
+
+def check_api_keys(path: str, mode: int | None) -> Check:
+    """The API's own keys: whoever reads them can sign access tokens."""
+    if mode is None:
+        return Check("api keys", "ok", f"{path} is made at the first start")
+    if stat.S_IMODE(mode) & 0o077:
+        fix = f"chmod 600 {path}, then `tenantwatch keys rotate-signing`: somebody may have read it"
+        return Check("api keys", "fail", f"others may read {path}", fix)
+    return Check("api keys", "ok", f"{path}, for its owner only")
 
 
 def check_worker(status: Mapping[str, Any] | None) -> Check:
