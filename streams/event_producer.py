@@ -57,6 +57,11 @@ class EventProducer:
         for work in (self._connect(), self._send_offered(), self._send_alerts()):
             self._tasks.append(asyncio.create_task(work))
 
+    @property
+    def connected(self) -> bool:
+        """Whether Kafka has answered since the start."""
+        return self._connected.is_set()
+
     def offer(self, kind: Kind, tenant_id: str, value: bytes) -> bool:
         """Send an event soon, if that can be done; return whether it was taken.
 

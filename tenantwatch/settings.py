@@ -163,6 +163,13 @@ class Settings(BaseSettings):
             [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         )
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _secure(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+            raise ValueError("must begin with https://: whoever is in between would sign in as everybody")
+        return value
+
     @field_validator("oidc_role_map", mode="before")
     @classmethod
     def _pairs(cls, value: object) -> object:
