@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from api.history import add_history
 from api.keys_control import add_keys, refuse_keys
+from api.privacy import OpenPrivacy, add_privacy
 from api.v1.key_ring import KeyRing
 from schemas.alert import Severity
 from schemas.tuning import Tuning
@@ -110,6 +111,7 @@ def control_app(
     status: Status,
     webhook_allow: Sequence[Network] = (),
     resume: Resume | None = None,
+    privacy: OpenPrivacy | None = None,
     ring: KeyRing | None = None,
 ) -> FastAPI:
     """Return the app.
@@ -122,6 +124,8 @@ def control_app(
         Private networks that a webhook may reach.
     resume
         Lets the worker's stopped partitions go on; None where no worker runs.
+    privacy
+        Opens the vault when it is first asked for; None: nobody may ask for it here.
     ring
         The HTTP API's own keys; without them there are no API keys to be had.
     """
@@ -133,6 +137,8 @@ def control_app(
     _add_dead_letters(app, database)
     _add_resume(app, resume)
     _add_webhooks(app, store, webhooks, webhook_allow)
+    if privacy is not None:
+        add_privacy(app, privacy)
     if ring is not None:
         add_keys(app, database, ring)
     else:

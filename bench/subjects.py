@@ -7,6 +7,7 @@ stages, peak memory.
 
 import asyncio
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -20,7 +21,9 @@ import streams.partition
 from bench.memory import peak_memory_mb
 from schemas.event import KINDS, MODELS
 from store.database import Database
+from store.master_key import KEY_BYTES, LocalMasterKey, MasterKeys
 from store.migrations import migrate
+from store.vault import Vault
 from store.webhooks import WebhookStore
 from store.writer import EventWriter
 from streams import metrics
@@ -45,12 +48,14 @@ def _totals(counter: Counter) -> list[Sample]:
     return [sample for sample in family.samples if sample.name.endswith("_total")]
 
 
-async def pipeline(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
+async def pipeline(bootstrap: str, directory: Path, goal: int, *, pseudonyms: bool = True) -> dict[str, Any]:
     """The whole job: validate, enrich, detect, store, commit."""
     database = _open(directory)
     topics = ensure_topics(bootstrap)
     config = StreamConfig(bootstrap, directory, "bench", app_id=directory.name)
-    worker = Worker(config, topics, database, WebhookDelivery(WebhookStore(database)))
+    masters = MasterKeys(LocalMasterKey(os.urandom(KEY_BYTES)))
+    vault = Vault(database, masters) if pseudonyms else None
+    worker = Worker(config, topics, database, WebhookDelivery(WebhookStore(database)), vault)
     begun: list[float] = []
     handle = worker.pipeline.handle
 
@@ -96,6 +101,11 @@ async def _until_committed(worker: Worker, goal: int) -> None:
         if tps and sum(consumer._committed_offset.get(tp) or 0 for tp in tps) >= goal:
             return
     raise TimeoutError(f"not committed within {GIVE_UP_S} s")
+
+
+async def no_vault(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
+    """The whole job, but identifiers are stored as they come."""
+    return await pipeline(bootstrap, directory, goal, pseudonyms=False)
 
 
 async def no_detectors(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
@@ -176,7 +186,13 @@ def main() -> None:
     configure_logging("warning", "console")
     path = Path(directory)
     path.mkdir(parents=True, exist_ok=True)
-    subjects = {"pipeline": pipeline, "no_detectors": no_detectors, "no_store": no_store, "plain": plain}
+    subjects = {
+        "pipeline": pipeline,
+        "no_vault": no_vault,
+        "no_detectors": no_detectors,
+        "no_store": no_store,
+        "plain": plain,
+    }
     subject = subjects[name]
     result = asyncio.run(subject(bootstrap, path, int(goal)))
     result["peak_memory_mb"] = peak_memory_mb()

@@ -11,6 +11,7 @@ from schemas.alert import Alert
 from schemas.event import Kind
 from schemas.tenant import Tenant
 from streams import metrics
+from streams.brokers import client_options
 from streams.patience import waits_s
 from streams.producer import SendError
 from streams.topics import ALERTS, TENANTS, TOPIC_OF
@@ -124,6 +125,7 @@ class EventProducer:
         for wait_s in waits_s(CONNECT_WAIT_S):
             producer = AIOKafkaProducer(
                 bootstrap_servers=self._bootstrap,
+                **client_options(self._bootstrap),
                 acks="all",
                 enable_idempotence=True,
                 compression_type="lz4",

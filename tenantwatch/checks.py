@@ -102,6 +102,26 @@ def check_api_keys(path: str, mode: int | None) -> Check:
     return Check("api keys", "ok", f"{path}, for its owner only")
 
 
+def check_master_key(source: str, problem: str, shared: bool) -> Check:
+    """What the vault's keys are wrapped by: lost, nobody can be told from a pseudonym again.
+
+    Parameters
+    ----------
+    source
+        Where it comes from, in words.
+    problem
+        Why it cannot be used; empty where it can.
+    shared
+        Whether several workers may use the store, and the key is a file that this one made.
+    """
+    if problem:
+        return Check("master key", "fail", problem, "docs/privacy.md, Keys")
+    if shared:
+        fix = "give every worker the same TENANTWATCH_MASTER_KEY or TENANTWATCH_MASTER_KEY_FILE"
+        return Check("master key", "warn", f"{source}, on this host only", fix)
+    return Check("master key", "ok", f"{source}; keep a copy apart from the store's backups")
+
+
 def check_worker(status: Mapping[str, Any] | None) -> Check:
     """The worker with this data directory."""
     if status is None:

@@ -19,6 +19,7 @@ from tenantwatch.commands import (
     explain,
     imports,
     keys,
+    privacy,
     reconcile,
     replay,
     rules,
@@ -37,6 +38,7 @@ KNOWN_ERRORS: Final[dict[str, tuple[str, ...]]] = {
     "api.v1.key_ring": ("KeyRingError",),
     "store.database": ("StoreError", "StoreUnavailable"),
     "store.lock": ("StoreLocked",),
+    "store.master_key": ("MasterKeyError",),
     "streams.broker": ("BrokerError",),
     "streams.geography": ("GeographyError",),
     "streams.producer": ("SendError",),
@@ -87,6 +89,9 @@ app.add_typer(dead_letters.app, name="dead-letters", help="What could not be sto
 app.add_typer(tenants.app, name="tenants", help="The tenant directory.")
 app.add_typer(tuning.app, name="tuning", help="Detector parameters: what holds, and changing it.")
 app.add_typer(rules.app, name="rules", help="Detection rules of one's own: check, test, apply.")
+app.add_typer(
+    privacy.app, name="privacy", help="People in the trail: export, forget, legal holds, keys, reports."
+)
 app.add_typer(keys.app, name="keys", help="API keys: who may call the HTTP API.")
 app.add_typer(webhooks.app, name="webhooks", help="Where alerts are delivered.")
 

@@ -84,6 +84,7 @@ class Control:
         from streams.webhooks.delivery import WebhookDelivery
         from tenantwatch.database import open_database
         from tenantwatch.logs import configure_logging
+        from tenantwatch.vault import open_privacy
 
         configure_logging("error", "console")
         settings = self._settings
@@ -105,6 +106,7 @@ class Control:
             WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow),
             status=lambda: status,
             webhook_allow=settings.webhook_allow,
+            privacy=lambda: open_privacy(settings, database, settings.kafka_brokers),
             ring=ring,
         )
         return httpx.ASGITransport(app=app), ""
@@ -139,7 +141,7 @@ class Control:
             raise ControlError(
                 f"the worker did not answer ({type(error).__name__}); is it stopping?"
             ) from error
-        is_json = "json" in answer.headers.get("content-type", "")
+        is_json = answer.headers.get("content-type", "").partition(";")[0] == "application/json"
         if answer.is_error:
             detail = answer.json().get("detail") if is_json else None
             raise ControlError(_text(detail) or f"the worker answered {answer.status_code}")
@@ -160,8 +162,8 @@ def kafka_bootstrap(settings: Settings) -> str:
     ControlError
         If neither says it.
     """
-    if settings.kafka is not None:
-        return settings.kafka
+    if (brokers := settings.kafka_brokers) is not None:
+        return brokers
     if running(settings):
         with Control(settings) as control:
             return str(control.get("/status")["kafka"])

@@ -16,6 +16,7 @@ from api.v1.key_ring import KeyRing
 from api.v1.oidc import OidcConfig
 from api.v1.parts import ApiConfig, Parts
 from store.database import Database
+from store.privacy import Privacy
 from store.webhooks import WebhookStore
 from streams.event_producer import EventProducer
 from streams.metrics import API_REGISTRY, exposition
@@ -23,6 +24,7 @@ from streams.webhooks.delivery import WebhookDelivery
 from tenantwatch.backtest_child import run_backtest
 from tenantwatch.database import open_database
 from tenantwatch.settings import Settings
+from tenantwatch.vault import open_privacy_if_keyed
 
 log = structlog.get_logger()
 
@@ -74,6 +76,8 @@ class HttpApi:
         Where Kafka is.
     listener
         Its port, see `api_listener`; closed by whoever bound it.
+    privacy
+        Who is behind pseudonyms; None without a master key.
     """
 
     def __init__(
@@ -84,9 +88,10 @@ class HttpApi:
         ring: KeyRing,
         bootstrap: str,
         listener: socket.socket,
+        privacy: Privacy | None,
     ) -> None:
         self._producer = EventProducer(bootstrap)
-        parts = Parts(api_config(settings), database, ring, self._producer, webhooks)
+        parts = Parts(api_config(settings), database, ring, self._producer, webhooks, privacy)
         self.app = api_app(parts, run_backtest)
         self._server = Server(self.app, listener, settings.api_trusted_proxies)
         self.url = f"http://{settings.api_host}:{self._server.port}/v1"
@@ -111,7 +116,8 @@ class HttpApi:
 
 async def serve_until_signal(settings: Settings, on_started: Any = None) -> None:
     """Serve the API alone until SIGTERM or SIGINT: one of several, beside workers on a cluster."""
-    assert settings.kafka is not None
+    brokers = settings.kafka_brokers
+    assert brokers is not None
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -125,7 +131,8 @@ async def serve_until_signal(settings: Settings, on_started: Any = None) -> None
         # Not started: workers deliver. It serves to check and change endpoints.
         webhooks = WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow)
         ring = KeyRing(settings.api_keys_path)
-        api = HttpApi(settings, database, webhooks, ring, settings.kafka, listener)
+        privacy = await asyncio.to_thread(open_privacy_if_keyed, settings, database)
+        api = HttpApi(settings, database, webhooks, ring, brokers, listener, privacy)
         await api.start()
         stack.push_async_callback(api.stop)
         server = Server(health_app(lambda: api.problems, partial(exposition, API_REGISTRY)), health)

@@ -25,6 +25,7 @@ from streams.worker import Worker
 from tenantwatch.database import open_database
 from tenantwatch.serving import HttpApi, api_listener
 from tenantwatch.settings import Settings
+from tenantwatch.vault import open_vault, privacy_of
 
 log = structlog.get_logger()
 BROKER_CHECK_S: Final = 1.0
@@ -65,7 +66,8 @@ class Pipeline:
 
         Raises
         ------
-        GeographyError, BrokerError, StoreLocked, StoreError, StoreUnavailable, TopicError, PortTaken
+        GeographyError, BrokerError, MasterKeyError, StoreLocked, StoreError, StoreUnavailable, TopicError,
+        PortTaken
             Each says what to do.
         """
         try:
@@ -85,7 +87,7 @@ class Pipeline:
         api = api_listener(settings) if self._with_api else None
         if api is not None:
             stack.callback(api.close)
-        self.bootstrap = settings.kafka or self._start_kafka()
+        self.bootstrap = settings.kafka_brokers or self._start_kafka()
         database = await asyncio.to_thread(open_database, settings, STORE_WAIT_S)
         stack.callback(database.close)
         topics = await asyncio.to_thread(
@@ -94,6 +96,7 @@ class Pipeline:
             partitions=settings.partitions,
             replication=settings.replication,
         )
+        vault = await asyncio.to_thread(open_vault, settings, database)
         webhooks = WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow)
         config = StreamConfig(
             self.bootstrap,
@@ -107,6 +110,7 @@ class Pipeline:
             topics,
             database,
             webhooks,
+            vault,
             max_rows=settings.insert_rows,
             max_wait_s=settings.insert_wait_ms / 1000,
             limits=Limits(settings.dead_letter_max_run, settings.dead_letter_max_ratio),
@@ -114,17 +118,19 @@ class Pipeline:
             locate=locate,
         )
         stack.push_async_callback(self._stop_worker)
+        privacy = privacy_of(settings, vault, database, self.bootstrap)
         # A worker of a cluster has no keys of its own: those it made would be good at no API process.
         shared = self._with_api or settings.api_keys_file is not None
         ring = KeyRing(settings.api_keys_path) if shared else None
         if api is not None and ring is not None:
-            self.api = HttpApi(settings, database, webhooks, ring, self.bootstrap, api)
+            self.api = HttpApi(settings, database, webhooks, ring, self.bootstrap, api, privacy)
         control = control_app(
             database,
             webhooks,
             status=self.status,
             webhook_allow=settings.webhook_allow,
             resume=worker.pipeline.resume,
+            privacy=lambda: privacy,
             ring=ring,
         )
         for server in (

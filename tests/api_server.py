@@ -24,13 +24,18 @@ from schemas.alert import Alert
 from schemas.tenant import RateLimit, Tenant
 from store.api_keys import ApiKeys
 from store.database import Database
+from store.master_key import KEY_BYTES, LocalMasterKey, MasterKeys
+from store.privacy import Privacy
 from store.revocations import Revocations
+from store.vault import Vault
 from store.webhooks import WebhookStore
 from streams.directory import Entry
 from streams.webhooks.delivery import WebhookDelivery
 from streams.worker import tenant_row
 
 PLATFORM_TENANT = "platform"
+# All tests that share a store need the same.
+MASTERS = MasterKeys(LocalMasterKey(b"m" * KEY_BYTES))
 PLENTY = RateLimit(requests=100_000, window_s=60)
 
 
@@ -184,6 +189,7 @@ def running_api(database: Database, directory: Path, config: ApiConfig | None = 
         KeyRing(directory / "api-keys.json"),
         produced,  # type: ignore[arg-type]
         WebhookDelivery(WebhookStore(database), allow=[ip_network("127.0.0.0/8")]),
+        Privacy(database, Vault(database, MASTERS)),
         clock=clock.now,
         monotonic_s=clock.monotonic_s,
     )

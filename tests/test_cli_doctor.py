@@ -206,3 +206,18 @@ def test_a_wrong_setting_is_a_failure_and_ends_it(tmp_path: Path) -> None:
     found = shown(CommandLine(settings_env(tmp_path, log_level="loud")), 1)
     assert found.keys() == {"python", "settings"}
     assert found["settings"]["found"] == "TENANTWATCH_LOG_LEVEL is 'loud'"
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "words"),
+    [
+        (("keys/master.key", "", False), "ok", "keep a copy"),
+        (("keys/master.key", "", True), "warn", "every worker the same TENANTWATCH_MASTER_KEY"),
+        (("", "it can be read by others", False), "fail", "read by others"),
+    ],
+)
+def test_the_master_key_is_looked_at(found: tuple[str, str, bool], status: str, words: str) -> None:
+    """Where it is, whether it can be used, and what several workers need."""
+    check = checks.check_master_key(*found)
+    assert check.status == status
+    assert words in f"{check.found} {check.fix}"

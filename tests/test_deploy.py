@@ -1,5 +1,6 @@
 """The compose file, the image and what they mount: valid, complete, and without a secret in them."""
 
+import base64
 import json
 import os
 import re
@@ -28,6 +29,7 @@ SECRETS = (
     "GRAFANA_CLICKHOUSE_PASSWORD",
     "GRAFANA_ADMIN_PASSWORD",
     "KAFKA_CLUSTER_ID",
+    "TENANTWATCH_MASTER_KEY",
 )
 
 
@@ -89,6 +91,7 @@ def test_make_env_writes_secrets_that_only_the_owner_reads(env_file: Path, tmp_p
     assert len(set(everything)) == 2 * len(SECRETS)
     assert all(re.fullmatch(r"[0-9a-f]{48}", values[name]) for name in SECRETS[:3])
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", values["KAFKA_CLUSTER_ID"])
+    assert len(base64.b64decode(values["TENANTWATCH_MASTER_KEY"], validate=True)) == 32
 
 
 def test_make_env_keeps_a_file_that_exists(env_file: Path) -> None:
@@ -187,7 +190,7 @@ def test_what_is_mounted_exists_and_cannot_be_changed(project: dict[str, Any]) -
 def test_no_secret_is_written_down() -> None:
     """Every password in the compose file is a variable that must be given."""
     for line in COMPOSE.read_text().splitlines():
-        if not line.lstrip().startswith("#") and re.search(r"(PASSWORD|SECRET|TOKEN)\w*:", line):
+        if not line.lstrip().startswith("#") and re.search(r"(PASSWORD|SECRET|TOKEN|MASTER_KEY)\w*:", line):
             assert re.search(r": \$\{\w+:\?run deploy/make-env first\}$", line), line
 
 
