@@ -118,10 +118,10 @@ class Pipeline:
             locate=locate,
         )
         stack.push_async_callback(self._stop_worker)
-        privacy = privacy_of(settings, vault, database, self.bootstrap)
         # A worker of a cluster has no keys of its own: those it made would be good at no API process.
         shared = self._with_api or settings.api_keys_file is not None
         ring = KeyRing(settings.api_keys_path) if shared else None
+        privacy = privacy_of(settings, vault, database, self.bootstrap)
         if api is not None and ring is not None:
             self.api = HttpApi(settings, database, webhooks, ring, self.bootstrap, api, privacy)
         control = control_app(

@@ -21,6 +21,7 @@ from store.queries import TenantContext
 from store.vault import Subject, Vault
 from tenantwatch.settings import Settings
 from tenantwatch.vault import open_vault
+from tests.files import files_holding
 from tests.test_vault import MASTERS
 
 START = datetime(2026, 1, 31, 9, tzinfo=UTC)
@@ -71,9 +72,8 @@ def exported(up: Up, who: str, tenant_id: str = TENANT) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def files_with(folder: Path, needle: str) -> list[Path]:
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    return [path for path in paths if needle.encode() in path.read_bytes()]
+def files_with(folder: Path, text: str) -> list[Path]:
+    return files_holding(folder, text.encode())
 
 
 def alert_about(up: Up, who: str) -> Any:

@@ -1,5 +1,6 @@
 """Kafka behind TLS and SASL: every client of ours gets in, and nobody with wrong credentials."""
 
+import gc
 import ipaddress
 import json
 import ssl
@@ -139,6 +140,7 @@ def test_everything_of_ours_gets_in_with_tls_and_sasl(tmp_path: Path) -> None:
         ):
             with pytest.raises(TopicError):
                 view_cluster(Brokers(address, wrong))
+        gc.collect()  # here, where their sockets are expected to be open still
 
 
 def test_addresses_are_shown_without_the_password() -> None:

@@ -19,7 +19,6 @@ from schemas.tenant import PersonalData, Tenant
 from store.certificates import TopicRetention, certificate, is_untouched, raw_copies
 from store.database import Database
 from store.holds import Held
-from store.master_key import KEY_BYTES, LocalMasterKey, MasterKeys
 from store.people import FIELDS
 from store.privacy import NotPseudonymous, Privacy
 from store.queries import TenantContext
@@ -27,10 +26,11 @@ from store.retention import run_retention
 from store.vault import Vault
 from store.writer import EventWriter
 from streams.pseudonyms import TEXTS, Pseudonymiser
+from tests.api_server import MASTERS
+from tests.files import files_holding
 from tests.schema_examples import event
 from tests.test_store import alert, batch, insert
 
-MASTERS = MasterKeys(LocalMasterKey(b"m" * KEY_BYTES))
 WHO = {"actor": "officer", "reason": "request 17"}
 DAY = timedelta(days=1)
 
@@ -73,14 +73,7 @@ def rows(database: Database, table: str, tenant: TenantContext) -> list[dict[str
 
 def files_with(database: Database, *needles: bytes) -> list[Path]:
     """Return the files of the engine's data directory that hold any of some bytes."""
-    root = Path(database.description.partition(" in ")[2])
-    found = []
-    for path in root.rglob("*"):
-        if path.is_file():
-            content = path.read_bytes()
-            if any(needle in content for needle in needles):
-                found.append(path)
-    return found
+    return files_holding(Path(database.description.partition(" in ")[2]), *needles)
 
 
 # Forgetting.

@@ -35,9 +35,9 @@ from store.tenant_keys import SUPERSEDED
 from store.vault import Subject, Vault
 from tenantwatch.settings import Settings
 from tenantwatch.vault import load_master_keys, open_vault
+from tests.api_server import MASTERS
 from tests.clickhouse_server import ClickHouseServer
 
-MASTERS = MasterKeys(LocalMasterKey(b"m" * KEY_BYTES))
 EMAIL = "jane@example.com"
 
 

@@ -73,9 +73,9 @@ def _checks() -> "Iterator[Check]":
         return
     yield check_variables(os.environ)
     yield _data_dir(settings.data_dir)
+    yield _master_key(settings)
     keys = settings.api_keys_path
     yield check_api_keys(str(keys), keys.stat().st_mode if keys.exists() else None)
-    yield _master_key(settings)
     try:
         status = _status(settings)
     except ControlError as error:
