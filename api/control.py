@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from api.history import add_history
-from api.keys_control import add_keys
+from api.keys_control import add_keys, refuse_keys
 from api.privacy import OpenPrivacy, add_privacy
 from api.v1.key_ring import KeyRing
 from schemas.alert import Severity
@@ -141,6 +141,8 @@ def control_app(
         add_privacy(app, privacy)
     if ring is not None:
         add_keys(app, database, ring)
+    else:
+        refuse_keys(app)
     return app
 
 

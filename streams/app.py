@@ -22,6 +22,7 @@ from schemas.joined import MIN_RECORDS
 from streams import metrics
 from streams.addresses import AddressReader
 from streams.breaker import Limits
+from streams.brokers import credentials
 from streams.chunk import DeadLetter, Handled, Read, handle_chunk, read_chunk
 from streams.dead_letters import letter_headers
 from streams.directory import Directory, DirectoryTable, Listener, TuningListener
@@ -72,6 +73,7 @@ def create_app(config: StreamConfig) -> faust.App:
     return faust.App(
         config.app_id,
         broker=f"audit://{config.bootstrap}".replace(",", ";"),
+        broker_credentials=credentials(config.bootstrap),
         datadir=str(config.data_dir / "faust"),
         store="memory://",
         web_enabled=False,

@@ -147,9 +147,14 @@ for _kind in ("auth", "access", "request"):
     for _flag in FLAGS:
         EVENTS_FLAGGED.labels(_kind, _flag)
 
+# Of a process that serves the API only: a worker's gauges would read there as a store that is down.
+API_REGISTRY: Final = CollectorRegistry()
+API_REGISTRY.register(API_EVENTS)
+API_REGISTRY.register(API_REQUESTS)
+
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 
-def exposition() -> bytes:
+def exposition(registry: CollectorRegistry = REGISTRY) -> bytes:
     """Return every metric in Prometheus' text format."""
-    return generate_latest(REGISTRY)
+    return generate_latest(registry)

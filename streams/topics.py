@@ -11,6 +11,7 @@ from kafka.partitioner.default import murmur2
 
 from schemas.event import KINDS, Kind
 from store.certificates import TopicRetention
+from streams.brokers import client_options
 
 TENANTS: Final = "audit.tenants"
 ALERTS: Final = "audit.alerts"
@@ -99,7 +100,9 @@ def ensure_topics(
         If a topic has another partition count than the others, or Kafka does not answer.
     """
     try:
-        admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **client)
+        admin = KafkaAdminClient(
+            bootstrap_servers=bootstrap.split(","), **client_options(bootstrap), **client
+        )
     except (KafkaError, ValueError) as error:
         raise TopicError(
             f"Kafka at {bootstrap} does not answer: {error}. Is it running, and is TENANTWATCH_KAFKA right?"
@@ -155,7 +158,9 @@ def _describe(admin: KafkaAdminClient, names: list[str]) -> dict[str, dict[str, 
 def retention_of(bootstrap: str, **client: object) -> dict[str, TopicRetention] | None:
     """Return how long Kafka keeps the topics with raw events; None if it does not say."""
     try:
-        admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **client)
+        admin = KafkaAdminClient(
+            bootstrap_servers=bootstrap.split(","), **client_options(bootstrap), **client
+        )
     except (KafkaError, ValueError):
         return None
     try:

@@ -106,7 +106,7 @@ class Control:
             WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow),
             status=lambda: status,
             webhook_allow=settings.webhook_allow,
-            privacy=lambda: open_privacy(settings, database, settings.kafka),
+            privacy=lambda: open_privacy(settings, database, settings.kafka_brokers),
             ring=ring,
         )
         return httpx.ASGITransport(app=app), ""
@@ -162,8 +162,8 @@ def kafka_bootstrap(settings: Settings) -> str:
     ControlError
         If neither says it.
     """
-    if settings.kafka is not None:
-        return settings.kafka
+    if (brokers := settings.kafka_brokers) is not None:
+        return brokers
     if running(settings):
         with Control(settings) as control:
             return str(control.get("/status")["kafka"])

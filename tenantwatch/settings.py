@@ -2,13 +2,17 @@
 
 import os
 import socket
+import ssl
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, FilePath, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from streams.brokers import Brokers
 
 
 def _default_data_dir() -> Path:
@@ -30,6 +34,21 @@ class Settings(BaseSettings):
     kafka: str | None = Field(
         None, description="Brokers, host:port[,host:port]; without it Kafka is started here."
     )
+    kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        "plaintext", description="How the brokers' listener is secured."
+    )
+    kafka_user: str | None = Field(None, description="For SASL.")
+    kafka_password: str | None = Field(None, description="For SASL.", repr=False)
+    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="Of SASL; PLAIN sends the password as it is, so only inside TLS."
+    )
+    kafka_ca_file: FilePath | None = Field(
+        None, description="PEM file of whom to trust for TLS; the system's authorities without it."
+    )
+    kafka_cert_file: FilePath | None = Field(
+        None, description="PEM file with a certificate of our own, where brokers ask for one."
+    )
+    kafka_key_file: FilePath | None = Field(None, description="PEM file with its key, if it is not in it.")
     kafka_port: Port = Field(9092, description="Port of the embedded Kafka; 0 chooses a free one.")
     kafka_controller_port: Port = Field(9093, description="Its second port; 0 chooses a free one.")
     kafka_heap_mb: Annotated[int, Field(ge=128)] = Field(300, description="Memory of the embedded Kafka.")
@@ -144,6 +163,13 @@ class Settings(BaseSettings):
             [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         )
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _secure(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+            raise ValueError("must begin with https://: whoever is in between would sign in as everybody")
+        return value
+
     @field_validator("oidc_role_map", mode="before")
     @classmethod
     def _pairs(cls, value: object) -> object:
@@ -153,6 +179,37 @@ class Settings(BaseSettings):
             name.strip(): role.strip()
             for name, _, role in (part.partition("=") for part in value.split(",") if part.strip())
         }
+
+    @model_validator(mode="after")
+    def _check_kafka(self) -> Self:
+        if self.kafka_security.startswith("sasl") and not (self.kafka_user and self.kafka_password):
+            raise ValueError(
+                f"TENANTWATCH_KAFKA_SECURITY={self.kafka_security} needs TENANTWATCH_KAFKA_USER and "
+                "TENANTWATCH_KAFKA_PASSWORD"
+            )
+        if self.kafka_security == "sasl_plaintext" and self.kafka_mechanism == "PLAIN":
+            raise ValueError(
+                "TENANTWATCH_KAFKA_MECHANISM=PLAIN would send the password readable to everybody on the way; "
+                "fix: sasl_ssl, or SCRAM-SHA-512"
+            )
+        return self
+
+    @cached_property
+    def kafka_brokers(self) -> "Brokers | None":
+        """The brokers with what it takes to get in, or None for the embedded Kafka."""
+        from streams.brokers import Brokers, KafkaSecurity
+
+        if self.kafka is None:
+            return None
+        tls = None
+        if self.kafka_security.endswith("ssl"):
+            tls = ssl.create_default_context(cafile=self.kafka_ca_file)
+            if self.kafka_cert_file is not None:
+                tls.load_cert_chain(self.kafka_cert_file, self.kafka_key_file)
+        security = KafkaSecurity(
+            self.kafka_security, self.kafka_user, self.kafka_password, self.kafka_mechanism, tls
+        )
+        return Brokers(self.kafka, security)
 
     @cached_property
     def clickhouse_url(self) -> str | None:

@@ -87,7 +87,7 @@ class Pipeline:
         api = api_listener(settings) if self._with_api else None
         if api is not None:
             stack.callback(api.close)
-        self.bootstrap = settings.kafka or self._start_kafka()
+        self.bootstrap = settings.kafka_brokers or self._start_kafka()
         database = await asyncio.to_thread(open_database, settings, STORE_WAIT_S)
         stack.callback(database.close)
         topics = await asyncio.to_thread(
@@ -118,9 +118,11 @@ class Pipeline:
             locate=locate,
         )
         stack.push_async_callback(self._stop_worker)
-        ring = KeyRing(settings.api_keys_path)
+        # A worker of a cluster has no keys of its own: those it made would be good at no API process.
+        shared = self._with_api or settings.api_keys_file is not None
+        ring = KeyRing(settings.api_keys_path) if shared else None
         privacy = privacy_of(settings, vault, database, self.bootstrap)
-        if api is not None:
+        if api is not None and ring is not None:
             self.api = HttpApi(settings, database, webhooks, ring, self.bootstrap, api, privacy)
         control = control_app(
             database,

@@ -79,7 +79,7 @@ def open_privacy_if_keyed(settings: Settings, database: Database) -> Privacy | N
         If the master key is another one than the store's.
     """
     if settings.kms or settings.master_key or settings.key_path.exists():
-        return open_privacy(settings, database, settings.kafka)
+        return open_privacy(settings, database, settings.kafka_brokers)
     return None
 
 

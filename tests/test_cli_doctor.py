@@ -42,6 +42,15 @@ def cluster(**found: Any) -> dict[str, Check]:
     return {check.name: check for check in checks.check_cluster(view)}
 
 
+def test_keys_of_the_api_that_others_may_read() -> None:
+    """Whoever does can sign tokens: they must be changed, not only hidden."""
+    assert checks.check_api_keys("api-keys.json", 0o100600).status == "ok"
+    assert checks.check_api_keys("api-keys.json", None).status == "ok"
+    told = checks.check_api_keys("api-keys.json", 0o100640)
+    assert told.status == "fail"
+    assert "rotate-signing" in told.fix
+
+
 def test_all_is_well_when_nothing_is_wrong() -> None:
     """No check warns of a healthy store and cluster, and none has a fix."""
     for check in (*store().values(), *cluster().values()):

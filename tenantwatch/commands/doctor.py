@@ -25,6 +25,7 @@ PORTS = {
     "TENANTWATCH_KAFKA_PORT": "kafka_port",
     "TENANTWATCH_KAFKA_CONTROLLER_PORT": "kafka_controller_port",
     "TENANTWATCH_HTTP_PORT": "http_port",
+    "TENANTWATCH_API_PORT": "api_port",
 }
 
 
@@ -59,7 +60,7 @@ def _print(check: "Check") -> None:
 
 
 def _checks() -> "Iterator[Check]":
-    from tenantwatch.checks import Check, check_python, check_variables, check_worker
+    from tenantwatch.checks import Check, check_api_keys, check_python, check_variables, check_worker
     from tenantwatch.control import ControlError
 
     yield check_python(sys.version_info[:3])
@@ -73,6 +74,8 @@ def _checks() -> "Iterator[Check]":
     yield check_variables(os.environ)
     yield _data_dir(settings.data_dir)
     yield _master_key(settings)
+    keys = settings.api_keys_path
+    yield check_api_keys(str(keys), keys.stat().st_mode if keys.exists() else None)
     try:
         status = _status(settings)
     except ControlError as error:
@@ -146,7 +149,7 @@ def _kafka(settings: Settings, status: dict[str, Any] | None) -> "Iterator[Check
     from streams.topics import TopicError
     from tenantwatch.checks import Check, check_cluster
 
-    bootstrap = settings.kafka or (status and status["kafka"])
+    bootstrap = settings.kafka_brokers or (status and status["kafka"])
     if not bootstrap:
         yield Check("kafka", "warn", "does not run: it is started by `tenantwatch up`", "`tenantwatch up`")
         return

@@ -134,6 +134,7 @@ class Worker:
         mine = {
             "data_dir": str(self.data_dir),
             "http_port": "0",
+            "api_port": "0",
             "worker_id": name,
             "session_timeout_s": str(SESSION_TIMEOUT_S),
             "snapshot_interval_s": str(SNAPSHOT_INTERVAL_S),
