@@ -19,7 +19,8 @@ from store.database import Database, StoreUnavailable
 from store.events import KafkaIds
 from store.retention import run_retention
 from store.snapshots import Snapshots
-from store.vault import Shredded, Vault
+from store.vault import Shredded, Vault, VaultBusy
+from store.vault_expiry import expire_people
 from store.writer import EventWriter
 from streams.addresses import AddressReader
 from streams.app import Pipeline, StreamConfig, create_app
@@ -360,7 +361,9 @@ class Worker:
         while True:
             try:
                 await asyncio.to_thread(run_retention, self._database, datetime.now(UTC))
-            except StoreUnavailable as error:
+                if self._vault is not None:
+                    await asyncio.to_thread(expire_people, self._database, self._vault, datetime.now(UTC))
+            except (StoreUnavailable, VaultBusy) as error:
                 log.warning("retention_postponed", error=str(error)[:500])
             await asyncio.sleep(RETENTION_INTERVAL_S)
 
