@@ -11,6 +11,8 @@ import structlog
 from schemas.event import KINDS
 from schemas.tenant import DEFAULT_RETENTION_DAYS, Tenant
 from store.database import Database
+from store.seals.keys import Signer
+from store.seals.statements import keep, state_retention
 
 log = structlog.get_logger()
 
@@ -23,7 +25,7 @@ _AGED: Final = (
 _CURRENT: Final = "SELECT tenant_id, body FROM tenants FINAL ORDER BY version DESC LIMIT 1 BY tenant_id"
 
 
-def run_retention(database: Database, now: datetime) -> int:
+def run_retention(database: Database, now: datetime, signer: Signer | None = None) -> int:
     """Remove what has aged out, log it in ``retention_runs``, and return how many rows went.
 
     Tenants that left the directory keep the settings of their last version; a tenant that never had any
@@ -33,6 +35,9 @@ def run_retention(database: Database, now: datetime) -> int:
     ----------
     now
         The moment to measure ages from, aware.
+    signer
+        Signs what is about to be removed, so that verification can tell it from tampering; None where nothing
+        is sealed.
 
     Raises
     ------
@@ -49,7 +54,7 @@ def run_retention(database: Database, now: datetime) -> int:
         tenant = tenants.get(row["tenant_id"])
         for kind in KINDS:
             days = tenant.retention_days_of(kind) if tenant else DEFAULT_RETENTION_DAYS
-            removed += _remove(database, row["tenant_id"], kind, days, now)
+            removed += _remove(database, row["tenant_id"], kind, days, now, signer)
     database.insert_rows("retention_finished", [{"run_at": now}])
     log.info("retention_finished", rows_removed=removed)
     return removed
@@ -67,7 +72,9 @@ def _finish_interrupted(database: Database) -> None:
     database.insert_rows("retention_finished", [{"run_at": at} for at in {row["run_at"] for row in rows}])
 
 
-def _remove(database: Database, tenant_id: str, kind: str, days: int, now: datetime) -> int:
+def _remove(
+    database: Database, tenant_id: str, kind: str, days: int, now: datetime, signer: Signer | None
+) -> int:
     cutoff = now - timedelta(days=days)
     bound = {"tenant_id": tenant_id, "kind": kind, "cutoff": cutoff}
     groups = database.query(
@@ -78,9 +85,11 @@ def _remove(database: Database, tenant_id: str, kind: str, days: int, now: datet
     )
     if not groups:
         return 0
+    rows = sum(int(group["rows_removed"]) for group in groups)
+    if signer is not None:  # first of all: a run that a crash cut short is finished without us
+        keep(database, [state_retention(tenant_id, kind, cutoff, days, rows, now, signer)])
     run = {"run_at": now, "tenant_id": tenant_id, "kind": kind, "retention_days": days, "cutoff": cutoff}
     database.insert_rows("retention_runs", [{**run, **group} for group in groups])
     database.command(f"DELETE FROM events WHERE {_AGED}", bound)
-    rows = sum(int(group["rows_removed"]) for group in groups)
     log.info("events_expired", kind=kind, retention_days=days, rows_removed=rows)
     return rows
