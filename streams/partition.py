@@ -49,6 +49,8 @@ class PartitionState:
     set_aside: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        # Committed when the partition was taken over: every row before it is stored.
+        self.first_offset = self.next_offset
         self.reset()
 
     def reset(self) -> None:

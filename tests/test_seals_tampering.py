@@ -129,7 +129,9 @@ def _heads_at(trail: SealedTrail, sequence: int) -> dict[ChainId, object]:
     from store.seals.chains import read_seals
 
     seals, _ = read_seals(trail.database, [trail.tenant, trail.other, ""])
-    return {s.chain: s for s in seals if s.sequence == sequence and s.chain.cluster_id == trail.ids.cluster_id}
+    return {
+        s.chain: s for s in seals if s.sequence == sequence and s.chain.cluster_id == trail.ids.cluster_id
+    }
 
 
 def test_a_fork_with_the_right_key_is_found(trail: SealedTrail) -> None:

@@ -11,9 +11,9 @@ CREATE TABLE IF NOT EXISTS seals
     first_ingest     DateTime64(3, 'UTC') COMMENT 'ingest_time of the first row',
     last_ingest      DateTime64(3, 'UTC'),
     sealed_at        DateTime64(3, 'UTC'),
-    body             String CODEC(ZSTD(1)) COMMENT 'JSON, exactly the bytes that are signed',
+    body             String COMMENT 'JSON, exactly the bytes that are signed' CODEC(ZSTD(1)),
     signature        String COMMENT 'Ed25519, base64',
-    contents         String CODEC(ZSTD(1)) COMMENT 'what the body holds the digest of: rows, or the seals of a round'
+    contents         String COMMENT 'what the body holds the digest of: rows, or the seals of a round' CODEC(ZSTD(1))
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(sealed_at)
