@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from api.history import add_history
+from api.trail import Seals, add_trail
 from schemas.alert import Severity
 from schemas.tuning import Tuning
 from store.database import Database, StoreUnavailable
@@ -108,6 +109,7 @@ def control_app(
     status: Status,
     webhook_allow: Sequence[Network] = (),
     resume: Resume | None = None,
+    seals: Seals | None = None,
 ) -> FastAPI:
     """Return the app.
 
@@ -119,6 +121,8 @@ def control_app(
         Private networks that a webhook may reach.
     resume
         Lets the worker's stopped partitions go on; None where no worker runs.
+    seals
+        The keys of the trail's seals, and what is remembered of them beside the store.
     """
     app = FastAPI(title="tenantwatch control", openapi_url=None)
     store = WebhookStore(database)
@@ -128,6 +132,7 @@ def control_app(
     _add_dead_letters(app, database)
     _add_resume(app, resume)
     _add_webhooks(app, store, webhooks, webhook_allow)
+    add_trail(app, database, seals or Seals(None, None))
     return app
 
 

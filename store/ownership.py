@@ -146,7 +146,8 @@ class Ownership:
             partitions = ", ".join(str(c.partition) for c in chosen)
             of_topic = re.sub(r"\{(\w+)\}", rf"{{\1_{n}}}", _GUARDED)
             conditions.append(
-                "(SELECT count() FROM (SELECT kafka_partition, max((term, generation)) AS owner FROM ownership "
+                "(SELECT count() FROM ("
+                "SELECT kafka_partition, max((term, generation)) AS owner FROM ownership "
                 f"WHERE {of_topic} AND kafka_partition IN ({partitions}) GROUP BY kafka_partition) "
                 f"WHERE (kafka_partition, owner) NOT IN ({held})) > 0"
             )

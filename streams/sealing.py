@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
@@ -13,17 +14,18 @@ from store.database import Database, Fenced, StoreUnavailable
 from store.events import KafkaIds
 from store.ownership import Claim, Ownership
 from store.seals.anchors import Anchor, AnchorBook
-from store.seals.keys import Signer
+from store.seals.keys import KeyRing, Signer
 from store.seals.seal import ChainId, Seal
 from store.seals.sealing import Sealing, Stretch, Weight
 from streams import metrics
 from streams.topics import KIND_OF
+from streams.webhooks.address import Network
 
 log = structlog.get_logger()
 CHECK_S: Final = 5.0
 # Read and hashed together; about 60 bytes each while that lasts.
 ROWS_AT_ONCE: Final = 500_000
-# More than a partition may wait with, whatever the time and the tenants: it bounds the memory that a seal needs.
+# No partition waits with more, whatever the time and the tenants: it bounds the memory that a seal needs.
 MAX_WAITING_ROWS: Final = 250_000
 Key = tuple[str, int]
 
@@ -222,6 +224,42 @@ class Sealer:
         metrics.ROWS_SEALED.inc(rows)
         metrics.SEAL_SECONDS.observe(monotonic() - started)
         log.info("rows_sealed", partitions=len(own), seals=len(made), rows=rows)
+
+
+@dataclass(frozen=True)
+class SealingConfig:
+    """How a worker seals and anchors; every value is a setting of `tenantwatch`.
+
+    Parameters
+    ----------
+    ring, book
+        The signing key, and what is remembered beside the store.
+    """
+
+    ring: KeyRing
+    book: AnchorBook
+    interval_s: float = 60.0
+    max_rows: int = 10_000
+    anchor_interval_s: float = 600.0
+    anchor_webhook: str | None = None
+    anchor_topic: str | None = None
+    webhook_allow: Sequence[Network] = ()
+
+
+def sealer_of(
+    config: SealingConfig, owner: Owner, database: Database, ids: KafkaIds, worker_id: str
+) -> Sealer:
+    """Return what seals as a configuration says."""
+    return Sealer(
+        owner,
+        database,
+        ids,
+        worker_id,
+        lambda: config.ring.signer,
+        config.book,
+        interval_s=config.interval_s,
+        max_rows=config.max_rows,
+    )
 
 
 def _whole_partitions(states: Mapping[Key, SealedState]) -> dict[int, list[Claim]]:

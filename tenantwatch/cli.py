@@ -12,10 +12,12 @@ from pydantic import ValidationError
 from tenantwatch.commands import (
     alerts,
     backtest,
+    backup,
     dead_letters,
     demo,
     doctor,
     events,
+    evidence,
     explain,
     imports,
     reconcile,
@@ -23,8 +25,10 @@ from tenantwatch.commands import (
     rules,
     run,
     score_series,
+    seals,
     tenants,
     tuning,
+    verify,
     webhooks,
     why_not,
 )
@@ -33,8 +37,11 @@ from tenantwatch.commands.output import complain, print_line
 # Errors whose message is for the person at the terminal, and says what to do.
 KNOWN_ERRORS: Final[dict[str, tuple[str, ...]]] = {
     "api.serve": ("PortTaken",),
+    "store.backups.manifest": ("BackupError",),
     "store.database": ("StoreError", "StoreUnavailable"),
     "store.lock": ("StoreLocked",),
+    "store.seals.evidence": ("BundleBroken",),
+    "store.seals.keys": ("KeyUnusable",),
     "streams.broker": ("BrokerError",),
     "streams.producer": ("SendError",),
     "streams.topics": ("TopicError",),
@@ -72,6 +79,7 @@ run.register(app)
 demo.register(app)
 doctor.register(app)
 reconcile.register(app)
+verify.register(app)
 events.register(app)
 replay.register(app)
 backtest.register(app)
@@ -84,6 +92,9 @@ app.add_typer(dead_letters.app, name="dead-letters", help="What could not be sto
 app.add_typer(tenants.app, name="tenants", help="The tenant directory.")
 app.add_typer(tuning.app, name="tuning", help="Detector parameters: what holds, and changing it.")
 app.add_typer(rules.app, name="rules", help="Detection rules of one's own: check, test, apply.")
+app.add_typer(backup.app, name="backup", help="Backups of the store: make, list, restore, verify.")
+app.add_typer(evidence.app, name="evidence", help="Evidence of the trail for auditors.")
+app.add_typer(seals.app, name="seals", help="The seals of the trail, and the key that signs them.")
 app.add_typer(webhooks.app, name="webhooks", help="Where alerts are delivered.")
 
 

@@ -76,7 +76,7 @@ class SealedTrail:
         return Verification(trail, trust, **more).run(tenant or self.tenant)
 
     def kinds(self, tenant: str | None = None, **more: Any) -> list[tuple[str, int]]:
-        """Return the kinds of what verification finds, and of how many rows; what others left is not of us."""
+        """Return the kinds of what verification finds and of how many rows, of this trail only."""
         return [
             (finding.kind, finding.rows)
             for finding in self.verify(tenant, **more).findings

@@ -7,8 +7,9 @@ import pytest
 from schemas.tenant import Tenant
 from store.database import Database
 from store.retention import run_retention
+from store.seals.chains import read_seals
 from store.seals.keys import Signer, Trust
-from store.seals.seal import ChainId
+from store.seals.seal import ChainId, Seal
 from store.seals.sealing import Sealing
 from store.seals.statements import keep, state_key, state_shredded
 from store.seals.trail import StoredTrail
@@ -111,10 +112,8 @@ def test_a_fork_by_another_key_is_found(trail: SealedTrail) -> None:
     mine = {chain: seal for chain, seal in trail.heads.items() if chain.tenant_id == trail.tenant}
     [(chain, last)] = mine.items()
     trail.alter(f"ALTER TABLE events UPDATE outcome = 'failure' WHERE {OWN} AND kafka_offset = 31")
-    before = SealedTrail(trail.database)
-    before.ids, before.tenant = trail.ids, trail.tenant
     sealing = Sealing(trail.database, trail.ids)
-    two = {c: s for c, s in _heads_at(trail, 2).items()}
+    two = _heads_at(trail, 2)
     own = two[sealing.partition_chain(trail.partition)]
     ends = {i.topic: i.next for i in last.intervals}
     sealing.seal([sealing.stretch(trail.partition, own, ends)], two, Signer.new(), trail.now)
@@ -125,9 +124,7 @@ def test_a_fork_by_another_key_is_found(trail: SealedTrail) -> None:
     assert chain.tenant_id == trail.tenant
 
 
-def _heads_at(trail: SealedTrail, sequence: int) -> dict[ChainId, object]:
-    from store.seals.chains import read_seals
-
+def _heads_at(trail: SealedTrail, sequence: int) -> dict[ChainId, Seal]:
     seals, _ = read_seals(trail.database, [trail.tenant, trail.other, ""])
     return {
         s.chain: s for s in seals if s.sequence == sequence and s.chain.cluster_id == trail.ids.cluster_id
@@ -138,10 +135,10 @@ def test_a_fork_with_the_right_key_is_found(trail: SealedTrail) -> None:
     """Two workers that both went on from one head, or an operator who rewrote history."""
     two = _heads_at(trail, 2)
     own = two[trail.sealing.partition_chain(trail.partition)]
-    ends = {i.topic: i.next for i in trail.heads[own.chain].intervals}  # type: ignore[attr-defined]
+    ends = {i.topic: i.next for i in trail.heads[own.chain].intervals}
     trail.sealing.seal(
-        [trail.sealing.stretch(trail.partition, own, ends)],  # type: ignore[arg-type]
-        two,  # type: ignore[arg-type]
+        [trail.sealing.stretch(trail.partition, own, ends)],
+        two,
         trail.signer,
         trail.now + timedelta(hours=1),
     )
@@ -251,7 +248,7 @@ def test_a_rotated_key_is_believed_because_the_one_before_says_so(trail: SealedT
     trail.store(3)
     trail.seal(fresh)
     assert ("unknown_key", 0) in trail.kinds()
-    keep(trail.database, [state_key(fresh, trail.signer, trail.now)])
+    keep(trail.database, [state_key(fresh.public, trail.signer, trail.now)])
     assert trail.kinds() == []
 
 

@@ -70,7 +70,7 @@ def read_anchors(file: Path) -> Iterator[Anchor]:
             try:
                 given = json.loads(line)
                 # As it was sent to a webhook or a topic, too.
-                for one in given["anchors"] if "anchors" in given else [given]:
+                for one in given.get("anchors", [given]):
                     yield Anchor.read(one)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{file}, line {number}: {error}") from error

@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 CURRENT_FORM: Final = 1
-# 128 bits: whoever wants another row with the same hash must try 2^127 of them, and one who also wrote the first
-# row 2^64. A whole digest would double what seals take.
+# 128 bits: whoever wants another row with the same hash must try 2^127 of them, and one who also wrote the
+# first row 2^64. A whole digest would double what seals take.
 LEAF_BYTES: Final = 16
 IDENTITY: Final = (
     "kafka_cluster_id", "kafka_topic_id", "kafka_topic", "kafka_partition", "kafka_offset", "message_index",

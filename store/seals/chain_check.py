@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from store.seals.findings import Finding, about_chain
@@ -128,7 +129,7 @@ def _look_at_links(
 ) -> None:
     if from_start and good and good[0].sequence == FIRST and good[0].previous:
         findings.append(about_chain("seal_broken", chain, "the first seal names one before it", [FIRST]))
-    for before, seal in zip(good, good[1:], strict=False):
+    for before, seal in pairwise(good):
         if seal.sequence != before.sequence + 1:
             continue  # told already
         if seal.previous != before.digest:

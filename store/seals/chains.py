@@ -31,6 +31,16 @@ def heads(database: Database, cluster_id: str, partitions: Collection[int]) -> d
     return {seal.chain: seal for seal in seals}
 
 
+def heads_of_partitions(database: Database) -> list[Seal]:
+    """Return the last seal of each partition's own chain, of every Kafka cluster that there has been."""
+    rows = database.query(
+        "SELECT argMax(body, sequence) AS newest, argMax(signature, sequence) AS signed FROM seals "
+        "WHERE tenant_id = '' GROUP BY kafka_cluster_id, kafka_partition "
+        "ORDER BY kafka_cluster_id, kafka_partition"
+    )
+    return [Seal.read(row["newest"].encode(), row["signed"]) for row in rows]
+
+
 def keep(database: Database, seals: Sequence[Stored], guard: Guard | None = None) -> None:
     """Store seals with their contents, in one block: all of a round or nothing.
 

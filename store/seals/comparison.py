@@ -113,8 +113,8 @@ def compare(
     """Return how a tenant's rows differ from what was sealed, in the offsets that seals cover.
 
     A row that has another's place is ``reordered``, one that is there a second time ``duplicated``, one whose
-    place is right and content is not ``altered``; what then has no counterpart was ``inserted`` or ``removed``,
-    or has ``expired``, which a signed statement must say.
+    place is right and content is not ``altered``; what then has no counterpart was ``inserted`` or
+    ``removed``, or has ``expired``, which a signed statement must say.
     """
     extra: list[_Row] = []
     missed: list[_Missed] = []
@@ -156,8 +156,9 @@ def _differ(
     found[at[rights[first]]] = True
     accounted = np.zeros(len(ids), bool)
     accounted[rights[first]] = True
-    for i in np.flatnonzero(~accounted).tolist():
-        extra.append(_Row(key, before.topic, int(ids[i]), leaves[i].tobytes()))
+    extra.extend(
+        _Row(key, before.topic, int(ids[i]), leaves[i].tobytes()) for i in np.flatnonzero(~accounted).tolist()
+    )
     for i in np.flatnonzero(~found).tolist():
         leaf = before.leaves[i].tobytes()
         missed.append(_Missed(key, before.topic, int(before.ids[i]), leaf, int(before.aged_ms[i])))
@@ -281,6 +282,9 @@ def outside(
             )
         )
     elif len(old):
-        what = f"{len(old):,} rows of {stored.topic} cannot be proven: the seals that covered them are missing or broken"
+        what = (
+            f"{len(old):,} rows of {stored.topic} cannot be proven: the seals that covered them are missing "
+            "or broken"
+        )
         findings.append(about_rows("seal_broken", chain, stored.topic, old.tolist(), what))
     return findings

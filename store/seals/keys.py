@@ -137,8 +137,8 @@ class KeyRing:
     Parameters
     ----------
     directory
-        ``seal.pem`` is the signing key, made when there is none; ``trusted/*.pem`` are public keys whose seals
-        are believed too.
+        ``seal.pem`` is the signing key, made when there is none; ``trusted/*.pem`` are public keys whose
+        seals are believed too.
     setting
         The signing key itself, for workers that share one; the file is not used then.
 
@@ -152,6 +152,12 @@ class KeyRing:
         self.directory = directory
         self.from_setting = setting is not None
         self.signer = Signer.from_text(setting) if setting is not None else self._from_file()
+
+    @classmethod
+    def existing(cls, directory: Path, setting: str | None = None) -> "KeyRing | None":
+        """Return the ring of a directory, or None where there is no signing key: none is made."""
+        there = setting is not None or (directory / KEY_FILE).exists()
+        return cls(directory, setting) if there else None
 
     @property
     def path(self) -> Path:

@@ -8,7 +8,7 @@ change nothing.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -60,7 +60,7 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Offsets of one partition to seal: topic id to the topic, the first offset and the one after the last."""
+    """Offsets of one partition to seal: topic id to topic, first offset and the one after the last."""
 
     partition: int
     topics: Mapping[str, tuple[str, int, int]]
@@ -155,24 +155,32 @@ class Sealing:
         made: list[chains.Stored] = []
         for stretch in stretches:
             reached = {topic_id: (topic, end) for topic_id, (topic, _, end) in stretch.topics.items()}
+            own = self.partition_chain(stretch.partition)
+            at = _after(now, heads.get(own))
             members, total, spans = [], Counter[str](), []
             for tenant_id, rows, counts, span in new.get(stretch.partition, []):
                 chain = ChainId(tenant_id, self._ids.cluster_id, stretch.partition)
                 contents = rows.pack()
-                seal = next_seal(chain, heads.get(chain), reached, counts, contents, span, now, signer)
+                seal = next_seal(chain, heads.get(chain), reached, counts, contents, span, at, signer)
                 made.append((seal, contents))
                 members.append(Member(tenant_id, seal.sequence, seal.digest))
                 total.update(counts)
                 spans.append(span)
-            chain = self.partition_chain(stretch.partition)
             contents = pack_members(members)
             span = (min(s[0] for s in spans), max(s[1] for s in spans)) if spans else (0, 0)
-            seal = next_seal(chain, heads.get(chain), reached, total, contents, span, now, signer)
+            seal = next_seal(own, heads.get(own), reached, total, contents, span, at, signer)
             made.append((seal, contents))
         return made
 
     def _bound(self) -> dict[str, Any]:
         return {"cluster": self._ids.cluster_id}
+
+
+def _after(now: datetime, head: Seal | None) -> datetime:
+    """Return now, or a moment after the last round where clocks differ: rounds can be told apart by it."""
+    if head is None:
+        return now
+    return max(now, datetime.fromisoformat(head.sealed_at) + timedelta(milliseconds=1))
 
 
 def _ranges(stretches: Iterable[Stretch]) -> str:

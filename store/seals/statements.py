@@ -1,7 +1,8 @@
 """Signed statements: why rows are not there, who was forgotten, which key follows which.
 
 Retention deletes, and so does whoever wants something gone. Rows that are missing are excused only by a
-statement that the signing key made, not by a row of ``retention_runs``, which anybody can write who can delete.
+statement that the signing key made, not by a row of ``retention_runs``, which anybody can write who can
+delete.
 """
 
 import json
@@ -9,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from store.database import Database
 from store.seals.keys import STATEMENT, Signer, Trust, key_id, pem, read_public
@@ -107,9 +110,9 @@ def read_statements(database: Database) -> tuple[list[Statement], int]:
     return found, broken
 
 
-def state_key(new: Signer, by: Signer, now: datetime) -> Statement:
+def state_key(new: Ed25519PublicKey, by: Signer, now: datetime) -> Statement:
     """Return the statement that seals of a new key are to be believed, made by the one before."""
-    content = {"public_key": pem(new.public), "new_key_id": new.key_id}
+    content = {"public_key": pem(new), "new_key_id": key_id(new)}
     return Statement.make("key", "", content, now, by)
 
 
@@ -133,7 +136,7 @@ def state_retention(
 
 
 def state_shredded(tenant_id: str, subject: str, now: datetime, signer: Signer) -> Statement:
-    """Return the statement that a person was forgotten: the rows keep the pseudonym, which is nobody's now."""
+    """Return the statement that a person was forgotten; the rows keep the pseudonym, which is nobody's."""
     return Statement.make("shredded", tenant_id, {"subject": subject}, now, signer)
 
 

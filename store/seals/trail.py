@@ -16,7 +16,8 @@ from store.seals.sealing import ID_SQL, codes, leaves_of
 from store.seals.statements import Statement, read_statements
 
 _ROWS: Final = """
-    SELECT tenant_id, kafka_cluster_id, kafka_partition, kafka_topic_id, kafka_topic, {id} AS id, {leaf} AS leaf
+    SELECT tenant_id, kafka_cluster_id, kafka_partition, kafka_topic_id, kafka_topic,
+        {id} AS id, {leaf} AS leaf
     FROM events WHERE {condition}
     ORDER BY tenant_id, kafka_cluster_id, kafka_partition, kafka_topic_id, id
 """
@@ -78,8 +79,9 @@ class StoredTrail:
         chosen = "1" if tenant_id is None else "tenant_id = {tenant:String}"
         rows = self._database.query(
             f"SELECT tenant_id, sum(n) AS n FROM ("
-            f"SELECT tenant_id, toInt64(count()) AS n FROM events WHERE {chosen} GROUP BY tenant_id UNION ALL "
-            f"SELECT tenant_id, sum(rows) AS n FROM seals WHERE {chosen} AND tenant_id != '' GROUP BY tenant_id"
+            f"SELECT tenant_id, toInt64(count()) AS n FROM events WHERE {chosen} GROUP BY tenant_id "
+            "UNION ALL SELECT tenant_id, sum(rows) AS n FROM seals "
+            f"WHERE {chosen} AND tenant_id != '' GROUP BY tenant_id"
             ") GROUP BY tenant_id ORDER BY tenant_id",
             {} if tenant_id is None else {"tenant": tenant_id},
         )

@@ -18,6 +18,7 @@ from store.seals.trail import Trail
 ROWS_AT_ONCE: Final = 500_000
 TENANTS_AT_ONCE: Final = 1_000
 SEALS_AT_ONCE: Final = 200
+NO_END: Final = 1 << 62
 
 
 @dataclass(slots=True)
@@ -83,6 +84,7 @@ class Verification:
         self._partitions: dict[ChainId, Chain] = {}
         self._members: dict[ChainId, dict[int, str]] = {}
         self._stated = Stated([], trust)
+        self.rows_by_tenant: dict[str, int] = {}
         # Cluster and partition of every chain and row that was looked at.
         self._touched: set[tuple[str, int]] = set()
 
@@ -227,7 +229,9 @@ class Verification:
         sealed: dict[TopicKey, Sealed] = {}
         for own in _pairs_by_chain(pairs).values():
             sealed |= sealed_rows(own)
-        self._verdict.rows += sum(len(rows) for _, rows in pairs)
+        looked_at = sum(len(rows) for _, rows in pairs)
+        self._verdict.rows += looked_at
+        self.rows_by_tenant[tenant_id] = self.rows_by_tenant.get(tenant_id, 0) + looked_at
         self._verdict.findings += compare(tenant_id, sealed, stored, self._stated)
 
     def _held(self, found: Iterable[Chain]) -> Iterator[tuple[Seal, Rows]]:
@@ -260,6 +264,8 @@ class Verification:
             chain = by_id.get(key.chain)
             partition = self._partitions.get(ChainId("", key.chain.cluster_id, key.chain.partition))
             reached = partition.position.get(key.topic_id) if partition is not None else None
+            if not self._trail.complete:  # a bundle holds nothing but what was sealed
+                reached = NO_END
             covered = _covered(chain.good if chain else [], key.topic_id)
             position = chain.position.get(key.topic_id, 0) if chain else 0
             whole = chain is None or chain.whole
