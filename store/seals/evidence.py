@@ -280,6 +280,12 @@ class Bundle:
                 found.setdefault(seal.sequence, []).append(self._contents[seal.body])
         return found
 
+    def all_contents(self, tenant_ids: Sequence[str]) -> Mapping[ChainId, Mapping[int, list[bytes]]]:
+        found: dict[ChainId, dict[int, list[bytes]]] = {}
+        for seal in self._seals:
+            found.setdefault(seal.chain, {}).setdefault(seal.sequence, []).append(self._contents[seal.body])
+        return found
+
     def statements(self) -> tuple[list[Statement], int]:
         return self._statements, 0
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -25,12 +26,15 @@ from store.seals.seal import INDEX_BITS, LEAF, ChainId, Member, Rows, Seal, next
 
 ID_SQL: Final = f"bitOr(bitShiftLeft(kafka_offset, {INDEX_BITS}), message_index)"
 AGED_SQL: Final = "toUnixTimestamp64Milli(greatest(time, ingest_time))"
+# Else the engine would sort all columns and hash the rows afterwards: twice the time.
+SORT_HASHES: Final = "SETTINGS query_plan_execute_functions_after_sorting = 0"
 # Of a row that is there twice until it is collapsed, the first to come is sealed, as `duplicates` keeps it.
 _NEW_ROWS: Final = f"""
     SELECT kafka_partition, tenant_id, kafka_topic_id, {ID_SQL} AS id, {AGED_SQL} AS aged,
         toUnixTimestamp64Milli(ingest_time) AS ingest, {leaf_sql(CURRENT_FORM)} AS leaf
     FROM events WHERE kafka_cluster_id = {{cluster:String}} AND ({{ranges}})
     ORDER BY kafka_partition, tenant_id, kafka_topic_id, id, ingest
+    {SORT_HASHES}
 """
 _WEIGHTS: Final = """
     SELECT kafka_partition, sum(n) AS rows, max(n) AS largest, min(oldest) AS oldest FROM (
@@ -208,32 +212,40 @@ def _read(stream: bytes) -> dict[int, list[_OfTenant]]:
     if table is None or not table.num_rows:
         return {}
     partition, ids, aged, ingest = (
-        table[name].to_numpy().astype(np.int64, copy=False)
-        for name in ("kafka_partition", "id", "aged", "ingest")
+        table[name].to_numpy() for name in ("kafka_partition", "id", "aged", "ingest")
     )
     leaves = leaves_of(table["leaf"])
-    tenants, topics = (codes(table[name]) for name in ("tenant_id", "kafka_topic_id"))
-    group = np.stack((partition, tenants[0], topics[0]))
-    new_group = np.ones(len(ids), bool)
-    new_group[1:] = (group[:, 1:] != group[:, :-1]).any(axis=0)
-    # A copy of the row before it.
-    kept = np.flatnonzero(new_group | np.concatenate(([True], ids[1:] != ids[:-1])))
-    partition, ids, aged, ingest, leaves = (a[kept] for a in (partition, ids, aged, ingest, leaves))
-    tenant, topic = tenants[0][kept], topics[0][kept]
-    changes = np.flatnonzero((np.diff(partition) != 0) | (np.diff(tenant) != 0)) + 1
+    tenant, tenant_ids = codes(table["tenant_id"])
+    topic, topic_ids = codes(table["kafka_topic_id"])
+    columns = [partition, tenant, topic, ids.astype(np.int64, copy=False), aged, ingest, leaves]
+    changed = _changed(columns)
+    copies = (ids[1:] == ids[:-1]) & ~changed
+    if copies.any():
+        kept = np.concatenate(([True], ~copies))
+        columns = [column[kept] for column in columns]
+        changed = _changed(columns)
+    partition, tenant, topic, ids, aged, ingest, leaves = columns
     found: dict[int, list[_OfTenant]] = {}
-    for first, end in zip([0, *changes.tolist()], [*changes.tolist(), len(ids)], strict=True):
-        which, counts = np.unique(topic[first:end], return_counts=True)
-        span = ingest[first:end]
-        found.setdefault(int(partition[first]), []).append(
-            (
-                tenants[1][tenant[first]],
-                Rows(ids[first:end], aged[first:end], leaves[first:end]),
-                {topics[1][t]: int(n) for t, n in zip(which, counts, strict=True)},
-                (int(span.min()), int(span.max())),
-            )
+    counts: dict[str, int] = {}
+    first = 0
+    starts = [0, *(np.flatnonzero(changed) + 1).tolist(), len(ids)]
+    for start, end in pairwise(starts):
+        counts[topic_ids[topic[start]]] = end - start
+        goes_on = end < len(ids) and tenant[end] == tenant[start] and partition[end] == partition[start]
+        if goes_on:
+            continue  # with another topic
+        rows, span = Rows(ids[first:end], aged[first:end], leaves[first:end]), ingest[first:end]
+        found.setdefault(int(partition[start]), []).append(
+            (tenant_ids[tenant[start]], rows, counts, (int(span.min()), int(span.max())))
         )
+        first, counts = end, {}
     return found
+
+
+def _changed(columns: Sequence[Any]) -> Any:
+    """Return ``(n - 1,)`` whether a row is of another partition, tenant or topic than the one before it."""
+    partition, tenant, topic = columns[:3]
+    return (partition[1:] != partition[:-1]) | (tenant[1:] != tenant[:-1]) | (topic[1:] != topic[:-1])
 
 
 def codes(column: Any) -> tuple[Int64s, list[str]]:
@@ -241,7 +253,7 @@ def codes(column: Any) -> tuple[Int64s, list[str]]:
     encoded = pc.dictionary_encode(column.cast(pa.string()).combine_chunks())
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()
-    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+    return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
 
 
 def leaves_of(column: Any) -> Any:

@@ -12,7 +12,7 @@ from store.seals import chains
 from store.seals.canonical import LEAF_BYTES, leaf_sql
 from store.seals.comparison import Stored, TopicKey
 from store.seals.seal import ChainId, Seal
-from store.seals.sealing import ID_SQL, codes, leaves_of
+from store.seals.sealing import ID_SQL, SORT_HASHES, codes, leaves_of
 from store.seals.statements import Statement, read_statements
 
 _ROWS: Final = """
@@ -20,6 +20,7 @@ _ROWS: Final = """
         {id} AS id, {leaf} AS leaf
     FROM events WHERE {condition}
     ORDER BY tenant_id, kafka_cluster_id, kafka_partition, kafka_topic_id, id
+    {settings}
 """
 
 
@@ -37,6 +38,9 @@ class Trail(Protocol):
 
     def contents(self, chain: ChainId, first: int, last: int) -> Mapping[int, list[bytes]]:
         """Return the contents of a chain's seals, by sequence number."""
+
+    def all_contents(self, tenant_ids: Sequence[str]) -> Mapping[ChainId, Mapping[int, list[bytes]]]:
+        """Return the contents of all seals of some tenants, by chain and sequence number."""
 
     def statements(self) -> tuple[list[Statement], int]:
         """Return signed statements, and how many things in their place are none."""
@@ -93,6 +97,9 @@ class StoredTrail:
 
     def contents(self, chain: ChainId, first: int, last: int) -> Mapping[int, list[bytes]]:
         return chains.read_contents(self._database, chain, first, last)
+
+    def all_contents(self, tenant_ids: Sequence[str]) -> Mapping[ChainId, Mapping[int, list[bytes]]]:
+        return chains.read_all_contents(self._database, tenant_ids)
 
     def statements(self) -> tuple[list[Statement], int]:
         return read_statements(self._database)
@@ -156,7 +163,7 @@ class StoredTrail:
         return int(row["n"])
 
     def _read(self, condition: str, bound: Mapping[str, Any], leaf: str) -> Iterator[tuple[TopicKey, Stored]]:
-        sql = _ROWS.format(id=ID_SQL, leaf=leaf, condition=condition)
+        sql = _ROWS.format(id=ID_SQL, leaf=leaf, condition=condition, settings=SORT_HASHES)
         yield from grouped(self._database.query_arrow(sql, bound))
 
 

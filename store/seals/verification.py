@@ -85,6 +85,8 @@ class Verification:
         self._members: dict[ChainId, dict[int, str]] = {}
         self._stated = Stated([], trust)
         self.rows_by_tenant: dict[str, int] = {}
+        # Of tenants that are looked at together: a query for each chain would take longer than all else.
+        self._contents_at_hand: Mapping[ChainId, Mapping[int, list[bytes]]] | None = None
         # Cluster and partition of every chain and row that was looked at.
         self._touched: set[tuple[str, int]] = set()
 
@@ -158,6 +160,10 @@ class Verification:
 
     def _contents(self, chain: Chain) -> Iterator[tuple[Seal, bytes | None]]:
         seals = list(chain.good)
+        if self._contents_at_hand is not None:
+            ready = self._contents_at_hand.get(chain.id, {})
+            yield from ((seal, chains.contents_of(ready, seal)) for seal in seals)
+            return
         for at in range(0, len(seals), SEALS_AT_ONCE):
             some = seals[at : at + SEALS_AT_ONCE]
             stored = self._trail.contents(chain.id, some[0].sequence, some[-1].sequence)
@@ -189,7 +195,9 @@ class Verification:
 
     def _check_small(self, checked: Mapping[str, Sequence[Chain]]) -> None:
         """Compare tenants whose rows fit into memory together."""
-        held = {t: list(self._held(chain for chain in found)) for t, found in checked.items()}
+        self._contents_at_hand = self._trail.all_contents([*checked])
+        held = {t: list(self._held(found)) for t, found in checked.items()}
+        self._contents_at_hand = None
         forms = {seal.form for pairs in held.values() for seal, _ in pairs} or {1}
         for n, form in enumerate(sorted(forms)):
             rows = self._trail.rows([*checked], form)
