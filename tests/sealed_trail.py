@@ -30,9 +30,9 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 class SealedTrail:
     """Stores events and seals them, as a worker would at each `seal`."""
 
-    def __init__(self, database: Database, partition: int = PARTITION) -> None:
+    def __init__(self, database: Database, partition: int = PARTITION, mark: str | None = None) -> None:
         self.database = database
-        mark = uuid4().hex[:8]
+        mark = mark or uuid4().hex[:8]
         self.ids = KafkaIds(
             f"cluster-{mark}", {f"audit.{kind}": f"{kind}-{mark}" for kind in ("auth", "access", "request")}
         )
@@ -43,6 +43,8 @@ class SealedTrail:
         self.sealing = Sealing(database, self.ids)
         self.heads: dict[ChainId, Seal] = {}
         self.now = NOW
+        # Of the claim that rows are stored under.
+        self.term = 1
         self._next: Counter[str] = Counter()
         self._writer = EventWriter(database, self.ids, "worker")
 
@@ -53,10 +55,30 @@ class SealedTrail:
         self._next[topic] += count
         self.put(batch(kind, tenant or self.tenant, range(first, first + count), self.now, **fields))
 
+    def stored(self, topic: str) -> int:
+        """Return the offset after the last one that `store` used."""
+        return self._next[topic]
+
+    def advance(self, topic: str, count: int) -> None:
+        """Take it that so many more offsets of a topic are committed."""
+        self._next[topic] += count
+
+    def resume(self) -> None:
+        """Go on from what is stored, as a worker that takes a partition over."""
+        rows = self.database.query(
+            "SELECT kafka_topic, max(kafka_offset) + 1 AS position FROM events "
+            "WHERE kafka_cluster_id = {cluster:String} GROUP BY kafka_topic",
+            {"cluster": self.ids.cluster_id},
+        )
+        self._next.update({row["kafka_topic"]: row["position"] for row in rows})
+        self.heads = self.sealing.heads([self.partition])
+
     def put(self, found: EventBatch) -> None:
         """Store a batch."""
         found = replace(found, partition=self.partition)
-        for block in self._writer.encode_events([(found, Claim(found.topic, self.partition, 1, 1))]):
+        for block in self._writer.encode_events(
+            [(found, Claim(found.topic, self.partition, self.term, self.term))]
+        ):
             self._writer.insert_events(block)
 
     def seal(self, signer: Signer | None = None) -> list[Seal]:
