@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from api.history import add_history
-from api.trail import Seals, add_trail
+from api.trail import Seals, add_trail, with_known_keys
 from schemas.alert import Severity
 from schemas.tuning import Tuning
 from store.database import Database, StoreUnavailable
@@ -127,12 +127,13 @@ def control_app(
     app = FastAPI(title="tenantwatch control", openapi_url=None)
     store = WebhookStore(database)
     _add_errors(app)
-    _add_reads(app, database, status)
+    known = seals or Seals(None, None)
+    _add_reads(app, database, status, known)
     add_history(app, database)
     _add_dead_letters(app, database)
     _add_resume(app, resume)
     _add_webhooks(app, store, webhooks, webhook_allow)
-    add_trail(app, database, seals or Seals(None, None))
+    add_trail(app, database, known)
     return app
 
 
@@ -148,7 +149,7 @@ def _add_errors(app: FastAPI) -> None:
     app.add_exception_handler(StoreUnavailable, answer(503))
 
 
-def _add_reads(app: FastAPI, database: Database, status: Status) -> None:
+def _add_reads(app: FastAPI, database: Database, status: Status, seals: Seals) -> None:
     def reader(tenant_id: str | None) -> Reader:
         return Reader(database, _scope(tenant_id))
 
@@ -221,7 +222,8 @@ def _add_reads(app: FastAPI, database: Database, status: Status) -> None:
 
     @app.get("/doctor")
     async def get_doctor() -> dict[str, Any]:
-        return await asyncio.to_thread(health, database)
+        found = await asyncio.to_thread(health, database)
+        return {**found, "seals": await asyncio.to_thread(with_known_keys, database, seals, found["seals"])}
 
 
 def _letters(

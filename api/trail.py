@@ -175,7 +175,7 @@ def add_trail(
 
     @app.get("/trail/seals")
     async def get_seals() -> dict[str, Any]:
-        found = await asyncio.to_thread(seals_health, database)
+        found = await asyncio.to_thread(lambda: with_known_keys(database, seals, seals_health(database)))
         keys = {key_id: pem(public) for key_id, public in seals.trust().keys.items()}
         return {**found, "key_id": seals.ring.signer.key_id if seals.ring else None, "keys": keys}
 
@@ -205,6 +205,13 @@ def add_trail(
         statement = state_key(public, held.signer, now())
         await asyncio.to_thread(keep, database, [statement])
         return {"key_id": statement.content["new_key_id"], "previous_key_id": held.signer.key_id}
+
+
+def with_known_keys(database: Database, seals: Seals, found: dict[str, Any]) -> dict[str, Any]:
+    """Add to `seals_health` which keys signed that nobody here knows: workers that do not share one."""
+    known = _with_introduced(database, seals.trust()).keys if seals.ring is not None else {}
+    unknown = [key_id for key_id in found["key_ids"] if known and key_id not in known]
+    return {**found, "unknown_key_ids": unknown}
 
 
 def _with_introduced(database: Database, trust: Trust) -> Trust:

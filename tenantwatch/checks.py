@@ -245,6 +245,10 @@ def check_webhooks(webhooks: Mapping[str, Any]) -> Check:
 
 def check_seals(seals: Mapping[str, Any]) -> Check:
     """Rows that are not sealed can be changed without anybody's seeing it."""
+    if unknown := seals["unknown_key_ids"]:
+        found = f"seals of the last day are signed by keys that are not known here: {', '.join(unknown)}"
+        fix = "give all workers one TENANTWATCH_SEAL_KEY, and state it first: `tenantwatch seals introduce`"
+        return Check("seals", "warn", found, fix)
     if not seals["unsealed"]:
         return Check("seals", "ok", f"every row of the last day is sealed, {seals['seals']:,} seals")
     found = f"{seals['unsealed']:,} rows are not sealed, the oldest for {seals['unsealed_age_s']:,.0f} s"

@@ -1,5 +1,6 @@
 """A worker seals what is new in its partitions: when, what, and what it leaves to others."""
 
+import json
 import subprocess
 import sys
 import time
@@ -15,16 +16,18 @@ from store.database import Database, StoreUnavailable
 from store.migrations import migrate
 from store.ownership import Claim, Ownership
 from store.seals import chains
-from store.seals.anchors import AnchorBook
+from store.seals.anchors import Anchor, AnchorBook, read_anchors
 from store.seals.chains import read_seals
-from store.seals.keys import Signer
+from store.seals.keys import MANIFEST, Signer, Trust
 from store.seals.seal import Seal
 from streams import metrics
-from streams.anchoring import Anchoring, document
+from streams.anchoring import Anchoring, document, webhook_target
 from streams.sealing import Key, Sealer
+from streams.webhooks.sender import Sender
 from tests.clickhouse_server import ClickHouseServer
 from tests.conftest import REPOSITORY
 from tests.sealed_trail import NOW, PARTITION, SealedTrail, batch
+from tests.webhook_receiver import LOCALHOST, Answer, receiving
 
 
 @dataclass
@@ -331,10 +334,26 @@ async def test_anchors_go_to_each_target_once(sealed: Sealed) -> None:
     assert len(sealed.book.log.read_text().splitlines()) == 1
 
 
+async def test_a_webhook_gets_signed_anchors_and_a_refusal_is_an_error(sealed: Sealed) -> None:
+    """Over real HTTP, to the operator's own receiver."""
+    sealed.trail.store(3)
+    await sealed.after(61)
+    sender = Sender(allow=LOCALHOST)
+    with receiving() as receiver:
+        send = webhook_target(receiver.url(), sender)
+        receiver.answers = [Answer(500)]
+        with pytest.raises(ConnectionError, match="500"):
+            await send(b"{}")
+        await send(document(sealed.sealer.anchors(), sealed.trail.signer))
+        given = json.loads(receiver.received[-1].body)
+    await sender.aclose()
+    signed = json.dumps(given["anchors"], separators=(",", ":")).encode()
+    trust = Trust([sealed.trail.signer.public])
+    assert trust.verifies(given["key_id"], MANIFEST, signed, given["signature"]) is True
+
+
 def test_a_document_of_anchors_can_be_read_back_as_a_file(tmp_path: Path) -> None:
     """What a webhook or a topic was sent, one a line, is what `verify --anchors` takes."""
-    from store.seals.anchors import Anchor, read_anchors
-
     anchor = Anchor("cluster", 3, 7, "ab" * 32, "2026-03-01T00:00:00.000Z")
     file = tmp_path / "anchors"
     file.write_bytes(document([anchor], Signer.new()) + b"\n")

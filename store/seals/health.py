@@ -36,7 +36,8 @@ def seals_health(database: Database) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``partitions`` and ``seals`` there are; ``sealed_at`` of the newest; ``unsealed`` rows of the last
+        ``partitions`` and ``seals`` there are; ``sealed_at`` of the newest; ``key_ids`` that signed in
+        the last day; ``unsealed`` rows of the last
         day, and ``unsealed_age_s`` of the oldest of them.
     """
     [made] = database.query(
@@ -45,12 +46,17 @@ def seals_health(database: Database) -> dict[str, Any]:
         "max(sealed_at) AS sealed_at FROM seals"
     )
     [waiting] = database.query(_UNSEALED)
+    signed = database.query(
+        "SELECT DISTINCT JSONExtractString(body, 'key_id') AS key_id FROM seals "
+        "WHERE tenant_id = '' AND sealed_at > now() - INTERVAL 1 DAY ORDER BY key_id"
+    )
     unsealed = int(waiting["rows"] or 0)
     age_s = (datetime.now(UTC) - waiting["oldest"]).total_seconds() if unsealed else 0.0
     return {
         "seals": made["seals"],
         "partitions": made["partitions"],
         "sealed_at": made["sealed_at"] if made["seals"] else None,
+        "key_ids": [row["key_id"] for row in signed],
         "unsealed": unsealed,
         "unsealed_age_s": round(max(age_s, 0.0), 1),
     }

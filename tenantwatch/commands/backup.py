@@ -162,7 +162,9 @@ def verify(
     """
     from store.backups.manifest import newest
     from store.database import Database
+    from tenantwatch.logs import configure_logging
 
+    configure_logging("error", "console")
     settings = Settings()
     backup = newest(directory)
     trust = _trust(settings, key)
@@ -223,7 +225,9 @@ def _trust(settings: Settings, files: list[Path] | None) -> "Trust":
 @contextmanager
 def _opened(settings: Settings) -> "Iterator[Database]":
     from tenantwatch.database import open_database
+    from tenantwatch.logs import configure_logging
 
+    configure_logging("error", "console")  # each migration would be a line among the data
     database = open_database(settings)
     try:
         yield database
