@@ -182,7 +182,7 @@ def rewritten(bundle: Path, out: Path, change: Callable[[list[bytes]], list[byte
         ("altered", lambda rows: [rows[0].replace(b'"success"', b'"failure"'), *rows[1:]]),
         ("removed", lambda rows: rows[1:]),
         ("duplicated", lambda rows: [*rows, rows[0]]),
-        ("inserted", lambda rows: [*rows, rows[0].replace(b'"trail-a-0"', b'"forged"')]),
+        ("inserted", lambda rows: [*rows, rows[0].replace(b'"event_id":"', b'"event_id":"forged-')]),
     ],
 )
 def test_tampering_with_a_bundle_is_found(

@@ -81,6 +81,26 @@ def test_a_row_inserted_for_a_tenant_that_never_had_one_is_found(trail: SealedTr
     assert (found.kind, found.tenant_id, found.rows) == ("inserted", ghost, 1)
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "toInt64(1000000) AS kafka_offset",
+        "toInt32(99) AS kafka_partition",
+        "'elsewhere' AS kafka_cluster_id",
+        "'another' AS kafka_topic_id",
+        "'audit.other' AS kafka_topic",
+    ],
+)
+def test_a_row_that_hides_where_no_seal_reaches_is_found(trail: SealedTrail, place: str) -> None:
+    """No worker has an account of it, and sealing went on long after it is said to have come."""
+    trail.alter(COPIED.format(changes=f"'forged' AS event_id, {place}", offset=3))
+    trail.now += timedelta(minutes=30)
+    trail.store(1)
+    trail.seal()
+    findings = [f for f in trail.verify().findings if f.tenant_id == trail.tenant]
+    assert [(f.kind, f.rows) for f in findings] == [("inserted", 1)]
+
+
 def test_rows_that_changed_places_are_reordered(trail: SealedTrail) -> None:
     """Each is as it was, but where the other one stood."""
     swap = "transform(kafka_offset, [2, 8], [8, 2]) AS kafka_offset"

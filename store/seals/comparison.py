@@ -13,10 +13,11 @@ from store.seals.statements import Stated
 
 
 class TopicKey(NamedTuple):
-    """Rows of one chain and topic."""
+    """Rows of one chain and topic; with the topic's name, or a row under another name would pass for it."""
 
     chain: ChainId
     topic_id: str
+    topic: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,14 @@ class Stored:
         Its name.
     ids, leaves
         ``(n,)``.
+    ingest_ms
+        ``(n,)``; None where nobody asked for it.
     """
 
     topic: str
     ids: Int64s
     leaves: Leaves
+    ingest_ms: Int64s | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,9 @@ def sealed_rows(seals: Sequence[tuple[Seal, Rows]]) -> dict[TopicKey, Sealed]:
             at += interval.rows
             if interval.next > interval.first:
                 chosen = Rows(rows.ids[part], rows.aged_ms[part], rows.leaves[part])
-                parts.setdefault(TopicKey(seal.chain, interval.topic_id), []).append((interval, chosen))
+                parts.setdefault(TopicKey(seal.chain, interval.topic_id, interval.topic), []).append(
+                    (interval, chosen)
+                )
     return {key: _joined(found) for key, found in parts.items()}
 
 
@@ -231,6 +237,8 @@ _WORDS: Final[Mapping[str, str]] = {
     "reordered": "stand in another's place",
     "duplicated": "are there once more",
     "expired": "were removed by retention, as a signed statement says",
+    "unsealed": "are younger than the last seal",
+    "seal_broken": "cannot be proven: the seals that covered them are missing or broken",
 }
 
 
@@ -241,50 +249,57 @@ def _detail(kind: str, topic: str, rows: Sequence[tuple[int, str]]) -> str:
     return f"{len(ids):,} rows of {topic} {_WORDS[kind]}: {where}{'; ' + notes if notes else ''}"
 
 
-def outside(
-    chain: ChainId,
-    stored: Stored,
-    covered: Sequence[tuple[int, int]],
-    chain_next: int,
-    partition_next: int | None,
-    chain_whole: bool,
-) -> list[Finding]:
-    """Return what to say of rows that no seal covers.
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a chain's topic has come.
 
     Parameters
     ----------
-    chain_next
-        Where the tenant's last seal ended.
-    partition_next
-        Where the partition's last seal ended; None where it has none.
-    chain_whole
+    covered
+        Offsets that the tenant's good seals cover.
+    sealed_next
+        Where the partition's last seal ended, or the tenant's.
+    ledger_next
+        Where the ledger ends.
+    sealed_at_ms
+        When the partition was sealed last.
+    whole
         Whether all of the tenant's seals are there; where not, what they covered is unproven.
     """
-    loose = stored.ids[~within(stored.ids, covered)]
-    if not len(loose):
-        return []
-    offsets = loose >> INDEX_BITS
-    sealed_up_to = chain_next if partition_next is None else max(partition_next, chain_next)
-    young = loose[offsets >= sealed_up_to]
-    old = loose[offsets < sealed_up_to]
+
+    covered: Sequence[tuple[int, int]]
+    sealed_next: int
+    ledger_next: int
+    sealed_at_ms: int
+    whole: bool
+
+
+# A row is stored, its account written and its offset committed within seconds; a store that is slow takes longer.
+UNACCOUNTED_MS: Final = 10 * 60_000
+
+
+def outside(chain: ChainId, stored: Stored, reach: Reach) -> list[Finding]:
+    """Return what to say of rows that no seal covers.
+
+    Those beyond the last seal are younger, unless the ledger does not know of them although the partition was
+    sealed long after they are said to have come: then no worker stored them.
+    """
+    assert stored.ingest_ms is not None
+    loose = ~within(stored.ids, reach.covered)
+    offsets = stored.ids >> INDEX_BITS
+    beyond = loose & (offsets >= reach.sealed_next)
+    unaccounted = beyond & (offsets >= reach.ledger_next)
+    unaccounted &= stored.ingest_ms < reach.sealed_at_ms - UNACCOUNTED_MS
+    among = loose & ~beyond
+    told = {
+        "unsealed": beyond & ~unaccounted,
+        "inserted": unaccounted | among if reach.whole else unaccounted,
+        "seal_broken": among if not reach.whole else among & False,
+    }
     findings = []
-    if len(young):
-        what = f"{len(young):,} rows of {stored.topic} are younger than the last seal"
-        findings.append(about_rows("unsealed", chain, stored.topic, young.tolist(), what))
-    if len(old) and chain_whole:
-        findings.append(
-            about_rows(
-                "inserted",
-                chain,
-                stored.topic,
-                old.tolist(),
-                _detail("inserted", stored.topic, [(int(i), "") for i in old]),
-            )
-        )
-    elif len(old):
-        what = (
-            f"{len(old):,} rows of {stored.topic} cannot be proven: the seals that covered them are missing "
-            "or broken"
-        )
-        findings.append(about_rows("seal_broken", chain, stored.topic, old.tolist(), what))
+    for kind, which in told.items():
+        ids = stored.ids[which].tolist()
+        if ids:
+            what = _detail(kind, stored.topic, [(identity, "") for identity in ids])
+            findings.append(about_rows(kind, chain, stored.topic, ids, what))  # type: ignore[arg-type]
     return findings

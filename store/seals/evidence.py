@@ -11,6 +11,7 @@ import zipfile
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
@@ -310,7 +311,14 @@ class Bundle:
     def loose(
         self, tenant_id: str, covered: Mapping[TopicKey, Sequence[tuple[int, int]]]
     ) -> dict[TopicKey, Stored]:
-        return self._read(CURRENT_FORM)
+        # Any of them that no seal covers was put there: it holds nothing but what was sealed.
+        return {
+            key: replace(stored, ingest_ms=np.zeros(len(stored.ids), np.int64))
+            for key, stored in self._read(CURRENT_FORM).items()
+        }
+
+    def ledger_ends(self) -> Mapping[tuple[str, int, str], int]:
+        return {}
 
     def rows_with(self, tenant_id: str, user_ids: Sequence[str]) -> int:
         chosen = set(user_ids)
@@ -324,7 +332,9 @@ class Bundle:
         parts: dict[TopicKey, tuple[str, list[int], list[bytes]]] = {}
         for row in self._lines():
             chain = ChainId(row["tenant_id"], row["kafka_cluster_id"], row["kafka_partition"])
-            part = parts.setdefault(TopicKey(chain, row["kafka_topic_id"]), (row["kafka_topic"], [], []))
+            part = parts.setdefault(
+                TopicKey(chain, row["kafka_topic_id"], row["kafka_topic"]), (row["kafka_topic"], [], [])
+            )
             part[1].append(row["kafka_offset"] << INDEX_BITS | row["message_index"])
             part[2].append(leaf(row, form))
         found = {}

@@ -17,11 +17,13 @@ from store.seals.statements import Statement, read_statements
 
 _ROWS: Final = """
     SELECT tenant_id, kafka_cluster_id, kafka_partition, kafka_topic_id, kafka_topic,
-        {id} AS id, {leaf} AS leaf
+        {id} AS id, {leaf} AS leaf{more}
     FROM events WHERE {condition}
-    ORDER BY tenant_id, kafka_cluster_id, kafka_partition, kafka_topic_id, id
+    ORDER BY tenant_id, kafka_cluster_id, kafka_partition, kafka_topic_id, kafka_topic, id
     {settings}
 """
+
+_INGEST: Final = ", toUnixTimestamp64Milli(ingest_time) AS ingest"
 
 
 class Trail(Protocol):
@@ -54,7 +56,10 @@ class Trail(Protocol):
     def loose(
         self, tenant_id: str, covered: Mapping[TopicKey, Sequence[tuple[int, int]]]
     ) -> dict[TopicKey, Stored]:
-        """Return a tenant's rows outside some offsets, without their hashes."""
+        """Return a tenant's rows outside some offsets, without their hashes but with `ingest_ms`."""
+
+    def ledger_ends(self) -> Mapping[tuple[str, int, str], int]:
+        """Return where the ledger ends, by cluster, partition and topic id."""
 
     def rows_with(self, tenant_id: str, user_ids: Sequence[str]) -> int:
         """Return how many rows of a tenant name some users."""
@@ -117,12 +122,13 @@ class StoredTrail:
         bound: dict[str, Any] = {"tenant": tenant_id}
         condition = "tenant_id = {tenant:String}"
         for n, (key, intervals) in enumerate(covered.items()):
-            names = {f"c{n}": key.chain.cluster_id, f"t{n}": key.topic_id}
+            names = {f"c{n}": key.chain.cluster_id, f"t{n}": key.topic_id, f"n{n}": key.topic}
             bound |= names
             offsets = " OR ".join(f"(kafka_offset >= {a} AND kafka_offset < {b})" for a, b in intervals)
             condition += (
                 f" AND NOT (kafka_cluster_id = {{c{n}:String}} AND kafka_topic_id = {{t{n}:String}} "
-                f"AND kafka_partition = {key.chain.partition} AND ({offsets or '0'}))"
+                f"AND kafka_topic = {{n{n}:String}} AND kafka_partition = {key.chain.partition} "
+                f"AND ({offsets or '0'}))"
             )
         if self._since is not None:
             condition += " AND ingest_time >= {since:DateTime64(3)}"
@@ -130,7 +136,17 @@ class StoredTrail:
         if self._until is not None:
             condition += " AND ingest_time < {until:DateTime64(3)}"
             bound["until"] = self._until
-        return dict(self._read(condition, bound, f"toFixedString('', {LEAF_BYTES})"))
+        return dict(self._read(condition, bound, f"toFixedString('', {LEAF_BYTES})", _INGEST))
+
+    def ledger_ends(self) -> Mapping[tuple[str, int, str], int]:
+        rows = self._database.query(
+            "SELECT kafka_cluster_id, kafka_partition, kafka_topic_id, max(last_offset) + 1 AS position "
+            "FROM ledger GROUP BY kafka_cluster_id, kafka_partition, kafka_topic_id"
+        )
+        return {
+            (row["kafka_cluster_id"], row["kafka_partition"], row["kafka_topic_id"]): row["position"]
+            for row in rows
+        }
 
     def rows_of(self, seals: Sequence[Seal], form: int) -> dict[TopicKey, Stored]:
         chain = seals[0].chain
@@ -162,8 +178,10 @@ class StoredTrail:
         )
         return int(row["n"])
 
-    def _read(self, condition: str, bound: Mapping[str, Any], leaf: str) -> Iterator[tuple[TopicKey, Stored]]:
-        sql = _ROWS.format(id=ID_SQL, leaf=leaf, condition=condition, settings=SORT_HASHES)
+    def _read(
+        self, condition: str, bound: Mapping[str, Any], leaf: str, more: str = ""
+    ) -> Iterator[tuple[TopicKey, Stored]]:
+        sql = _ROWS.format(id=ID_SQL, leaf=leaf, more=more, condition=condition, settings=SORT_HASHES)
         yield from grouped(self._database.query_arrow(sql, bound))
 
 
@@ -178,6 +196,7 @@ def grouped(stream: bytes) -> Iterator[tuple[TopicKey, Stored]]:
     partitions = table["kafka_partition"].to_numpy()
     ids = table["id"].to_numpy().astype(np.int64, copy=False)
     leaves = leaves_of(table["leaf"])
+    ingest = table["ingest"].to_numpy() if "ingest" in table.column_names else None
     changed = np.zeros(max(len(ids) - 1, 0), bool)
     for column in (tenants[0], clusters[0], topic_ids[0], topics[0], partitions):
         changed |= np.diff(column) != 0
@@ -186,5 +205,6 @@ def grouped(stream: bytes) -> Iterator[tuple[TopicKey, Stored]]:
         chain = ChainId(
             tenants[1][tenants[0][first]], clusters[1][clusters[0][first]], int(partitions[first])
         )
-        key = TopicKey(chain, topic_ids[1][topic_ids[0][first]])
-        yield key, Stored(topics[1][topics[0][first]], ids[first:end], leaves[first:end])
+        key = TopicKey(chain, topic_ids[1][topic_ids[0][first]], topics[1][topics[0][first]])
+        came = ingest[first:end] if ingest is not None else None
+        yield key, Stored(key.topic, ids[first:end], leaves[first:end], came)

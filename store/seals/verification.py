@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from store.seals import chains
 from store.seals.chain_check import Chain, check_anchors, check_chain, members_by_chain, orphans
-from store.seals.comparison import Sealed, Stored, TopicKey, compare, outside, sealed_rows
+from store.seals.comparison import Reach, Sealed, Stored, TopicKey, compare, outside, sealed_rows, within
 from store.seals.findings import Finding, about_chain
 from store.seals.keys import Trust
 from store.seals.seal import ChainId, Member, Rows, Seal, unpack_members
@@ -85,6 +85,7 @@ class Verification:
         self._members: dict[ChainId, dict[int, str]] = {}
         self._stated = Stated([], trust)
         self.rows_by_tenant: dict[str, int] = {}
+        self._ledger_ends: Mapping[tuple[str, int, str], int] | None = None
         # Of tenants that are looked at together: a query for each chain would take longer than all else.
         self._contents_at_hand: Mapping[ChainId, Mapping[int, list[bytes]]] | None = None
         # Cluster and partition of every chain and row that was looked at.
@@ -204,8 +205,8 @@ class Verification:
             for tenant_id, found in checked.items():
                 stored = rows.get(tenant_id, {})
                 self._compare(tenant_id, [p for p in held[tenant_id] if p[0].form == form], stored)
-                if n == 0:
-                    self._look_outside(found, stored)
+                if n == 0 and self._any_loose(found, stored):
+                    self._tell_of_loose(tenant_id, found)
 
     def _check_large(self, tenant_id: str, found: Sequence[Chain]) -> None:
         """Compare one tenant's rows in runs of its seals."""
@@ -220,12 +221,7 @@ class Verification:
                 rows += len(pair[1])
             if run:
                 self._compare_run(tenant_id, run)
-        covered = {
-            TopicKey(chain.id, topic_id): _covered(chain.good, topic_id)
-            for chain in found
-            for topic_id in chain.position
-        }
-        self._look_outside(found, self._trail.loose(tenant_id, covered))
+        self._tell_of_loose(tenant_id, found)
 
     def _compare_run(self, tenant_id: str, run: Sequence[tuple[Seal, Rows]]) -> None:
         stored = self._trail.rows_of([seal for seal, _ in run], run[0][0].form)
@@ -264,20 +260,56 @@ class Verification:
         late = self._until_ms is not None and seal.first_ingest_ms >= self._until_ms
         return not early and not late
 
-    def _look_outside(self, found: Sequence[Chain], stored: Mapping[TopicKey, Stored]) -> None:
+    def _any_loose(self, found: Sequence[Chain], stored: Mapping[TopicKey, Stored]) -> bool:
+        covered = _covered_by_topic(found)
+        self._touched |= {(key.chain.cluster_id, key.chain.partition) for key in stored}
+        return any(not within(rows.ids, covered.get(key, [])).all() for key, rows in stored.items())
+
+    def _tell_of_loose(self, tenant_id: str, found: Sequence[Chain]) -> None:
         """Tell of rows that no seal covers."""
         by_id = {chain.id: chain for chain in found}
-        for key, rows in stored.items():
+        covered = _covered_by_topic(found)
+        for key, rows in self._trail.loose(tenant_id, covered).items():
             self._touched.add((key.chain.cluster_id, key.chain.partition))
-            chain = by_id.get(key.chain)
-            partition = self._partitions.get(ChainId("", key.chain.cluster_id, key.chain.partition))
-            reached = partition.position.get(key.topic_id) if partition is not None else None
-            if not self._trail.complete:  # a bundle holds nothing but what was sealed
-                reached = NO_END
-            covered = _covered(chain.good if chain else [], key.topic_id)
-            position = chain.position.get(key.topic_id, 0) if chain else 0
-            whole = chain is None or chain.whole
-            self._verdict.findings += outside(key.chain, rows, covered, position, reached, whole)
+            reach = self._reach(key, by_id.get(key.chain), covered.get(key, []))
+            self._verdict.findings += outside(key.chain, rows, reach)
+
+    def _reach(self, key: TopicKey, chain: Chain | None, covered: Sequence[tuple[int, int]]) -> Reach:
+        partition = self._partitions.get(ChainId("", key.chain.cluster_id, key.chain.partition))
+        last = partition.good[-1] if partition is not None and partition.good else None
+        whole = chain is None or chain.whole
+        topics = {i.topic_id: i.topic for i in last.intervals} if last is not None else {}
+        if not self._trail.complete or topics.get(key.topic_id, key.topic) != key.topic:
+            # Of a bundle, and of a topic under another's id, nothing can be younger than its seals.
+            return Reach(covered, NO_END, 0, 0, whole)
+        if self._ledger_ends is None:
+            self._ledger_ends = self._trail.ledger_ends()
+        return Reach(
+            covered,
+            max(
+                last.position.get(key.topic_id, 0) if last is not None else 0,
+                chain.position.get(key.topic_id, 0) if chain is not None else 0,
+            ),
+            self._ledger_ends.get((key.chain.cluster_id, key.chain.partition, key.topic_id), 0),
+            # Where a partition has no seal, by when anything was sealed: workers are at work.
+            _ms(last.sealed_at if last is not None else self._sealed_until()),
+            whole,
+        )
+
+    def _sealed_until(self) -> str:
+        return max((c.good[-1].sealed_at for c in self._partitions.values() if c.good), default="")
+
+
+def _ms(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp() * 1000) if text else 0
+
+
+def _covered_by_topic(found: Iterable[Chain]) -> dict[TopicKey, list[tuple[int, int]]]:
+    return {
+        TopicKey(chain.id, interval.topic_id, interval.topic): _covered(chain.good, interval.topic_id)
+        for chain in found
+        for interval in (chain.good[-1].intervals if chain.good else ())
+    }
 
 
 def _covered(seals: Sequence[Seal], topic_id: str) -> list[tuple[int, int]]:
