@@ -274,7 +274,7 @@ class Reach:
     whole: bool
 
 
-# A row is stored, its account written and its offset committed within seconds; a store that is slow takes longer.
+# A row is stored, its account written and its offset committed within seconds; a slow store takes longer.
 UNACCOUNTED_MS: Final = 10 * 60_000
 
 
