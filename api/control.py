@@ -16,7 +16,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from api.history import add_history
+from api.keys_control import add_keys, refuse_keys
+from api.privacy import OpenPrivacy, add_privacy
 from api.trail import Seals, add_trail, with_known_keys
+from api.v1.key_ring import KeyRing
 from schemas.alert import Severity
 from schemas.tuning import Tuning
 from store.database import Database, StoreUnavailable
@@ -110,6 +113,8 @@ def control_app(
     webhook_allow: Sequence[Network] = (),
     resume: Resume | None = None,
     seals: Seals | None = None,
+    privacy: OpenPrivacy | None = None,
+    ring: KeyRing | None = None,
 ) -> FastAPI:
     """Return the app.
 
@@ -123,6 +128,10 @@ def control_app(
         Lets the worker's stopped partitions go on; None where no worker runs.
     seals
         The keys of the trail's seals, and what is remembered of them beside the store.
+    privacy
+        Opens the vault when it is first asked for; None: nobody may ask for it here.
+    ring
+        The HTTP API's own keys; without them there are no API keys to be had.
     """
     app = FastAPI(title="tenantwatch control", openapi_url=None)
     store = WebhookStore(database)
@@ -134,6 +143,12 @@ def control_app(
     _add_resume(app, resume)
     _add_webhooks(app, store, webhooks, webhook_allow)
     add_trail(app, database, known)
+    if privacy is not None:
+        add_privacy(app, privacy)
+    if ring is not None:
+        add_keys(app, database, ring)
+    else:
+        refuse_keys(app)
     return app
 
 

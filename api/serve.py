@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,15 +25,29 @@ class _Uvicorn(uvicorn.Server):
 
 
 class Server:
-    """One app on one listening socket, on the running event loop."""
+    """One app on one listening socket, on the running event loop.
 
-    def __init__(self, app: FastAPI, listener: socket.socket) -> None:
+    Parameters
+    ----------
+    trusted_proxies
+        Addresses whose ``X-Forwarded-For`` says where a request came from; nobody's by default.
+    """
+
+    def __init__(self, app: FastAPI, listener: socket.socket, trusted_proxies: Sequence[str] = ()) -> None:
         # Signals belong to the worker; access logs of a health port say nothing.
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=2,
+            server_header=False,
+            # Without this uvicorn believes whoever connects from this machine.
+            proxy_headers=bool(trusted_proxies),
+            forwarded_allow_ips=[*trusted_proxies],
         )
-        self._server = uvicorn.Server(config)
-        self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        self._server = _Uvicorn(config)
         self._listener = listener
         self._task: asyncio.Task[None] | None = None
 
@@ -58,8 +72,13 @@ class Server:
             await self._task
 
 
-def tcp_listener(host: str, port: int) -> socket.socket:
+def tcp_listener(host: str, port: int, setting: str = "TENANTWATCH_HTTP_PORT") -> socket.socket:
     """Bind a TCP port.
+
+    Parameters
+    ----------
+    setting
+        What changes the port, for the error.
 
     Raises
     ------
@@ -74,7 +93,7 @@ def tcp_listener(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise PortTaken(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another with TENANTWATCH_HTTP_PORT, "
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another with {setting}, "
             "0 takes a free one"
         ) from error
     listener.listen(128)

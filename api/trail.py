@@ -18,7 +18,7 @@ from store.database import Database
 from store.seals.anchors import Anchor, AnchorBook
 from store.seals.evidence import export
 from store.seals.health import seals_health
-from store.seals.keys import KeyRing, KeyUnusable, Signer, Trust, pem, read_public
+from store.seals.keys import KeyUnusable, SealKeys, Signer, Trust, pem, read_public
 from store.seals.statements import Stated, keep, read_statements, state_key
 from store.seals.trail import StoredTrail
 from store.seals.verification import Verification
@@ -36,7 +36,7 @@ class Seals:
         Remembered heads; None where nothing is remembered.
     """
 
-    ring: KeyRing | None
+    ring: SealKeys | None
     book: AnchorBook | None
 
     def trust(self, *more: str) -> Trust:
@@ -100,7 +100,7 @@ def add_trail(
 ) -> None:
     """Add the routes."""
 
-    def ring() -> KeyRing:
+    def ring() -> SealKeys:
         if seals.ring is None:
             raise HTTPException(
                 409,

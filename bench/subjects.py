@@ -7,6 +7,7 @@ stages, peak memory.
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -21,9 +22,11 @@ import streams.partition
 from bench.memory import peak_memory_mb
 from schemas.event import KINDS, MODELS
 from store.database import Database
+from store.master_key import KEY_BYTES, LocalMasterKey, MasterKeys
 from store.migrations import migrate
 from store.seals.anchors import AnchorBook
-from store.seals.keys import KeyRing
+from store.seals.keys import SealKeys
+from store.vault import Vault
 from store.webhooks import WebhookStore
 from store.writer import EventWriter
 from streams import metrics
@@ -50,12 +53,20 @@ def _totals(counter: Counter) -> list[Sample]:
 
 
 async def pipeline(
-    bootstrap: str, directory: Path, goal: int, *, sealing: bool = True, seal_all: bool = False
+    bootstrap: str,
+    directory: Path,
+    goal: int,
+    *,
+    pseudonyms: bool = True,
+    sealing: bool = True,
+    seal_all: bool = False,
 ) -> dict[str, Any]:
     """The whole job: validate, enrich, detect, store, commit, seal.
 
     Parameters
     ----------
+    pseudonyms
+        Whether identifiers are replaced.
     sealing
         Whether rows are sealed at all.
     seal_all
@@ -64,8 +75,11 @@ async def pipeline(
     database = _open(directory)
     topics = ensure_topics(bootstrap)
     config = StreamConfig(bootstrap, directory, "bench", app_id=directory.name)
-    seals = SealingConfig(KeyRing(directory / "keys"), AnchorBook(directory / "seals")) if sealing else None
-    worker = Worker(config, topics, database, WebhookDelivery(WebhookStore(database)), sealing=seals)
+    masters = MasterKeys(LocalMasterKey(os.urandom(KEY_BYTES)))
+    vault = Vault(database, masters) if pseudonyms else None
+    seals = SealingConfig(SealKeys(directory / "keys"), AnchorBook(directory / "seals")) if sealing else None
+    webhooks = WebhookDelivery(WebhookStore(database))
+    worker = Worker(config, topics, database, webhooks, vault, sealing=seals)
     begun: list[float] = []
     handle = worker.pipeline.handle
 
@@ -124,6 +138,11 @@ async def sealed(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
 async def unsealed(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
     """The whole job without seals."""
     return await pipeline(bootstrap, directory, goal, sealing=False)
+
+
+async def no_vault(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
+    """The whole job, but identifiers are stored as they come."""
+    return await pipeline(bootstrap, directory, goal, pseudonyms=False)
 
 
 async def no_detectors(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
@@ -202,6 +221,7 @@ SUBJECTS: Final[dict[str, Callable[[str, Path, int], Awaitable[dict[str, Any]]]]
     "pipeline": pipeline,
     "sealed": sealed,
     "unsealed": unsealed,
+    "no_vault": no_vault,
     "no_detectors": no_detectors,
     "no_store": no_store,
     "plain": plain,

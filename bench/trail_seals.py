@@ -24,7 +24,7 @@ from store.backups.restore import prove, restore
 from store.database import Database
 from store.events import KafkaIds
 from store.migrations import migrate
-from store.seals.keys import KeyRing, Signer, Trust
+from store.seals.keys import SealKeys, Signer, Trust
 from store.seals.sealing import Sealing
 from store.seals.trail import StoredTrail
 from store.seals.verification import Verification
@@ -74,7 +74,7 @@ def measured(rows: int, root: Path) -> dict[str, Any]:
     database = Database.embedded(root / "first" / "clickhouse")
     migrate(database)
     *_, _ = fill(database, rows)
-    ring = KeyRing(root / "keys")
+    ring = SealKeys(root / "keys")
     with Clock() as sealed:
         seals = seal_all(database, ring.signer)
     with Clock() as verified:
@@ -119,7 +119,7 @@ def restored(root: Path) -> dict[str, Any]:
 def restore_here(root: Path) -> dict[str, Any]:
     """Restore the newest backup into an empty directory, and compare seals."""
     backup: Backup = newest(root / "backups")
-    trust: Trust = KeyRing(root / "keys").trust()
+    trust: Trust = SealKeys(root / "keys").trust()
     database = Database.embedded(root / "second" / "clickhouse")
     with Clock() as took:
         restore(database, backup)

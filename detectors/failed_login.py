@@ -19,6 +19,9 @@ from detectors.keys import Key, Keys, Part, values_at
 from detectors.networks import network_of
 from detectors.parameters import FailedLoginParameters, Rules, budget_share, resolve
 from detectors.settling import settle_batch, settle_reached
+from detectors.taken_accounts import Taken, show_taken, tell_taken
+from detectors.travel import Logins, fold_travel
+from detectors.travel_state import TravelRule
 from schemas.alert import Alert
 from schemas.batch import Bools, EventBatch, Int64s
 from schemas.event import Kind
@@ -80,6 +83,8 @@ class FailedLogin:
             fold = _Fold(self._rules, batch, state, rows[attempts], time_ms[attempts])
             fold.run()
             alerts += fold.alerts
+            if batch.positions is not None:
+                alerts += fold.travel(batch, rows[attempts])
         alerts += settle_batch(state.rules(), state.clock, batch)
         state.sweep(max((rule.guessing.known_ms for rule in self._rules.distinct), default=0))
         return in_order(alerts)
@@ -162,13 +167,45 @@ class _Fold:
         after_guesses = np.zeros(len(hot), np.bool_)
         after_guesses[guessing.suspicious] = True
         shares = [1.0] * len(self.rules)
-        self._show_successes(self.state.approvals, ~self.failed, worn_down, by_challenges, shares)
+        self._show_successes(self.state.approvals, ~self.failed, by_challenges, shares)
         self._raise_successes(self.state.approvals, worn_down, by_challenges, shares)
         shares = [rule.watch_share for rule in by_user]
         after_guesses &= ~worn_down
         strange = ~self.failed & guessing.away & ~worn_down
-        self._show_successes(self.state.successes, strange, after_guesses, fullness, shares)
+        strange[guessing.taken] = False
+        self._show_successes(self.state.successes, strange, fullness, shares)
         self._raise_successes(self.state.successes, after_guesses, fullness, shares)
+        self._raise_taken([row for row in guessing.taken if not worn_down[row]], guessing.at_ms)
+
+    def travel(self, batch: EventBatch, rows: Int64s) -> list[Alert]:
+        """Return what comes of how far apart users log in.
+
+        Parameters
+        ----------
+        batch
+            With positions.
+        rows
+            ``(n,)`` where the attempts are in it.
+        """
+        assert batch.positions is not None
+        positions = batch.positions[rows].astype(np.float64)
+        on = np.array([rule.travel is not None for rule in self.rules], np.bool_)[self.rule]
+        named_ones = named(self.users.values) & named(self.addresses.values)
+        chosen = (on & ~self.failed & named_ones & ~np.isnan(positions).any(axis=1)).nonzero()[0]
+        if not len(chosen):
+            return []
+        logins = Logins(
+            values_at(self.tenants.values, chosen),
+            values_at(self.users.values, chosen),
+            values_at(self.addresses.values, chosen),
+            values_at(taken(batch, "user_agent", rows), chosen),
+            values_at(self.event_ids, chosen),
+            self.time_ms[chosen],
+            self.rule[chosen],
+            positions[chosen],
+        )
+        rules = [rule.travel or TravelRule(0, 0, 0, 0) for rule in self.rules]
+        return fold_travel(self.state.travel, logins, rules)
 
     def _fill(
         self,
@@ -286,10 +323,7 @@ class _Fold:
         picks, numbers = rows.tolist(), self.rule[rows].tolist()
 
         def look(at: int) -> tuple[float, float, Any]:
-            full, enough = float(fullness[picks[at]]), shares[numbers[at]]
-            # In the middle of guessing at the whole tenant one is enough, however full the buckets are.
-            score, threshold = (full, enough) if full >= enough else (1.0, 0.0)
-            return score, threshold, self.addresses.values[picks[at]]
+            return float(fullness[picks[at]]), shares[numbers[at]], self.addresses.values[picks[at]]
 
         crossings = Crossings(
             slot,
@@ -301,8 +335,24 @@ class _Fold:
         )
         self.alerts.extend(crossings.fold(rule))
 
+    def _raise_taken(self, rows: list[int], at_ms: Int64s) -> None:
+        """Raise alerts of tenants into whose accounts somebody got in the middle of guessing."""
+        logins = [
+            Taken(
+                self.tenant_names[int(self.codes[row])],
+                int(at_ms[row]),
+                self.event_ids[row],
+                self.users.values[row],
+                self.addresses.values[row],
+                self.rules[int(self.rule[row])].quiet_ms,
+            )
+            for row in rows
+        ]
+        show_taken(self.state.taken, logins)
+        self.alerts.extend(tell_taken(self.state.taken, logins))
+
     def _show_successes(
-        self, rule: EpisodeRule, tested: Bools, which: Bools, fullness: Floats, shares: Sequence[float]
+        self, rule: EpisodeRule, tested: Bools, fullness: Floats, shares: Sequence[float]
     ) -> None:
         """Show how suspicious users' logins were: ``(n,)`` those tested, the rest as for raising."""
         if rule.watch is None:
@@ -310,8 +360,6 @@ class _Fold:
         rows = (tested & named(self.users.values)).nonzero()[0]
         keys: Keys[Key] = Keys()
         slot = keys.intern((self.tenants, "user_id", self.users), rows)
-        full, enough = fullness[rows], np.array(shares)[self.rule[rows]]
-        at_once = which[rows] & (full < enough)
-        scores, thresholds = np.where(at_once, 1.0, full), np.where(at_once, 0.0, enough)
+        scores, thresholds = fullness[rows], np.array(shares)[self.rule[rows]]
         ids = values_at(self.event_ids, rows)
         rule.watch.see(keys, slot, self.time_ms[rows], ids, lambda at: (scores[at], thresholds[at]))

@@ -1,12 +1,12 @@
 """What failed logins look like: the names of detection.md, part A, in sentences."""
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from detectors.episode import Episode, Story
 from detectors.tally import Tally
 from detectors.wording import clock_text, duration_text, plural
-from schemas.alert import Severity
+from schemas.alert import Entity, Severity
 
 # An address with so few users is after them, whatever else the shares say (detection.md, naming).
 BRUTE_FORCE_USERS: Final = 2
@@ -16,6 +16,10 @@ SPRAY_TRIES: Final = 5
 # spray at one company are known for the most part; a recorded one had 7 of 8 unknown at first.
 STUFFING_TRIED_ONCE: Final = 0.8
 STUFFING_UNKNOWN: Final = 0.9
+# Of fewer users nine in ten would be all of them, and two passers-by would be a stolen list.
+STUFFING_USERS: Final = 10
+# So many accounts are named in the sentence; the evidence names all.
+NAMED_ACCOUNTS: Final = 5
 # From here on somebody should look now, not today.
 HIGH_COUNT: Final = 64
 
@@ -68,9 +72,17 @@ def classify(users: int, unknown: int, attempts: int) -> str:
         return "brute_force"
     if unknown == users:
         return "user_enumeration"
-    if users > STUFFING_TRIED_ONCE * attempts and unknown >= STUFFING_UNKNOWN * users:
-        return "credential_stuffing"
-    return "password_spray"
+    return "credential_stuffing" if is_stuffing(users, unknown, attempts) else "password_spray"
+
+
+def is_stuffing(users: int, unknown: int, attempts: int) -> bool:
+    """Whether failures are those of a list of names and passwords; parameters as for `classify`.
+
+    >>> is_stuffing(20, 19, 20), is_stuffing(2, 2, 2)
+    (True, False)
+    """
+    tried_once = users >= STUFFING_USERS and users > STUFFING_TRIED_ONCE * attempts
+    return tried_once and unknown >= STUFFING_UNKNOWN * users
 
 
 class AddressTeller:
@@ -165,7 +177,7 @@ class GuessingTeller:
         facts: GuessingFacts = episode.facts
         tally, addresses = facts.users, facts.addresses.count_text()
         users, unknown = len(tally.values), len(tally.marked)
-        stuffing = users > STUFFING_TRIED_ONCE * tally.events and unknown >= STUFFING_UNKNOWN * users
+        stuffing = is_stuffing(users, unknown, tally.events)
         classification = "credential_stuffing" if stuffing else "distributed_guessing"
         whom = f"{tally.count_text()} users" if users != 1 else f"{next(iter(tally.values))}"
         return Story(
@@ -207,6 +219,60 @@ class SuccessTeller:
             ("T1110", "T1078"),
             "Treat the account as taken until its owner confirms the login: revoke its sessions and tokens, "
             "reset the password, and read what it did since.",
+        )
+
+
+@dataclass
+class TakenFacts:
+    """Which accounts somebody got into in the middle of guessing at their tenant.
+
+    Parameters
+    ----------
+    logins
+        User to how many times, in order of the first.
+    addresses
+        From where.
+    """
+
+    logins: dict[str, int] = field(default_factory=dict)
+    addresses: Tally = field(default_factory=Tally)
+
+    def add(self, user_id: str, source_ip: str | None) -> None:
+        """Count a login."""
+        self.logins[user_id] = self.logins.get(user_id, 0) + 1
+        self.addresses.add([source_ip], [False])
+
+
+class TakenTeller:
+    """Names successes in the middle of guessing at the whole tenant, the accounts one by one."""
+
+    detector = "failed_login"
+    rule = "success_after_guessing"
+    facts = TakenFacts
+
+    def tell(self, episode: Episode) -> Story:
+        """Return what is to be said about the episode."""
+        facts: TakenFacts = episode.facts
+        users, addresses = list(facts.logins), facts.addresses
+        tenant_id = episode.key[0]
+        more = f" and {len(users) - NAMED_ACCOUNTS} more" if len(users) > NAMED_ACCOUNTS else ""
+        who = ", ".join(users[:NAMED_ACCOUNTS]) + more
+        where = f" from {addresses.count_text()} address{'es' if len(addresses.values) > 1 else ''}"
+        return Story(
+            "success_after_failures",
+            "critical",
+            f"{who} logged in{where if addresses.values else ''} in the middle of guessing at {tenant_id}, "
+            f"and never had from there before; {_last(episode)}",
+            {
+                "successes": episode.count,
+                "users": len(users),
+                "user_ids": ", ".join(users),
+                "addresses": len(addresses.values),
+            },
+            ("T1110", "T1078"),
+            "Treat each account of user_ids as taken until its owner confirms the login: revoke its sessions "
+            "and tokens, reset the password, and read what it did since.",
+            entity=Entity(type="tenant_id", value=tenant_id),
         )
 
 
@@ -252,6 +318,56 @@ class ApprovalTeller:
             ("T1621", "T1078"),
             "Treat the account as taken until its owner confirms the login in person: revoke its sessions "
             "and tokens, reset the password, and read what it did since.",
+        )
+
+
+class Journey(NamedTuple):
+    """From one login to the next.
+
+    Parameters
+    ----------
+    source_ip
+        Where the next one came from.
+    distance_km, apart_s, speed_kmh
+        How far and how long after the one before that was, and how fast one would have had to travel.
+    most_kmh
+        How fast people do.
+    """
+
+    source_ip: str
+    distance_km: int
+    apart_s: int
+    speed_kmh: int
+    most_kmh: int
+
+
+class JourneyTeller:
+    """Names logins too far apart for one person."""
+
+    detector = "failed_login"
+    rule = "travel"
+    facts: Any = Journey | None
+
+    def tell(self, episode: Episode) -> Story:
+        """Return what is to be said about the episode."""
+        journey = Journey(*episode.facts)
+        again = f", {episode.count} times" if episode.count > 1 else ""
+        apart = duration_text(1000 * journey.apart_s)
+        return Story(
+            "impossible_travel",
+            "high",
+            f"{episode.key[2]} logged in from {journey.source_ip}{again}, {journey.distance_km:,} km from "
+            f"the login {apart} before, on a network and a device that are new to them; {_last(episode)}",
+            {
+                "successes": episode.count,
+                "distance_km": journey.distance_km,
+                "apart_s": journey.apart_s,
+                "speed_kmh": journey.speed_kmh,
+            },
+            ("T1078",),
+            "Ask the user whether both logins are theirs. If not, revoke the sessions and tokens, reset the "
+            "password, and read what the account did since; if a new proxy or provider explains it, there is "
+            "nothing to do.",
         )
 
 

@@ -5,24 +5,23 @@ to whom that happens in a batch are gone through row by row, in order of arrival
 only has to be remembered, in columns.
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from detectors.columns import Hashed, Tenants, named
+from detectors.guessing_exposure import WINDOWS_MS, Arrivals, Exposures, count_into, exposure_of
 from detectors.guessing_members import Member, Members
-from detectors.guessing_pressure import MINUTE_MS, WINDOWS, Pressure, Recent
-from detectors.guessing_state import HOUR_MS, GuessingRule, GuessingState
+from detectors.guessing_pressure import Pressure, Recent
+from detectors.guessing_state import GuessingRule, GuessingState
 from detectors.keys import Key, Keys
-from detectors.pairs import NEVER_MS
+from detectors.networks import places
+from detectors.pairs import HOUR_MS, NEVER_MS
 from detectors.segments import by_key, running_max, starts_of
 from detectors.surprise import LN_10
 from schemas.alert import Alert
 from schemas.batch import Bools, Int32s, Int64s
-
-WINDOWS_MS: Final = np.array(WINDOWS, np.int64) * MINUTE_MS
 
 
 class Attempts(NamedTuple):
@@ -69,28 +68,33 @@ class GuessingFold:
         as far as is known of them.
     login
         ``(n,)`` successes that count as a login: the first of a user from an address in an hour.
-    suspicious
-        Rows of successes in the middle of guessing, once `run` found them.
+    suspicious, taken
+        Rows of successes from new places, once `run` found them: those that only a bucket makes suspicious,
+        and those in the middle of guessing at the tenant.
     """
 
     def __init__(self, state: GuessingState, rules: Sequence[GuessingRule], attempts: Attempts) -> None:
         self.state, self.rules, self.attempts = state, rules, attempts
-        _, users, addresses = attempts.parts
+        tenants, users, addresses = attempts.parts
+        self.parts = tenants, users, places(addresses)
         with_user = named(users.values)
         self.won = (~attempts.failed & with_user).nonzero()[0]
         self.lost = (attempts.failed & (with_user | named(addresses.values))).nonzero()[0]
         self.tenant = state.reserve(attempts.tenants)[attempts.codes]
         self.at_ms = self._lift()
-        met = state.pairs.meet(attempts.parts, self.won, self.lost, self.at_ms)
+        met = state.pairs.meet(self.parts, self.won, self.lost, self.at_ms)
         self.pair, self.before_ms, user_ms = met
         known_ms = np.array([rule.known_ms for rule in rules], np.int64)[attempts.rule]
         self.since_ms = self.at_ms - known_ms
         self.away, self.stranger = self.before_ms < self.since_ms, user_ms < self.since_ms
-        # Of people who are known here, from an address that is not.
+        # Of people who are known here, from a place that is not.
         self.moved = self.away & ~self.stranger
         self.login = np.zeros(len(self.at_ms), np.bool_)
         self.login[self.won] = (self.before_ms // HOUR_MS < self.at_ms // HOUR_MS)[self.won]
+        # Failures from where their users often log in, the first of each in an hour.
+        self.familiar = np.zeros(len(self.at_ms), np.bool_)
         self.suspicious: list[int] = []
+        self.taken: list[int] = []
         self.members = Members()
         # Rows that were put to the test, with score and threshold, where somebody wants to know.
         self.tested: list[tuple[int, float, float]] = []
@@ -108,7 +112,10 @@ class GuessingFold:
         state, self.hot = self.state, hot
         known_ms = np.append(state.pairs.known_ms, NEVER_MS)[self.pair]
         new = (self.pair < 0) | (known_ms < self.since_ms)
-        lost = self.lost[(new & ~explained)[self.lost]]
+        lost = self.lost[~explained[self.lost]]
+        known = lost[~new[lost]]
+        self.familiar[known] = state.pairs.fail(self.pair[known], self.at_ms[known])
+        lost = lost[new[lost]]
         noisy = np.zeros(len(state.tenants), np.bool_)
         noisy[self.tenant[lost]] = True
         noisy[self.tenant[hot]] = True
@@ -116,9 +123,9 @@ class GuessingFold:
         row_by_row = new[self.won] & noisy[self.tenant[self.won]]
         taught = self.won[~row_by_row & ~hot[self.won]]
         np.maximum.at(state.pairs.known_ms, self.pair[taught], self.at_ms[taught])
-        login = self.login & ~hot
-        self._go_through(np.sort(np.concatenate((lost, self.won[row_by_row]))), login)
-        self._keep(login)
+        self.teaching = self.login & ~hot
+        self._go_through(np.sort(np.concatenate((lost, self.won[row_by_row]))))
+        self._keep()
         self._show()
         return self.members.fold(state.alarms)
 
@@ -134,34 +141,31 @@ class GuessingFold:
         at_ms[order] = lifted
         return at_ms
 
-    def _go_through(self, rows: Int64s, login: Bools) -> None:
+    def _go_through(self, rows: Int64s) -> None:
         order = by_key(self.tenant[rows])
         rows = rows[order]
         lost = rows[self.attempts.failed[rows]]
         self.who = dict(zip(lost.tolist(), self._who(lost).tolist(), strict=True))
         starts = starts_of(self.tenant[rows])
         for group in np.split(rows, starts[1:]) if len(rows) else ():
-            logins = (login & (self.tenant == self.tenant[group[0]])).nonzero()[0]
-            self._follow(group, logins)
+            here = self.tenant == self.tenant[group[0]]
+            login = self.teaching & here
+            kinds = (login, login & self.moved, self.familiar & here)
+            self._follow(group, Exposures(*(Arrivals(kind.nonzero()[0], self.at_ms) for kind in kinds)))
 
     def _who(self, rows: Int64s) -> Int64s:
         """Return ``(m,)`` the numbers of who failed, and from where."""
-        found = self.state.failed.intern(self.attempts.parts, rows)
+        found = self.state.failed.intern(self.parts, rows)
         self.state.reserve(())
         return found
 
-    def _follow(self, rows: Int64s, login_rows: Int64s) -> None:
+    def _follow(self, rows: Int64s, exposures: Exposures) -> None:
         """Go through the rows of one tenant in order of arrival."""
         state, attempts = self.state, self.attempts
         number = int(self.tenant[rows[0]])
         tenant_id = attempts.tenants[int(attempts.codes[rows[0]])]
         rule = self.rules[int(attempts.rule[rows[0]])]
         pressure = state.pressures.get(tenant_id)
-        arrived, login_ms = login_rows.tolist(), self.at_ms[login_rows].tolist()
-        # Logins up to each one, and those of them from new addresses.
-        counts = np.zeros((len(arrived) + 1, 2), np.int64)
-        counts[1:, 0] = np.arange(1, len(arrived) + 1)
-        counts[1:, 1] = self.moved[login_rows].cumsum()
         used = -state.recent[number]
         for row in rows.tolist():
             time_ms, pair = int(self.at_ms[row]), int(self.pair[row])
@@ -169,25 +173,32 @@ class GuessingFold:
             if not attempts.failed[row]:
                 alarmed = pressure is not None and self._suspects(pressure, row)
                 if not known and (alarmed or self.hot[row]):
-                    self.suspicious.append(row)
+                    (self.taken if alarmed else self.suspicious).append(row)
+                    # Nothing is learned from it: else guessers who get in would make it usual.
+                    self.teaching[row] = False
+                    exposures.logins.drop(row)
+                    exposures.newcomers.drop(row)
                 elif not self.hot[row]:
                     state.pairs.known_ms[pair] = time_ms
                 continue
-            if known or state.counted_ms[self.who[row]] > time_ms - HOUR_MS:
+            if known:
+                # It became so in this batch.
+                self._find_familiar(row, exposures.familiar)
+                continue
+            if state.counted_ms[self.who[row]] > time_ms - HOUR_MS:
                 continue
             state.counted_ms[self.who[row]] = time_ms
             pressure = pressure or state.pressures.setdefault(tenant_id, Pressure())
-            seen = bisect_left(arrived, row)
-            logins, newcomers = (counts[seen] - used).tolist()
-            used = counts[seen]
+            seen = exposures.before(row)
+            exposure, used = exposure_of(seen - used), seen
             event = self._event(row)
             if time_ms < pressure.until_ms:
-                pressure.go_on(event, rule.threshold, logins, newcomers)
+                pressure.go_on(event, rule.threshold, exposure)
                 self._test(row, pressure.drift / LN_10, rule.threshold)
                 self.members.add(Member(tenant_id, event, pressure.quiet_ms, rule.threshold, [event], None))
                 continue
-            in_windows = self._logins_in(number, time_ms, login_ms[:seen])
-            verdict = pressure.meet(event, logins, newcomers, in_windows)
+            window, counts = state.window[number], state.in_window[number]
+            verdict = pressure.meet(event, exposure, exposures.in_windows(row, time_ms, window, counts))
             if verdict.score <= rule.threshold:
                 self._test(row, verdict.score, rule.threshold)
                 continue
@@ -196,6 +207,12 @@ class GuessingFold:
                 pressure.raise_alarm(led, rule.threshold, rule.quiet_ms)
                 self.members.add(Member(tenant_id, event, pressure.quiet_ms, rule.threshold, led, verdict))
         state.recent[number] = -used
+
+    def _find_familiar(self, row: int, familiar: Arrivals) -> None:
+        one = np.array([row])
+        if self.state.pairs.fail(self.pair[one], self.at_ms[one])[0]:
+            self.familiar[row] = True
+            familiar.add(row, int(self.at_ms[row]))
 
     def _test(self, row: int, score: float, threshold: float) -> None:
         if self.state.alarms.watch is not None:
@@ -213,9 +230,9 @@ class GuessingFold:
         watch.see(keys, slot, self.at_ms[rows], ids, lambda at: (scores[at], thresholds[at]))
 
     def _suspects(self, pressure: Pressure, row: int) -> bool:
-        _, users, addresses = self.attempts.parts
+        _, users, where = self.parts
         known = not self.stranger[row]
-        return pressure.suspects(int(self.at_ms[row]), users.values[row], addresses.values[row], known=known)
+        return pressure.suspects(int(self.at_ms[row]), users.values[row], where.values[row], known=known)
 
     def _event(self, row: int) -> Recent:
         _, users, addresses = self.attempts.parts
@@ -223,26 +240,13 @@ class GuessingFold:
         time_ms, event_id = int(self.at_ms[row]), self.attempts.event_ids[row]
         return time_ms, event_id, users.values[row], unknown, addresses.values[row]
 
-    def _logins_in(self, number: int, time_ms: int, login_ms: list[int]) -> tuple[int, ...]:
-        """Return logins in the current window of each length, before a row."""
-        found: list[int] = []
-        for i, length_ms in enumerate(WINDOWS_MS.tolist()):
-            window = time_ms // length_ms
-            before = int(self.state.logins[number, i]) if self.state.window[number, i] == window else 0
-            found.append(before + len(login_ms) - bisect_left(login_ms, window * length_ms))
-        return tuple(found)
-
-    def _keep(self, login: Bools) -> None:
-        """Count the batch's logins into the windows that it ends in."""
-        state = self.state
-        tenants, at_ms = self.tenant[login], self.at_ms[login]
-        n = len(state.recent)
-        state.recent[:, 0] += np.bincount(tenants, minlength=n)
-        state.recent[:, 1] += np.bincount(self.tenant[login & self.moved], minlength=n)
+    def _keep(self) -> None:
+        """Count what explains failures into the windows that the batch ends in."""
+        state, login = self.state, self.teaching
+        for i, kind in enumerate((login, login & self.moved, self.familiar)):
+            state.recent[:, i] += np.bincount(self.tenant[kind], minlength=len(state.recent))
         met = np.unique(self.tenant)
         window = state.last_ms[met, None] // WINDOWS_MS
-        state.logins[met] *= state.window[met] == window
+        state.in_window[met] *= (state.window[met] == window)[:, :, None]
         state.window[met] = window
-        for i, length_ms in enumerate(WINDOWS_MS.tolist()):
-            current = tenants[at_ms // length_ms == state.window[tenants, i]]
-            state.logins[:, i] += np.bincount(current, minlength=len(state.logins))
+        count_into(state.window, state.in_window, self.tenant, self.at_ms, (login, self.familiar))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import log
 from typing import Final, NamedTuple
 
-from detectors.networks import network_of
+from detectors.networks import network_of, place_of
 from detectors.surprise import LN_10, count_surprise
 
 MINUTE_MS: Final = 60_000
@@ -14,6 +14,8 @@ WINDOWS: Final = (1, 15, 240, 1_440)
 # What is known of a tenant before anything is: half a failure in 50 minutes, or in 50 logins.
 PRIOR_FAILURES: Final = 0.5
 PRIOR_EXPOSURE: Final = 50.0
+# Of ten failures of people one comes from a place that is new to them.
+PRIOR_FAMILIAR: Final = 5.0
 # What was learned fades within a week.
 FORGET: Final = 1 / 10_080
 # Nobody's habits are steadier than this: counts vary by a third from day to day however long one watches.
@@ -29,9 +31,9 @@ MIN_DIFFERENT: Final = 2
 MAX_LEARNED: Final = 1.5
 # An alarm outlasts so many times the gap between its failures; so do suspicions of logins, a minute at least.
 GAPS: Final = 4
-# Where more logins of known users than that come from new addresses, being new is nothing to suspect.
+# Where more logins of known users than that come from new places, being new is nothing to suspect.
 USUAL_SHARE: Final = 0.05
-# Users and addresses of an alarm's failures that are kept in mind.
+# Users and places of an alarm's failures that are kept in mind.
 MAX_TRIED: Final = 512
 # What led up to an alarm, and an episode starts with.
 MAX_RECENT: Final = 32
@@ -39,6 +41,24 @@ NEVER_MIN: Final = -1
 
 # Time, event id, user, whether the user is unknown, and address.
 Recent = tuple[int, str, str | None, bool, str | None]
+# Logins and familiar failures in the current window of each length.
+InWindows = tuple[tuple[int, int], ...]
+
+
+class Exposure(NamedTuple):
+    """What explains failures, since the failure before.
+
+    Parameters
+    ----------
+    logins, newcomers
+        Logins, and those of them of known users from new places.
+    familiar
+        Failures of users from where they often log in.
+    """
+
+    logins: int
+    newcomers: int
+    familiar: int
 
 
 class Verdict(NamedTuple):
@@ -66,8 +86,10 @@ class Pressure:
 
     Parameters
     ----------
-    failures, minutes, logins, newcomers
-        Failures learned, in how many minutes and among how many logins; and those from new addresses.
+    failures, minutes, logins, familiar
+        Failures learned, in how many minutes, and beside how many logins and familiar failures.
+    newcomers
+        Those of the logins that came from new places.
     minute
         Up to which minute they have faded.
     window, count
@@ -79,7 +101,7 @@ class Pressure:
     until_ms
         An alarm is open until then.
     tried
-        Users and addresses of the failures since an alarm was raised.
+        Users and places of the failures since an alarm was raised.
     gap_ms, quiet_ms
         Between failures of an alarm, smoothed; and after which quiet it is over.
     recent
@@ -89,6 +111,7 @@ class Pressure:
     failures: float = PRIOR_FAILURES
     minutes: float = PRIOR_EXPOSURE
     logins: float = PRIOR_EXPOSURE
+    familiar: float = PRIOR_FAMILIAR
     newcomers: float = 0.0
     minute: int = NEVER_MIN
     window: list[int] = field(default_factory=lambda: [NEVER_MIN] * len(WINDOWS))
@@ -103,29 +126,33 @@ class Pressure:
     quiet_ms: int = 0
     recent: list[Recent] = field(default_factory=list)
 
-    def meet(self, event: Recent, logins: int, newcomers: int, logins_in: tuple[int, ...]) -> Verdict:
+    def meet(self, event: Recent, exposure: Exposure, in_windows: InWindows) -> Verdict:
         """Count a failure outside an alarm, weigh it, and learn from it.
 
-        Two explanations are given their chance, and the better one counts: that it is as many as the time
-        brings at this tenant, and as many as so many logins bring. So neither a Monday morning nor a new
-        office is an attack, and neither are the scanners of a quiet night.
+        Three explanations are given their chance, and the best one counts: that it is as many as the time
+        brings at this tenant, as many as so many logins bring, and as many as so many failures from familiar
+        places bring. So neither a Monday morning, nor a new office, nor the day on which all passwords end is
+        an attack, and neither are the scanners of a quiet night.
 
         Parameters
         ----------
         event
             The failure; times never run backwards.
-        logins, newcomers
-            Since the failure before, and those of them from new addresses.
-        logins_in
-            ``(4,)`` in the current window of each length.
+        exposure
+            Since the failure before.
+        in_windows
+            ``(4, 2)`` logins and familiar failures in the current window of each length.
         """
         time_ms = event[0]
         if self.until_ms:
             # An alarm is over, and what it counted with it.
             self.drift, self.until_ms = 0.0, 0
-        self._fade(time_ms // MINUTE_MS, logins, newcomers)
-        by_time, by_login = self.failures / self.minutes, self.failures / self.logins
-        best = self._drift(time_ms, by_time, by_login * logins)
+        self._fade(time_ms // MINUTE_MS, exposure)
+        by_time = self.failures / self.minutes
+        by_others = self.failures / self.logins, self.failures / self.familiar
+        best = self._drift(
+            time_ms, by_time, max(by_others[0] * exposure.logins, by_others[1] * exposure.familiar)
+        )
         shape = min(self.failures, MAX_SHAPE)
         for i, minutes in enumerate(WINDOWS):
             number = time_ms // (MINUTE_MS * minutes)
@@ -133,9 +160,12 @@ class Pressure:
             self.window[i] = number
             if self.count[i] < MIN_DIFFERENT:
                 continue
-            # At a window's begin the longer ones know better what is usual now.
-            usual = max(n * minutes / w for n, w in zip(logins_in[i:], WINDOWS[i:], strict=True))
-            expected = max(by_time * minutes, by_login * usual)
+            expected = by_time * minutes
+            for counts, w in zip(in_windows[i:], WINDOWS[i:], strict=True):
+                # At a window's begin the longer ones know better what is usual now.
+                expected = max(
+                    expected, *(each * n * minutes / w for each, n in zip(by_others, counts, strict=True))
+                )
             score = count_surprise(self.count[i], shape, expected)
             if score > best.score:
                 best = Verdict(score, number * MINUTE_MS * minutes, expected, self.count[i])
@@ -145,10 +175,10 @@ class Pressure:
         del self.recent[:-MAX_RECENT]
         return best
 
-    def _drift(self, time_ms: int, by_time: float, by_logins: float) -> Verdict:
+    def _drift(self, time_ms: int, by_time: float, by_others: float) -> Verdict:
         if self.drift <= 0.0 or not self.last_ms:
             self.drift_ms = time_ms
-        expected = max(by_time * (time_ms - self.last_ms) / MINUTE_MS, by_logins) if self.last_ms else 0.0
+        expected = max(by_time * (time_ms - self.last_ms) / MINUTE_MS, by_others) if self.last_ms else 0.0
         left = self.drift - (RATIO - 1) * expected
         if left <= 0.0:
             self.drift_ms, self.drifted = time_ms, 0
@@ -174,13 +204,13 @@ class Pressure:
         shape = min(self.failures, MAX_SHAPE)
         return led if count_surprise(counted, shape, verdict.expected) > threshold else []
 
-    def suspects(self, time_ms: int, user: str, address: str | None, *, known: bool) -> bool:
-        """Whether a login from a new address at that time may be the guessers'."""
+    def suspects(self, time_ms: int, user: str, place: str | None, *, known: bool) -> bool:
+        """Whether a login from a new place at that time may be the guessers'."""
         if time_ms >= min(self.until_ms, self.last_ms + max(GAPS * self.gap_ms, MINUTE_MS)):
             return False
         # Somebody who was never here before is new in every respect.
         unusual = known and self.newcomers < USUAL_SHARE * self.logins
-        return unusual or user in self.tried or address in self.tried
+        return unusual or user in self.tried or place in self.tried
 
     def raise_alarm(self, led: list[Recent], threshold: float, quiet_ms: int) -> None:
         """Open an alarm, given what led to it; what was counted is used up by it."""
@@ -196,16 +226,17 @@ class Pressure:
 
     def _try(self, event: Recent) -> None:
         if len(self.tried) < MAX_TRIED:
-            self.tried.update(name for name in (event[2], event[4]) if name is not None)
+            user, address = event[2], event[4]
+            self.tried.update(name for name in (user, address and place_of(address)) if name is not None)
 
-    def go_on(self, event: Recent, threshold: float, logins: int, newcomers: int) -> None:
+    def go_on(self, event: Recent, threshold: float, exposure: Exposure) -> None:
         """Count a failure within an alarm, and learn from it not much more than the usual.
 
         An attack does not become usual, however long it takes, and what is usual from now on does in the end.
         """
         time_ms = event[0]
         self._try(event)
-        self._fade(time_ms // MINUTE_MS, logins, newcomers)
+        self._fade(time_ms // MINUTE_MS, exposure)
         usual = self.failures / self.minutes * (time_ms - self.last_ms) / MINUTE_MS
         self.failures += min(1.0, MAX_LEARNED * usual)
         self.gap_ms = (self.gap_ms + time_ms - self.last_ms) // 2
@@ -218,12 +249,13 @@ class Pressure:
         self.last_ms = time_ms
         self.until_ms = time_ms + min(self.quiet_ms, int(MINUTE_MS * self.drift / rate))
 
-    def _fade(self, minute: int, logins: int, newcomers: int) -> None:
+    def _fade(self, minute: int, exposure: Exposure) -> None:
         """Let time pass: what was learned fades towards what is known of anybody."""
         passed = minute - self.minute if self.minute != NEVER_MIN else 0
         left = (1 - FORGET) ** passed
         self.failures = self.failures * left + PRIOR_FAILURES * (1 - left)
         self.minutes = self.minutes * left + (1 / FORGET + PRIOR_EXPOSURE) * (1 - left)
-        self.logins = self.logins * left + PRIOR_EXPOSURE * (1 - left) + logins
-        self.newcomers = self.newcomers * left + newcomers
+        self.logins = self.logins * left + PRIOR_EXPOSURE * (1 - left) + exposure.logins
+        self.familiar = self.familiar * left + PRIOR_FAMILIAR * (1 - left) + exposure.familiar
+        self.newcomers = self.newcomers * left + exposure.newcomers
         self.minute = minute

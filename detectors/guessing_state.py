@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,10 +11,8 @@ from detectors.failed_login_stories import GuessingTeller
 from detectors.growing import grown
 from detectors.guessing_pressure import WINDOWS, Pressure
 from detectors.keys import Keys
-from detectors.pairs import NEVER_MS, Pairs
+from detectors.pairs import HOUR_MS, NEVER_MS, Pairs
 from schemas.batch import Int64s
-
-HOUR_MS: Final = 3_600_000
 
 
 class GuessingRule(NamedTuple):
@@ -25,7 +23,7 @@ class GuessingRule(NamedTuple):
     threshold
         Decades of surprise.
     known_ms
-        How long a user's address stays known after its last success.
+        How long a user's place stays known after its last success.
     quiet_ms
         When an episode is over.
     """
@@ -42,15 +40,17 @@ class GuessingState:
     Parameters
     ----------
     pairs
-        Users and addresses that logged in.
+        Users and places that logged in.
     failed, counted_ms
-        (tenant, user, address) of failures, and when one last counted.
+        (tenant, user, place) of failures, and when one last counted.
     tenants, last_ms
         Number of each tenant, and the time of its latest attempt.
-    logins, window
-        ``(t, 4)`` logins in the current window of each length, and its number.
+    window, in_window
+        ``(t, 4)`` number of the current window of each length, and ``(t, 4, 2)`` what explains failures in
+        it: logins, and failures from where their users often log in.
     recent
-        ``(t, 2)`` logins since the last failure that counted, and those of known users from new addresses.
+        ``(t, 3)`` since the last failure that counted: logins, those of known users from new places, and
+        failures from where their users often log in.
     pressures
         Tenant to what its failures amount to; only for tenants that had one.
     alarms
@@ -62,9 +62,9 @@ class GuessingState:
     counted_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
     tenants: dict[str, int] = field(default_factory=dict)
     last_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
-    logins: Int64s = field(default_factory=lambda: np.zeros((0, len(WINDOWS)), np.int64))
     window: Int64s = field(default_factory=lambda: np.zeros((0, len(WINDOWS)), np.int64))
-    recent: Int64s = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    in_window: Int64s = field(default_factory=lambda: np.zeros((0, len(WINDOWS), 2), np.int64))
+    recent: Int64s = field(default_factory=lambda: np.zeros((0, 3), np.int64))
     pressures: dict[str, Pressure] = field(default_factory=dict)
     alarms: EpisodeRule = field(default_factory=lambda: EpisodeRule(GuessingTeller()))
 
@@ -73,7 +73,7 @@ class GuessingState:
         numbers = [self.tenants.setdefault(tenant, len(self.tenants)) for tenant in tenants]
         n = len(self.tenants)
         self.last_ms, self.recent = grown(self.last_ms, n, 0), grown(self.recent, n, 0)
-        self.logins, self.window = grown(self.logins, n, 0), grown(self.window, n, -1)
+        self.in_window, self.window = grown(self.in_window, n, 0), grown(self.window, n, -1)
         self.counted_ms = grown(self.counted_ms, len(self.failed), NEVER_MS)
         return np.array(numbers, np.int64)
 

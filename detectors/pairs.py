@@ -1,4 +1,4 @@
-"""Who logs in from where: users, pairs of user and address, and when each last did."""
+"""Who logs in from where: users, pairs of user and place, and when each last did."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,11 +11,13 @@ from detectors.growing import grown
 from detectors.keys import Keys, fingerprints
 from detectors.numbers import NumberTable
 from detectors.saved import Saved
-from detectors.segments import by_key
-from schemas.batch import Int32s, Int64s
+from detectors.segments import by_key, starts_of
+from schemas.batch import Bools, Int32s, Int64s
 
 # Further back than any time less the longest `known_days`.
 NEVER_MS: Final = -(1 << 40)
+HOUR_MS: Final = 3_600_000
+NEVER_HOUR: Final = NEVER_MS // HOUR_MS
 
 
 @dataclass
@@ -25,11 +27,13 @@ class Pairs:
     Parameters
     ----------
     keys
-        (tenant, user, address).
+        (tenant, user, place): see `detectors.networks.place_of`.
     met_ms
         ``(k,)`` when each last logged in.
     known_ms
         ``(k,)`` when it last did so above suspicion.
+    failed_hour
+        ``(k,)`` hour in which it last failed while known, since 1970.
     users, user_ms, user_of
         (tenant, user) by fingerprint, when each last logged in from anywhere, and ``(k,)`` the number of each
         pair's user; made from the pairs.
@@ -42,6 +46,7 @@ class Pairs:
     keys: Keys[tuple[str, str, str | None]] = field(default_factory=lambda: Keys(words=1, texts=2))
     met_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
     known_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
+    failed_hour: Int32s = field(default_factory=lambda: np.zeros(0, np.int32))
     users: NumberTable = field(default_factory=NumberTable)
     user_ms: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
     user_of: Int32s = field(default_factory=lambda: np.zeros(0, np.int32))
@@ -54,7 +59,7 @@ class Pairs:
         Parameters
         ----------
         parts
-            Tenants, users and addresses, ``(n,)`` each.
+            Tenants, users and places, ``(n,)`` each.
         won, lost
             Rows that succeeded and rows that failed, ascending.
         at_ms
@@ -73,11 +78,31 @@ class Pairs:
         user[lost] = self.users.find(fingerprints(parts[:2], lost))
         self.met_ms = grown(self.met_ms, len(self.keys), NEVER_MS)
         self.known_ms = grown(self.known_ms, len(self.keys), NEVER_MS)
+        self.failed_hour = grown(self.failed_hour, len(self.keys), NEVER_HOUR)
         self.user_ms = grown(self.user_ms, len(self.users), NEVER_MS)
         self.user_of = grown(self.user_of, len(self.keys), 0)
         self.user_of[pair[won]] = user[won]
         pair_ms = last_success(pair, won, lost, at_ms, self.met_ms)
         return pair, pair_ms, last_success(user, won, lost, at_ms, self.user_ms)
+
+    def fail(self, pair: Int64s, at_ms: Int64s) -> Bools:
+        """Return ``(m,)`` which failures of known pairs are the first of their pair in an hour.
+
+        Parameters
+        ----------
+        pair, at_ms
+            ``(m,)`` in order of arrival; pairs are those of `meet`.
+        """
+        hour = at_ms // HOUR_MS
+        order = by_key(pair)
+        starts = starts_of(pair[order])
+        # Times never run backwards for a tenant: the hour of the row before is the latest.
+        before = np.append(NEVER_HOUR, hour[order][:-1])
+        before[starts] = self.failed_hour[pair[order][starts]]
+        first = np.zeros(len(pair), np.bool_)
+        first[order] = hour[order] > before
+        np.maximum.at(self.failed_hour, pair, hour.astype(np.int32))
+        return first
 
     def sweep(self, settled_ms: Callable[[str], int], kept_ms: int) -> None:
         """Drop pairs whose last success is longer ago than anybody asks about."""
@@ -87,6 +112,7 @@ class Pairs:
         kept = self.met_ms[:n] >= self.keys.by_tenant(settled_ms) - kept_ms
         self.keys.keep(kept)
         self.met_ms, self.known_ms = self.met_ms[:n][kept], self.known_ms[:n][kept]
+        self.failed_hour = self.failed_hour[:n][kept]
         of = self.user_of[:n][kept]
         there = np.zeros(len(self.users), np.bool_)
         there[of] = True

@@ -67,6 +67,12 @@ class FailedLoginParameters:
     success_share: float = _parameter(
         0.5, 0.1, 1.0, "a success is suspicious while a bucket is at least so full (detection.md: half)"
     )
+    travel_km: int = _parameter(
+        500, 0, 20_100, "nearer than this nobody travels: where an address is, is roughly known"
+    )
+    travel_kmh: int = _parameter(
+        900, 0, 1_000_000, "km/h between two logins that airliners do not exceed; 0 turns it off"
+    )
     known_days: int = _parameter(
         90,
         1,

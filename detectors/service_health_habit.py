@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.buckets import Floats
-from detectors.service_health_calendar import HOUR_MS, bins_of, visits
+from detectors.service_health_calendar import BINS, HOUR_MS, HOURS, bins_of, visits
 from detectors.service_health_traffic import (
     ERRORS,
     LOG_UNIT,
@@ -59,9 +59,12 @@ def certain_rate(traffic: Traffic, slot: Int64s, times: int = MIN_SEEN) -> Float
 def even_rate(traffic: Traffic, slot: Int64s, certain: Floats) -> Floats:
     """Return ``(n, 48)`` of certain rates those that hold within an hour as well.
 
-    A job that is through after ten minutes is not silent for the rest of its hour.
+    A job that is through after ten minutes is not silent for the rest of its hour, and neither is an office
+    in the last hour of its day: clocks that are changed let it come, and leave, an hour early or late.
     """
-    return np.where(traffic.awake[slot] >= EVEN_MINUTES, certain, 0.0)
+    steady = (traffic.awake[slot] >= EVEN_MINUTES).reshape(-1, BINS // HOURS, HOURS)
+    within = steady & np.roll(steady, 1, axis=2) & np.roll(steady, -1, axis=2)
+    return np.where(within.reshape(-1, BINS), certain, 0.0)
 
 
 def learn(

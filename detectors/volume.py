@@ -190,9 +190,10 @@ class VolumeFold:
         """
         habits, user, tenant = self.state.habits, self.present.user[at], self.present.tenant[at]
         amount = np.tile(self._amounts[:, at].T, len(WINDOW_HOURS))
-        taken = np.minimum(before + _running(amount, user), MAX_COUNT)
+        total = before + _running(amount, user)
+        taken = np.minimum(total, MAX_COUNT)
         limit = habits.limit[user].astype(np.float64)
-        becomes_busy = (taken > BUSY_SHARE * limit) & (taken - amount <= BUSY_SHARE * limit) & (amount > 0)
+        becomes_busy = (total > BUSY_SHARE * limit) & (total - amount <= BUSY_SHARE * limit) & (amount > 0)
         people = np.maximum(habits.busy[tenant] + _running(becomes_busy.astype(np.int64), tenant), 1)
         np.add.at(habits.busy, tenant, becomes_busy)
         excess = np.where(amount > 0, taken / (limit * people), 0.0)

@@ -97,6 +97,9 @@ class EventBatch:
         Offset there of the operator's overrides, which the settings include; -1: there are none.
     ingest_time_ms
         When the batch was received, milliseconds since 1970; None in a backtest, which has no clock.
+    positions
+        ``(n, 2)`` latitude and longitude of each `source_ip` in degrees, NaN where they are not known; None:
+        nobody looked them up.
     evaluated
         ``(n,)`` whether detectors may learn from and alert on the event (late, future, repeated and
         misplaced events are stored, not detected on); None before admission: all are.
@@ -115,6 +118,7 @@ class EventBatch:
     tenant_versions: tuple[int, ...] = ()
     tuning_version: int = NO_VERSION
     ingest_time_ms: int | None = None
+    positions: NDArray[np.float32] | None = None
     evaluated: Bools | None = None
     flags: NDArray[np.uint8] | None = None
     _tenant: Coded | None = field(default=None, repr=False)
@@ -153,6 +157,7 @@ class EventBatch:
             time_ms=self.time_ms[rows],
             offset=self.offset[rows],
             message_index=self.message_index[rows],
+            positions=None if self.positions is None else self.positions[rows],
             evaluated=None if self.evaluated is None else self.evaluated[rows],
             flags=None if self.flags is None else self.flags[rows],
             # Codes keep their meaning, so `tenants` still fits even where a tenant has no row left.

@@ -337,6 +337,19 @@ class Database:
             payload = "\n".join(json.dumps(row, default=_time_text) for row in rows).encode()
             self.insert(table, list(rows[0]), payload, "JSONEachRow")
 
+    def insert_once(self, table: str, row: Mapping[str, Any], token: str) -> None:
+        """Insert a row unless one was inserted with the same token; of two at once, one is.
+
+        Parameters
+        ----------
+        token
+            Remembered by a table with `non_replicated_deduplication_window` (or a replicated one).
+        """
+        payload = json.dumps(row, default=_time_text).encode()
+        settings = {"insert_deduplicate": 1, "insert_deduplication_token": token}
+        with self._client() as client:
+            client.raw_insert(table, list(row), payload, settings=settings, fmt="JSONEachRow")
+
     def close(self) -> None:
         """Close every client; nothing may be in flight."""
         while True:

@@ -154,6 +154,15 @@ WEBHOOK_ATTEMPTS: Final = Counter(
 WEBHOOKS_PENDING: Final = Gauge(
     "tenantwatch_webhooks_pending", "Deliveries that wait for an attempt.", registry=REGISTRY
 )
+API_EVENTS: Final = Counter(
+    "tenantwatch_api_events",
+    "The API's own auth, access and request events by result: sent, dropped, failed.",
+    ["result"],
+    registry=REGISTRY,
+)
+API_REQUESTS: Final = Counter(
+    "tenantwatch_api_requests", "Requests answered by the API.", ["status"], registry=REGISTRY
+)
 
 # A labelled counter exists from its first increment on, which `increase()` cannot see: these are rare and
 # are alerted on, so they exist from the start.
@@ -161,14 +170,21 @@ for _result in ("delivered", "retried", "failed"):
     WEBHOOK_ATTEMPTS.labels(_result)
 for _target in ("file", "webhook", "topic"):
     ANCHORS_FAILED.labels(_target)
+for _result in ("sent", "dropped", "failed"):
+    API_EVENTS.labels(_result)
 for _kind in ("auth", "access", "request"):
     EVENTS_STORED.labels(_kind)
     for _flag in FLAGS:
         EVENTS_FLAGGED.labels(_kind, _flag)
 
+# Of a process that serves the API only: a worker's gauges would read there as a store that is down.
+API_REGISTRY: Final = CollectorRegistry()
+API_REGISTRY.register(API_EVENTS)
+API_REGISTRY.register(API_REQUESTS)
+
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 
-def exposition() -> bytes:
+def exposition(registry: CollectorRegistry = REGISTRY) -> bytes:
     """Return every metric in Prometheus' text format."""
-    return generate_latest(REGISTRY)
+    return generate_latest(registry)

@@ -14,6 +14,7 @@ from schemas.batch import EventBatch, Int64s
 from schemas.event import Kind
 from store.ownership import Claim, Stored
 from store.snapshots import Part
+from streams.geography import Locate, locate_with
 from streams.placement import Placement
 
 ADDRESS_CREDIT: Final = "address_credit"
@@ -39,6 +40,8 @@ class PartitionState:
         Rows beyond the committed offset that the last owner stored; they are folded, and not stored again.
     set_aside
         Offsets of messages that it kept dead letters of.
+    locate
+        Adds the positions of addresses.
     """
 
     kind: Kind
@@ -47,6 +50,7 @@ class PartitionState:
     next_offset: int = 0
     stored: Stored | None = None
     set_aside: set[int] = field(default_factory=set)
+    locate: Locate = field(default_factory=lambda: locate_with(None))
 
     def __post_init__(self) -> None:
         # Committed when the partition was taken over: every row before it is stored.
@@ -64,7 +68,8 @@ class PartitionState:
 
     def fold(self, batch: EventBatch) -> list[Alert]:
         """Let every detector see the batch."""
-        return [alert for detector, state in self.detectors for alert in detector.fold(batch, state)]
+        located = self.locate(batch)
+        return [alert for detector, state in self.detectors for alert in detector.fold(located, state)]
 
     def unexcused(self, batch: EventBatch) -> Int64s:
         """Return the positions of failed logins to compare across tenants."""

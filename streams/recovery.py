@@ -20,6 +20,7 @@ from store.ownership import Claim, Ownership
 from store.snapshots import Snapshots
 from store.tail import Tail
 from streams import metrics
+from streams.geography import Locate, locate_with
 from streams.partition import PartitionState
 from streams.patience import patiently
 from streams.topics import KIND_OF
@@ -72,6 +73,8 @@ class Recovery:
         Returns once no insert of an earlier generation runs in this process.
     tuning
         Returns the operator's overrides of now.
+    locate
+        Adds the positions of addresses.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Recovery:
         tenant: Callable[[str], Tenant | None],
         inserts_ended: Callable[[], Awaitable[None]],
         tuning: Callable[[], Tuning] = Tuning,
+        locate: Locate | None = None,
     ) -> None:
         self._ownership = Ownership(database, ids, worker_id)
         self._snapshots = Snapshots(database, ids)
@@ -91,6 +95,7 @@ class Recovery:
         self._tenant = tenant
         self._inserts_ended = inserts_ended
         self._tuning = tuning
+        self._locate = locate or locate_with(None)
 
     async def recover(
         self, consumer: GroupMember, tps: set[TP], generation: int
@@ -163,6 +168,7 @@ class Recovery:
                 offset,
                 stored.get(partition),
                 set_aside.get(partition, set()),
+                self._locate,
             )
             for partition, offset in offsets.items()
         }

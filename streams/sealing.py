@@ -14,7 +14,7 @@ from store.database import Database, Fenced, StoreUnavailable
 from store.events import KafkaIds
 from store.ownership import Claim, Ownership
 from store.seals.anchors import Anchor, AnchorBook
-from store.seals.keys import KeyRing, Signer
+from store.seals.keys import SealKeys, Signer
 from store.seals.seal import ChainId, Seal
 from store.seals.sealing import Sealing, Stretch, Weight
 from streams import metrics
@@ -236,7 +236,7 @@ class SealingConfig:
         The signing key, and what is remembered beside the store.
     """
 
-    ring: KeyRing
+    ring: SealKeys
     book: AnchorBook
     interval_s: float = 60.0
     max_rows: int = 10_000

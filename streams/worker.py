@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import gc
+import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, cast
+from uuid import uuid4
 
 import structlog
 from faust.types import TP
@@ -16,16 +19,19 @@ from store.database import Database, StoreUnavailable
 from store.events import KafkaIds
 from store.retention import run_retention
 from store.snapshots import Snapshots
+from store.vault import Shredded, Vault
 from store.writer import EventWriter
 from streams.addresses import AddressReader
 from streams.anchoring import Anchoring, Send, webhook_target
 from streams.app import Pipeline, StreamConfig, create_app
 from streams.breaker import Limits
 from streams.directory import Entry
+from streams.geography import Locate
 from streams.groups import GroupWriter
 from streams.heap import keep_heap_small
 from streams.partition import PartitionState
 from streams.patience import patiently
+from streams.pseudonyms import Pseudonymiser
 from streams.reconciling import Reconciler
 from streams.recovery import GroupMember, Recovery
 from streams.sealing import Sealer, SealingConfig, sealer_of
@@ -48,6 +54,7 @@ STOP_S: Final = 5.0
 RETENTION_DELAY_S: Final = 60.0
 RETENTION_INTERVAL_S: Final = 24 * 3600.0
 TENANT_FLUSH_S: Final = 0.2
+SHREDDINGS_INTERVAL_S: Final = 1.0
 
 
 class Worker:
@@ -61,6 +68,8 @@ class Worker:
         Migrated.
     webhooks
         Delivers alerts; started and stopped here.
+    vault
+        Where originals of personal data are kept; None, for benchmarks: events are stored as they come.
     max_rows, max_wait_s
         When a group of rows is inserted.
     snapshot_interval_s
@@ -69,6 +78,8 @@ class Worker:
         How much of a partition may be rejected before it is stopped.
     sealing
         How rows are sealed; None: they are not.
+    locate
+        Adds the positions of addresses, where there is a file of them.
     """
 
     def __init__(
@@ -77,15 +88,19 @@ class Worker:
         topics: Topics,
         database: Database,
         webhooks: WebhookDelivery,
+        vault: Vault | None,
         *,
         max_rows: int = 50_000,
         max_wait_s: float = 1.0,
         snapshot_interval_s: float = 60.0,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         sealing: SealingConfig | None = None,
+        locate: Locate | None = None,
     ) -> None:
         self._database = database
         self._webhooks = webhooks
+        self._vault = vault
+        self._pseudonymiser = None if vault is None else Pseudonymiser(vault.pseudonym_key)
         ids = KafkaIds(topics.cluster_id, dict(topics.topic_ids))
         self._session_timeout_s = config.session_timeout_s
         self._writer = EventWriter(database, ids, config.worker_id)
@@ -95,6 +110,8 @@ class Worker:
             max_rows=max_rows,
             max_wait_s=max_wait_s,
             max_pending_rows=3 * max_rows,
+            keep=None if vault is None else vault.keep,
+            on_left_out=self._on_shredded,
         )
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tenant_changes: list[tuple[str, Entry | None, int]] = []
@@ -114,6 +131,7 @@ class Worker:
             on_tuning=self._on_tuning,
             fail=self._fail,
             limits=limits,
+            pseudonymiser=self._pseudonymiser,
         )
         self._recovery = Recovery(
             database,
@@ -123,6 +141,7 @@ class Worker:
             self.pipeline.directory.tenant,
             self._groups.inserts_ended,
             lambda: self.pipeline.directory.tuning,
+            locate,
         )
         self._reconciler = Reconciler(self.pipeline, database, ids)
         self._snapshots = [
@@ -174,6 +193,7 @@ class Worker:
         self._spawn(self._watch_assignment())
         self._spawn(self._stay_member())
         self._spawn(self._watch_fence())
+        self._spawn(self._watch_shreddings())
         for snapshots in self._snapshots:
             self._spawn(snapshots.run())
         self._spawn(self.pipeline.rekeyer.run())
@@ -269,6 +289,50 @@ class Worker:
                     "another worker has claimed partitions of this one, and the consumer group has not "
                     f"changed for {patience_s:.0f} s. If two groups write to one store, give each its own"
                 )
+
+    def _on_shredded(self, who: Sequence[Shredded]) -> None:
+        if who and self._pseudonymiser is not None:
+            self._pseudonymiser.forget(who)
+
+    def _on_reveal(self, tenant_id: str, pseudonyms: Sequence[str], actor: str, reason: str) -> None:
+        """Tell the trail who looked at whom: reading it is an access too."""
+        now = datetime.now(UTC)
+        event = {
+            "event_id": uuid4().hex,
+            "kind": "access",
+            "tenant_id": tenant_id,
+            "time": now.isoformat(timespec="milliseconds"),
+            "service": "tenantwatch",
+            "user_id": actor[:256],
+            "action": "reveal",
+            "permission": "pii:read",
+            "resource_type": "vault",
+            "resource_id": pseudonyms[0] if len(pseudonyms) == 1 else None,
+            "record_count": len(pseudonyms),
+            "outcome": "success",
+            "attributes": {"why": reason[:1_000], "people": ",".join(pseudonyms[:50])},
+        }
+        # Noted in privacy_log already: a Kafka that is away does not keep anybody from their work.
+        self._spawn(self.pipeline.send_event("access", tenant_id, json.dumps(event).encode()))
+
+    async def _watch_shreddings(self) -> None:
+        """Forget whom another process forgot; what is in this one's memory may be older."""
+        if self._vault is None:
+            return
+        loop = asyncio.get_running_loop()
+
+        def tell(who: Sequence[Shredded]) -> None:
+            loop.call_soon_threadsafe(self._on_shredded, who)
+
+        def tell_trail(*what: Any) -> None:
+            loop.call_soon_threadsafe(self._on_reveal, *what)
+
+        self._vault.on_shredded.append(tell)
+        self._vault.on_reveal.append(tell_trail)
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                self._on_shredded(await asyncio.to_thread(self._vault.newly_shredded))
+            await asyncio.sleep(SHREDDINGS_INTERVAL_S)
 
     async def _on_alerts(self, alerts: list[tuple[Alert, int]]) -> None:
         rows = [alert for alert, _ in alerts]

@@ -8,13 +8,16 @@ from typing import Any, Final
 
 import numpy as np
 
+from detectors.address_credit import AddressCredit
 from detectors.admission import Admission
+from detectors.cross_tenant_spray import CrossTenantSpray
 from detectors.registry import Detector, new_detectors
 from detectors.snapshot import SnapshotError, dumps, freeze, loads
 from schemas.alert import Alert, to_ms
 from schemas.batch import FLAGS, EventBatch
 from schemas.event import KINDS, Kind
 from schemas.tenant import Tenant, unknown_tenant
+from streams.geography import Locate, locate_with
 from tenantwatch.lines import RejectedLine, read_lines
 
 WEEK_MS: Final = 7 * 24 * 3_600_000
@@ -83,6 +86,8 @@ class Backtest:
         They see the same events.
     tenants
         Tenant to settings; defaults for those not named.
+    locate
+        Adds the positions of addresses.
 
     Attributes
     ----------
@@ -92,12 +97,22 @@ class Backtest:
         How many of them detectors did not look at, by reason (`late`, `duplicate`).
     """
 
-    def __init__(self, trials: Sequence[Trial], tenants: Mapping[str, Tenant] | None = None) -> None:
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        tenants: Mapping[str, Tenant] | None = None,
+        locate: Locate | None = None,
+    ) -> None:
         self.trials = trials
+        self._locate = locate or locate_with(None)
         self.events: Counter[Kind] = Counter()
         self.not_evaluated: Counter[str] = Counter()
         self._tenants = dict(tenants or {})
         self._admissions = {kind: Admission() for kind in KINDS}
+        # What one address does to several tenants; no tenant's settings have a say in it.
+        self._credit = AddressCredit()
+        self._spray = CrossTenantSpray()
+        self._sprayed = self._spray.new_state()
         self._span_ms: tuple[int, int] | None = None
         self._met: set[str] = set()
 
@@ -122,8 +137,16 @@ class Backtest:
             known = self._span_ms or (first_ms, last_ms)
             self._span_ms = min(first_ms, known[0]), max(last_ms, known[1])
             self._met.update(batch.tenant.values)
+        batch = self._locate(batch)
         for trial in self.trials:
             trial.fold(batch)
+        if batch.kind == "auth":
+            self._compare_tenants(batch)
+
+    def _compare_tenants(self, batch: EventBatch) -> None:
+        for alert in self._spray.fold(batch.select(self._credit.unexcused(batch)), self._sprayed):
+            for trial in self.trials:
+                trial.take(alert)
 
     def tenant_weeks(self, since: datetime | None = None) -> float:
         """Return how many weeks there were events, by event time, times how many tenants had any.
@@ -148,6 +171,10 @@ class Backtest:
     def parts(self) -> dict[str, bytes]:
         """Return what is remembered of the events so far, by the first trial."""
         named = {f"{kind}/admission": dumps(freeze(self._admissions[kind])) for kind in KINDS}
+        named |= {
+            "auth/address_credit": dumps(freeze(self._credit)),
+            "auth/cross_tenant_spray": dumps(freeze(self._sprayed)),
+        }
         for kind, detectors in self.trials[0].detectors.items():
             named |= {f"{kind}/{detector.name}": dumps(freeze(state)) for detector, state in detectors}
         return named
@@ -167,6 +194,8 @@ class Backtest:
             return parts[name]
 
         self._admissions = {kind: loads(Admission, part(f"{kind}/admission")) for kind in KINDS}
+        self._credit = loads(AddressCredit, part("auth/address_credit"))
+        self._sprayed = loads(self._spray.new_state, part("auth/cross_tenant_spray"))
         for trial in self.trials:
             trial.detectors = {
                 kind: [(d, loads(d.new_state, part(f"{kind}/{d.name}"))) for d, _ in detectors]
@@ -196,7 +225,9 @@ class BacktestResult:
     rejected: list[RejectedLine]
 
 
-def backtest(lines: Iterable[bytes], tenants: Mapping[str, Tenant] | None = None) -> BacktestResult:
+def backtest(
+    lines: Iterable[bytes], tenants: Mapping[str, Tenant] | None = None, locate: Locate | None = None
+) -> BacktestResult:
     """Run the detectors over events in a file, as the worker would over one partition.
 
     Parameters
@@ -205,12 +236,14 @@ def backtest(lines: Iterable[bytes], tenants: Mapping[str, Tenant] | None = None
         Newline-delimited JSON: an event, or an array of events of one kind, on each line.
     tenants
         Tenant to settings; defaults for those not named.
+    locate
+        Adds the positions of addresses.
 
     >>> backtest([b'{"kind":"auth"}', b"no event"]).events.total()
     0
     """
     rejected: list[RejectedLine] = []
     trial = Trial()
-    run = Backtest([trial], tenants)
+    run = Backtest([trial], tenants, locate)
     run.read(read_lines(lines, rejected))
     return BacktestResult(trial.alerts(), run.events, run.not_evaluated, rejected)

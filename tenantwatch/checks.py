@@ -1,6 +1,7 @@
 """What `tenantwatch doctor` makes of what it sees: each check one line, with its fix. No I/O."""
 
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -91,6 +92,36 @@ def check_data_dir(data_dir: str, writable: bool, free_bytes: int) -> Check:
             "data directory", status, f"{data_dir}, only {free}", "make room, or shorten retention_days"
         )
     return Check("data directory", "ok", f"{data_dir}, {free}")
+
+
+def check_master_key(source: str, problem: str, shared: bool) -> Check:
+    """What the vault's keys are wrapped by: lost, nobody can be told from a pseudonym again.
+
+    Parameters
+    ----------
+    source
+        Where it comes from, in words.
+    problem
+        Why it cannot be used; empty where it can.
+    shared
+        Whether several workers may use the store, and the key is a file that this one made.
+    """
+    if problem:
+        return Check("master key", "fail", problem, "docs/privacy.md, Keys")
+    if shared:
+        fix = "give every worker the same TENANTWATCH_MASTER_KEY or TENANTWATCH_MASTER_KEY_FILE"
+        return Check("master key", "warn", f"{source}, on this host only", fix)
+    return Check("master key", "ok", f"{source}; keep a copy apart from the store's backups")
+
+
+def check_api_keys(path: str, mode: int | None) -> Check:
+    """The API's own keys: whoever reads them can sign access tokens."""
+    if mode is None:
+        return Check("api keys", "ok", f"{path} is made at the first start")
+    if stat.S_IMODE(mode) & 0o077:
+        fix = f"chmod 600 {path}, then `tenantwatch keys rotate-signing`: somebody may have read it"
+        return Check("api keys", "fail", f"others may read {path}", fix)
+    return Check("api keys", "ok", f"{path}, for its owner only")
 
 
 def check_worker(status: Mapping[str, Any] | None) -> Check:

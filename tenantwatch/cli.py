@@ -20,6 +20,8 @@ from tenantwatch.commands import (
     evidence,
     explain,
     imports,
+    keys,
+    privacy,
     reconcile,
     replay,
     rules,
@@ -37,12 +39,15 @@ from tenantwatch.commands.output import complain, print_line
 # Errors whose message is for the person at the terminal, and says what to do.
 KNOWN_ERRORS: Final[dict[str, tuple[str, ...]]] = {
     "api.serve": ("PortTaken",),
+    "api.v1.key_ring": ("KeyRingError",),
     "store.backups.manifest": ("BackupError",),
     "store.database": ("StoreError", "StoreUnavailable"),
     "store.lock": ("StoreLocked",),
+    "store.master_key": ("MasterKeyError",),
     "store.seals.evidence": ("BundleBroken",),
     "store.seals.keys": ("KeyUnusable",),
     "streams.broker": ("BrokerError",),
+    "streams.geography": ("GeographyError",),
     "streams.producer": ("SendError",),
     "streams.topics": ("TopicError",),
     "tenantwatch.control": ("ControlError",),
@@ -95,6 +100,10 @@ app.add_typer(rules.app, name="rules", help="Detection rules of one's own: check
 app.add_typer(backup.app, name="backup", help="Backups of the store: make, list, restore, verify.")
 app.add_typer(evidence.app, name="evidence", help="Evidence of the trail for auditors.")
 app.add_typer(seals.app, name="seals", help="The seals of the trail, and the key that signs them.")
+app.add_typer(
+    privacy.app, name="privacy", help="People in the trail: export, forget, legal holds, keys, reports."
+)
+app.add_typer(keys.app, name="keys", help="API keys: who may call the HTTP API.")
 app.add_typer(webhooks.app, name="webhooks", help="Where alerts are delivered.")
 
 

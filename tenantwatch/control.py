@@ -83,13 +83,15 @@ class Control:
         # Imported here: most commands find a running worker and need no engine.
         from api.control import control_app
         from api.trail import Seals
+        from api.v1.key_ring import KeyRing, KeyRingError
         from store.lock import StoreLocked
         from store.seals.anchors import AnchorBook
-        from store.seals.keys import KeyRing
+        from store.seals.keys import SealKeys
         from store.webhooks import WebhookStore
         from streams.webhooks.delivery import WebhookDelivery
         from tenantwatch.database import open_database
         from tenantwatch.logs import configure_logging
+        from tenantwatch.vault import open_privacy
 
         configure_logging("error", "console")
         settings = self._settings
@@ -98,6 +100,10 @@ class Control:
         except StoreLocked as error:
             return None, str(error)
         self._close = database.close
+        try:
+            ring = KeyRing(settings.api_keys_path)
+        except KeyRingError as error:
+            raise ControlError(str(error)) from error
         status = {
             "kafka": settings.kafka,
             "problems": ["worker: no `tenantwatch up` or `worker` runs with this data directory"],
@@ -108,9 +114,11 @@ class Control:
             status=lambda: status,
             webhook_allow=settings.webhook_allow,
             seals=Seals(
-                KeyRing.existing(settings.keys_dir, settings.seal_key),
+                SealKeys.existing(settings.keys_dir, settings.seal_key),
                 AnchorBook(settings.seals_dir, settings.anchor_file),
             ),
+            privacy=lambda: open_privacy(settings, database, settings.kafka_brokers),
+            ring=ring,
         )
         return httpx.ASGITransport(app=app), ""
 
@@ -159,7 +167,7 @@ class Control:
             raise ControlError(
                 f"the worker did not answer ({type(error).__name__}); is it stopping?"
             ) from error
-        is_json = "json" in answer.headers.get("content-type", "")
+        is_json = answer.headers.get("content-type", "").partition(";")[0] == "application/json"
         if answer.is_error:
             detail = answer.json().get("detail") if is_json else None
             raise ControlError(_text(detail) or f"the worker answered {answer.status_code}")
@@ -180,8 +188,8 @@ def kafka_bootstrap(settings: Settings) -> str:
     ControlError
         If neither says it.
     """
-    if settings.kafka is not None:
-        return settings.kafka
+    if (brokers := settings.kafka_brokers) is not None:
+        return brokers
     if running(settings):
         with Control(settings) as control:
             return str(control.get("/status")["kafka"])

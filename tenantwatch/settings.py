@@ -2,13 +2,17 @@
 
 import os
 import socket
+import ssl
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, FilePath, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from streams.brokers import Brokers
 
 
 def _default_data_dir() -> Path:
@@ -30,6 +34,21 @@ class Settings(BaseSettings):
     kafka: str | None = Field(
         None, description="Brokers, host:port[,host:port]; without it Kafka is started here."
     )
+    kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        "plaintext", description="How the brokers' listener is secured."
+    )
+    kafka_user: str | None = Field(None, description="For SASL.")
+    kafka_password: str | None = Field(None, description="For SASL.", repr=False)
+    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="Of SASL; PLAIN sends the password as it is, so only inside TLS."
+    )
+    kafka_ca_file: FilePath | None = Field(
+        None, description="PEM file of whom to trust for TLS; the system's authorities without it."
+    )
+    kafka_cert_file: FilePath | None = Field(
+        None, description="PEM file with a certificate of our own, where brokers ask for one."
+    )
+    kafka_key_file: FilePath | None = Field(None, description="PEM file with its key, if it is not in it.")
     kafka_port: Port = Field(9092, description="Port of the embedded Kafka; 0 chooses a free one.")
     kafka_controller_port: Port = Field(9093, description="Its second port; 0 chooses a free one.")
     kafka_heap_mb: Annotated[int, Field(ge=128)] = Field(300, description="Memory of the embedded Kafka.")
@@ -43,8 +62,64 @@ class Settings(BaseSettings):
         None, description="http[s]://user:password@host:port/database; without it the engine runs here."
     )
     clickhouse_password: str | None = Field(None, description="Instead of a password in the URL.", repr=False)
+    master_key: str | None = Field(
+        None,
+        description="Wraps all keys of the vault: 32 bytes in base64; earlier ones after commas.",
+        repr=False,
+    )
+    master_key_file: Path | None = Field(
+        None,
+        description="The same in a file; without either it is keys/master.key in the data directory, "
+        "made at the first start.",
+    )
+    kms: str | None = Field(
+        None,
+        description="package.module:function that returns a `store.master_key.MasterKey`, instead of both.",
+    )
     http_host: str = Field("127.0.0.1", description="Where /metrics, /healthz and /readyz listen.")
     http_port: Port = Field(8080, description="Their port; 0 chooses a free one.")
+    api_host: str = Field("127.0.0.1", description="Where the HTTP API, /v1, listens.")
+    api_port: Port = Field(8081, description="Its port; 0 chooses a free one.")
+    api_issuer: Annotated[str, Field(min_length=1, max_length=256)] = Field(
+        "tenantwatch", description="The `iss` of access tokens; the same for all API processes."
+    )
+    api_keys_file: Path | None = Field(
+        None,
+        description="The API's own keys, mode 0600; the same file for all API processes. "
+        "Without it `api-keys.json` in the data directory, made when it is missing.",
+    )
+    api_cors_origins: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="Origins whose pages may call the API, URL[,URL]; none by default."
+    )
+    api_trusted_proxies: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Proxies whose X-Forwarded-For is believed, ADDRESS[,ADDRESS]; none by default.",
+    )
+    oidc_issuer: str | None = Field(
+        None, description="URL of the OIDC provider where people sign in to the API; none without."
+    )
+    oidc_client_id: str = Field("tenantwatch", description="Our client there.")
+    oidc_client_secret: str | None = Field(
+        None, description="Its secret; none for a public client.", repr=False
+    )
+    oidc_redirect_url: str = Field(
+        "http://127.0.0.1:8081/v1/auth/callback", description="The API's callback as browsers reach it."
+    )
+    oidc_tenant_claim: str = Field(
+        "tenant_id", description="The claim with a person's tenant or tenants; without it, the platform's."
+    )
+    oidc_roles_claim: str = Field(
+        "tenantwatch_roles", description="The claim with a person's roles; a dot leads into an object."
+    )
+    oidc_role_map: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="Names in that claim to roles, NAME=ROLE[,NAME=ROLE]; without it they are the same.",
+    )
+    platform_tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = Field(
+        None,
+        description="The tenant whose trail holds what platform callers and unknown ones do at the API; "
+        "without it that is logged only.",
+    )
     worker_id: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
         description="Names this worker in the ledger.",
@@ -96,15 +171,67 @@ class Settings(BaseSettings):
     anchor_topic: str | None = Field(
         None, description="Topic that they are sent to as well, e.g. audit.seals; created when it is missing."
     )
+    geoip_file: Path | None = Field(
+        None,
+        description="MMDB file of where addresses are, for impossible travel; without it there is none.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
     log_format: Literal["json", "console"] = Field("json", description="One JSON object a line, or for eyes.")
 
-    @field_validator("webhook_allow", mode="before")
+    @field_validator("webhook_allow", "api_cors_origins", "api_trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
             [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         )
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _secure(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+            raise ValueError("must begin with https://: whoever is in between would sign in as everybody")
+        return value
+
+    @field_validator("oidc_role_map", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return {
+            name.strip(): role.strip()
+            for name, _, role in (part.partition("=") for part in value.split(",") if part.strip())
+        }
+
+    @model_validator(mode="after")
+    def _check_kafka(self) -> Self:
+        if self.kafka_security.startswith("sasl") and not (self.kafka_user and self.kafka_password):
+            raise ValueError(
+                f"TENANTWATCH_KAFKA_SECURITY={self.kafka_security} needs TENANTWATCH_KAFKA_USER and "
+                "TENANTWATCH_KAFKA_PASSWORD"
+            )
+        if self.kafka_security == "sasl_plaintext" and self.kafka_mechanism == "PLAIN":
+            raise ValueError(
+                "TENANTWATCH_KAFKA_MECHANISM=PLAIN would send the password readable to everybody on the way; "
+                "fix: sasl_ssl, or SCRAM-SHA-512"
+            )
+        return self
+
+    @cached_property
+    def kafka_brokers(self) -> "Brokers | None":
+        """The brokers with what it takes to get in, or None for the embedded Kafka."""
+        from streams.brokers import Brokers, KafkaSecurity
+
+        if self.kafka is None:
+            return None
+        tls = None
+        if self.kafka_security.endswith("ssl"):
+            tls = ssl.create_default_context(cafile=self.kafka_ca_file)
+            if self.kafka_cert_file is not None:
+                tls.load_cert_chain(self.kafka_cert_file, self.kafka_key_file)
+        security = KafkaSecurity(
+            self.kafka_security, self.kafka_user, self.kafka_password, self.kafka_mechanism, tls
+        )
+        return Brokers(self.kafka, security)
 
     @cached_property
     def clickhouse_url(self) -> str | None:
@@ -127,6 +254,16 @@ class Settings(BaseSettings):
     def seals_dir(self) -> Path:
         """Where the newest seals are remembered beside the store."""
         return self.data_dir / "seals"
+
+    @property
+    def key_path(self) -> Path:
+        """Where the master key's file is, if there is one."""
+        return self.master_key_file or self.data_dir / "keys" / "master.key"
+
+    @property
+    def api_keys_path(self) -> Path:
+        """Where the API's own keys are."""
+        return self.api_keys_file or self.data_dir / "api-keys.json"
 
     @property
     def socket_path(self) -> Path:

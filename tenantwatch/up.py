@@ -14,18 +14,22 @@ from api.control import control_app
 from api.health import health_app
 from api.serve import Server, tcp_listener, unix_listener
 from api.trail import Seals
+from api.v1.key_ring import KeyRing
 from store.seals.anchors import AnchorBook
-from store.seals.keys import KeyRing
+from store.seals.keys import SealKeys
 from store.webhooks import WebhookStore
 from streams.app import StreamConfig
 from streams.breaker import Limits
 from streams.broker import BrokerConfig, EmbeddedKafka
+from streams.geography import locate_with
 from streams.sealing import SealingConfig
 from streams.topics import ensure_anchor_topic, ensure_topics
 from streams.webhooks.delivery import WebhookDelivery
 from streams.worker import Worker
 from tenantwatch.database import open_database
+from tenantwatch.serving import HttpApi, api_listener
 from tenantwatch.settings import Settings
+from tenantwatch.vault import open_vault, privacy_of
 
 log = structlog.get_logger()
 BROKER_CHECK_S: Final = 1.0
@@ -45,12 +49,17 @@ class Pipeline:
     ----------
     settings
         Without ``kafka`` an Apache Kafka is started here, without ``clickhouse`` the engine is.
+    with_api
+        Whether the HTTP API is served here too. The engine admits one process, so beside it there is no
+        other place; on a cluster `tenantwatch api` serves it.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, with_api: bool = True) -> None:
         self.settings = settings
+        self._with_api = with_api
         self.bootstrap = ""
         self.http_port = 0
+        self.api: HttpApi | None = None
         self.worker: Worker | None = None
         self._kafka: EmbeddedKafka | None = None
         self._stack = AsyncExitStack()
@@ -61,7 +70,8 @@ class Pipeline:
 
         Raises
         ------
-        BrokerError, StoreLocked, StoreError, StoreUnavailable, TopicError, PortTaken
+        GeographyError, BrokerError, MasterKeyError, StoreLocked, StoreError, StoreUnavailable, TopicError,
+        PortTaken
             Each says what to do.
         """
         try:
@@ -73,11 +83,15 @@ class Pipeline:
 
     async def _start(self) -> None:
         settings, stack = self.settings, self._stack
+        locate = locate_with(settings.geoip_file)
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Bound first: a taken port should be told before half a minute of starting.
         health = tcp_listener(settings.http_host, settings.http_port)
         stack.callback(health.close)
-        self.bootstrap = settings.kafka or self._start_kafka()
+        api = api_listener(settings) if self._with_api else None
+        if api is not None:
+            stack.callback(api.close)
+        self.bootstrap = settings.kafka_brokers or self._start_kafka()
         database = await asyncio.to_thread(open_database, settings, STORE_WAIT_S)
         stack.callback(database.close)
         topics = await asyncio.to_thread(
@@ -86,6 +100,7 @@ class Pipeline:
             partitions=settings.partitions,
             replication=settings.replication,
         )
+        vault = await asyncio.to_thread(open_vault, settings, database)
         webhooks = WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow)
         sealing = sealing_config(settings)
         if settings.anchor_topic:
@@ -104,13 +119,21 @@ class Pipeline:
             topics,
             database,
             webhooks,
+            vault,
             max_rows=settings.insert_rows,
             max_wait_s=settings.insert_wait_ms / 1000,
             limits=Limits(settings.dead_letter_max_run, settings.dead_letter_max_ratio),
             snapshot_interval_s=settings.snapshot_interval_s,
             sealing=sealing,
+            locate=locate,
         )
         stack.push_async_callback(self._stop_worker)
+        # A worker of a cluster has no keys of its own: those it made would be good at no API process.
+        shared = self._with_api or settings.api_keys_file is not None
+        ring = KeyRing(settings.api_keys_path) if shared else None
+        privacy = privacy_of(settings, vault, database, self.bootstrap)
+        if api is not None and ring is not None:
+            self.api = HttpApi(settings, database, webhooks, ring, self.bootstrap, api, privacy)
         control = control_app(
             database,
             webhooks,
@@ -118,6 +141,8 @@ class Pipeline:
             webhook_allow=settings.webhook_allow,
             resume=worker.pipeline.resume,
             seals=Seals(sealing.ring, sealing.book),
+            privacy=lambda: privacy,
+            ring=ring,
         )
         for server in (
             Server(health_app(lambda: worker.problems), health),
@@ -128,6 +153,9 @@ class Pipeline:
         stack.callback(settings.socket_path.unlink, missing_ok=True)
         self.http_port = health.getsockname()[1]
         await worker.start()
+        if self.api is not None:
+            await self.api.start()
+            stack.push_async_callback(self.api.stop)
         log.info("pipeline_started", **self.status())
 
     def _start_kafka(self) -> str:
@@ -158,6 +186,7 @@ class Pipeline:
             "kafka": self.bootstrap,
             "embedded_kafka": self._kafka is not None,
             "clickhouse": "server" if settings.clickhouse else "embedded",
+            "api": self.api.url if self.api else None,
             "http": f"http://{settings.http_host}:{self.http_port}",
             "data_dir": str(settings.data_dir.absolute()),
             "problems": worker.problems if worker else ["worker: starting"],
@@ -214,7 +243,7 @@ class Pipeline:
 def sealing_config(settings: Settings) -> SealingConfig:
     """Return how the settings want rows sealed; makes the signing key where there is none."""
     return SealingConfig(
-        KeyRing(settings.keys_dir, settings.seal_key),
+        SealKeys(settings.keys_dir, settings.seal_key),
         AnchorBook(settings.seals_dir, settings.anchor_file),
         settings.seal_interval_s,
         settings.seal_rows,
@@ -230,13 +259,13 @@ def _end_process() -> None:
     os._exit(1)
 
 
-async def run_until_signal(settings: Settings, on_started: Any = None) -> None:
+async def run_until_signal(settings: Settings, on_started: Any = None, *, with_api: bool = True) -> None:
     """Run the pipeline until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    pipeline = Pipeline(settings)
+    pipeline = Pipeline(settings, with_api=with_api)
     starting = asyncio.create_task(pipeline.start())
     stopping = asyncio.create_task(stop.wait())
     # A signal while it starts (joining a group can take long) must not wait for the start to end.

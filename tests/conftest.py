@@ -127,6 +127,7 @@ def settings_env(data_dir: Path, **settings: str) -> dict[str, str]:
         "TENANTWATCH_KAFKA_PORT": "0",
         "TENANTWATCH_KAFKA_CONTROLLER_PORT": "0",
         "TENANTWATCH_HTTP_PORT": "0",
+        "TENANTWATCH_API_PORT": "0",
     }
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TENANTWATCH_")}
     return kept | ours | {f"TENANTWATCH_{name.upper()}": value for name, value in settings.items()}

@@ -14,7 +14,7 @@ from store.backups.manifest import Backup, BackupError, backups_in, newest
 from store.backups.restore import prove, restore
 from store.database import Database
 from store.migrations import migrate
-from store.seals.keys import KeyRing, Signer, Trust
+from store.seals.keys import SealKeys, Signer, Trust
 from tests.clickhouse_server import ClickHouseServer
 from tests.sealed_trail import NOW, SealedTrail
 
@@ -125,17 +125,17 @@ def test_the_newest_of_several_is_taken(database: Database, tmp_path: Path) -> N
 
 def test_a_short_passphrase_locks_no_keys(tmp_path: Path) -> None:
     """It would be guessed from a stolen backup."""
-    KeyRing(tmp_path)
+    SealKeys(tmp_path)
     with pytest.raises(BackupError, match="fewer than"):
         lock_keys(tmp_path, "short")
 
 
 def test_keys_come_back_as_they_were(tmp_path: Path) -> None:
     """And replace none that are there."""
-    ring = KeyRing(tmp_path / "keys")
+    ring = SealKeys(tmp_path / "keys")
     box = lock_keys(tmp_path / "keys", "a passphrase of some length")
     assert ring.path.read_bytes().splitlines()[1] not in box
     unlock_keys(box, "a passphrase of some length", tmp_path / "again")
-    assert KeyRing(tmp_path / "again").signer.key_id == ring.signer.key_id
+    assert SealKeys(tmp_path / "again").signer.key_id == ring.signer.key_id
     with pytest.raises(BackupError, match="not replaced"):
         unlock_keys(box, "a passphrase of some length", tmp_path / "again")

@@ -44,6 +44,15 @@ def cluster(**found: Any) -> dict[str, Check]:
     return {check.name: check for check in checks.check_cluster(view)}
 
 
+def test_keys_of_the_api_that_others_may_read() -> None:
+    """Whoever does can sign tokens: they must be changed, not only hidden."""
+    assert checks.check_api_keys("api-keys.json", 0o100600).status == "ok"
+    assert checks.check_api_keys("api-keys.json", None).status == "ok"
+    told = checks.check_api_keys("api-keys.json", 0o100640)
+    assert told.status == "fail"
+    assert "rotate-signing" in told.fix
+
+
 def test_all_is_well_when_nothing_is_wrong() -> None:
     """No check warns of a healthy store and cluster, and none has a fix."""
     for check in (*store().values(), *cluster().values()):
@@ -207,3 +216,18 @@ def test_a_wrong_setting_is_a_failure_and_ends_it(tmp_path: Path) -> None:
     found = shown(CommandLine(settings_env(tmp_path, log_level="loud")), 1)
     assert found.keys() == {"python", "settings"}
     assert found["settings"]["found"] == "TENANTWATCH_LOG_LEVEL is 'loud'"
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "words"),
+    [
+        (("keys/master.key", "", False), "ok", "keep a copy"),
+        (("keys/master.key", "", True), "warn", "every worker the same TENANTWATCH_MASTER_KEY"),
+        (("", "it can be read by others", False), "fail", "read by others"),
+    ],
+)
+def test_the_master_key_is_looked_at(found: tuple[str, str, bool], status: str, words: str) -> None:
+    """Where it is, whether it can be used, and what several workers need."""
+    check = checks.check_master_key(*found)
+    assert check.status == status
+    assert words in f"{check.found} {check.fix}"

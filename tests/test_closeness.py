@@ -28,7 +28,9 @@ def replayed(scenario: dict[str, Any], pick: Any = everything) -> tuple[Trial, d
     """Run a scenario with a recorder for each rule."""
     trial = Trial()
     recorders = record(trial, pick)
-    Backtest([trial], golden.tenants_of(scenario)).read(read_lines(golden.expand(scenario), []))
+    Backtest([trial], golden.tenants_of(scenario), golden.locate_of(scenario)).read(
+        read_lines(golden.expand(scenario), [])
+    )
     return trial, recorders
 
 
@@ -70,7 +72,7 @@ def test_listening_changes_no_alert(path: Path, monkeypatch: pytest.MonkeyPatch)
     """The same alerts come with and without recorders, and the same is told however the file is cut."""
     scenario = json.loads(path.read_text())
     trial, recorders = replayed(scenario)
-    assert trial.alerts() == golden.backtest(golden.expand(scenario), golden.tenants_of(scenario)).alerts
+    assert trial.alerts() == golden.alerts_of(scenario)
     monkeypatch.setattr(lines_module, "LINES_PER_BATCH", 7)
     _, in_pieces = replayed(scenario)
     for name, recorder in recorders.items():

@@ -1,5 +1,6 @@
 """The compose file, the image and what they mount: valid, complete, and without a secret in them."""
 
+import base64
 import json
 import os
 import re
@@ -30,6 +31,7 @@ SECRETS = (
     "GRAFANA_CLICKHOUSE_PASSWORD",
     "GRAFANA_ADMIN_PASSWORD",
     "KAFKA_CLUSTER_ID",
+    "TENANTWATCH_MASTER_KEY",
 )
 
 
@@ -92,6 +94,7 @@ def test_make_env_writes_secrets_that_only_the_owner_reads(env_file: Path, tmp_p
     assert all(re.fullmatch(r"[0-9a-f]{48}", values[name]) for name in SECRETS if name.endswith("PASSWORD"))
     assert len(b64decode(values["TENANTWATCH_SEAL_KEY"], validate=True)) == 32
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", values["KAFKA_CLUSTER_ID"])
+    assert len(base64.b64decode(values["TENANTWATCH_MASTER_KEY"], validate=True)) == 32
 
 
 def test_make_env_keeps_a_file_that_exists(env_file: Path) -> None:
@@ -134,12 +137,13 @@ def test_compose_says_what_to_run_when_a_secret_is_missing(
 
 
 def test_every_part_is_there(project: dict[str, Any]) -> None:
-    """Kafka, ClickHouse, two workers and the three that watch them."""
+    """Kafka, ClickHouse, two workers, the API and the three that watch them."""
     assert set(project["services"]) == {
         "kafka",
         "clickhouse",
         "worker-1",
         "worker-2",
+        "api",
         "prometheus",
         "alertmanager",
         "grafana",
@@ -161,7 +165,7 @@ def test_a_part_waits_until_what_it_needs_is_healthy(project: dict[str, Any]) ->
     """Workers start after Kafka and ClickHouse, Grafana after its two sources."""
     services = project["services"]
     waits = {name: set(service.get("depends_on", {})) for name, service in services.items()}
-    assert waits["worker-1"] == waits["worker-2"] == {"kafka", "clickhouse"}
+    assert waits["worker-1"] == waits["worker-2"] == waits["api"] == {"kafka", "clickhouse"}
     assert waits["grafana"] == {"clickhouse", "prometheus"}
     for service in services.values():
         for needed in service.get("depends_on", {}).values():
@@ -189,7 +193,7 @@ def test_what_is_mounted_exists_and_cannot_be_changed(project: dict[str, Any]) -
 def test_no_secret_is_written_down() -> None:
     """Every password in the compose file is a variable that must be given."""
     for line in COMPOSE.read_text().splitlines():
-        if not line.lstrip().startswith("#") and re.search(r"(PASSWORD|SECRET|TOKEN)\w*:", line):
+        if not line.lstrip().startswith("#") and re.search(r"(PASSWORD|SECRET|TOKEN|MASTER_KEY)\w*:", line):
             assert re.search(r": \$\{\w+:\?run deploy/make-env first\}$", line), line
 
 
@@ -197,6 +201,7 @@ def test_workers_get_settings_that_exist(project: dict[str, Any]) -> None:
     """A misspelt variable would be ignored in silence; two workers have two names."""
     known = {f"TENANTWATCH_{name.upper()}" for name in Settings.model_fields}
     names = []
+    assert set(project["services"]["api"]["environment"]) <= known
     for worker in ("worker-1", "worker-2"):
         environment = project["services"][worker]["environment"]
         assert set(environment) <= known
@@ -220,11 +225,12 @@ def test_workers_log_in_as_themselves(project: dict[str, Any], monkeypatch: pyte
 def test_prometheus_scrapes_the_workers_and_tells_alertmanager(project: dict[str, Any]) -> None:
     """Its targets are services of the compose file, on the ports they listen on."""
     config = yaml.safe_load((ROOT / "dashboards/prometheus/prometheus.yml").read_text())
-    (scraped,) = config["scrape_configs"]
-    workers = [name for name, service in project["services"].items() if "build" in service]
+    scraped, api = config["scrape_configs"]
+    workers = [name for name, service in project["services"].items() if service.get("command") == ["worker"]]
     port = project["services"]["worker-1"]["environment"]["TENANTWATCH_HTTP_PORT"]
     assert scraped["job_name"] == "tenantwatch"
     assert scraped["static_configs"][0]["targets"] == [f"{worker}:{port}" for worker in workers]
+    assert (api["job_name"], api["static_configs"][0]["targets"]) == ("tenantwatch-api", [f"api:{port}"])
     (told,) = config["alerting"]["alertmanagers"]
     assert told["static_configs"][0]["targets"] == ["alertmanager:9093"]
 

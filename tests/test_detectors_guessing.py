@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from scenarios.streams import START_MS, numbered, run
+from scenarios.streams import START_MS, as_set, numbered, run
 
 from detectors.failed_login import FailedLogin
 from schemas.alert import Alert
@@ -43,6 +43,34 @@ def told(events: list[dict[str, Any]]) -> list[Alert]:
     """Return the first revision of each alert, after four usual weeks."""
     alerts = run(FailedLogin(), numbered([*usual_weeks(), *events]))
     return [alert for alert in alerts if alert.revision == 1]
+
+
+def successes(events: list[dict[str, Any]]) -> list[Alert]:
+    """Return all revisions of alerts of logins in the middle of guessing, after four usual weeks."""
+    ordered = sorted([*usual_weeks(), *events], key=lambda event: event["time_ms"])
+    alerts = run(FailedLogin(), numbered(ordered))
+    return [alert for alert in alerts if alert.classification == "success_after_failures"]
+
+
+def password_monday() -> list[dict[str, Any]]:
+    """Return a morning on which everybody has to choose a new password, and tries the old one first."""
+    events = []
+    for user in range(40):
+        # Every third of them on a phone, whose address is new.
+        address = f"100.64.{user}.9" if user % 3 == 0 else f"192.0.2.{user}"
+        events.append(attempt(LEARNED_S + 60 * user, f"user-{user}", address))
+        events.append(attempt(LEARNED_S + 60 * user + 30, f"user-{user}", address, "success"))
+    return events
+
+
+def people_mistype() -> list[dict[str, Any]]:
+    """Return what happens every day of four weeks: three mistype where they always are."""
+    return [
+        attempt(day * DAY_S + 60 * user + 1, f"user-{user}", f"192.0.2.{user}")
+        for day in range(1, 28)
+        for user in (day % 40, (day + 7) % 40, (day + 19) % 40)
+        if day % 7 < 5
+    ]
 
 
 def guesses(count: int, gap_s: float) -> list[dict[str, Any]]:
@@ -90,10 +118,8 @@ def test_a_login_from_a_new_address_while_it_lasts_is_critical() -> None:
     """It may be the guess that was right; known addresses are above suspicion."""
     taken = attempt(LEARNED_S + 61, "user-7", "203.0.9.9", "success")
     at_home = attempt(LEARNED_S + 62, "user-8", "192.0.2.8", "success")
-    alerts = told([*guesses(12, 5), taken, at_home])
-    assert [(a.entity.value, a.severity) for a in alerts if a.classification == "success_after_failures"] == [
-        ("user-7", "critical")
-    ]
+    [alert] = successes([*guesses(12, 5), taken, at_home])
+    assert (alert.severity, alert.evidence.numbers["user_ids"]) == ("critical", "user-7")
 
 
 def test_where_new_addresses_are_usual_only_who_was_tried_is_suspected() -> None:
@@ -106,9 +132,66 @@ def test_where_new_addresses_are_usual_only_who_was_tried_is_suspected() -> None
     by_user = [attempt(LEARNED_S + 61, f"user-{i}", f"100.64.99.{i}", "success") for i in (7, 30)]
     by_address = attempt(LEARNED_S + 62, "user-31", "203.0.3.9", "success")
     events = sorted([*phones, *guesses(12, 5), *by_user, by_address], key=lambda event: event["time_ms"])
-    alerts = run(FailedLogin(), numbered(sorted([*usual_weeks(), *events], key=lambda e: e["time_ms"])))
-    taken = {a.entity.value for a in alerts if a.classification == "success_after_failures"}
-    assert taken == {"user-7", "user-31"}
+    [*_, last] = successes(events)
+    assert last.evidence.numbers["user_ids"] == "user-7, user-31"
+
+
+def test_accounts_taken_in_one_attack_are_one_alert_that_names_each_at_once() -> None:
+    """Nobody has to wait for the next power of two to learn of one more account to be locked."""
+    taken = [attempt(LEARNED_S + 61 + i, f"user-{i}", f"203.1.{i}.9", "success") for i in (3, 4, 5)]
+    again = attempt(LEARNED_S + 70, "user-3", "203.1.9.9", "success")
+    alerts = successes([*guesses(20, 5), *taken, again])
+    assert {(a.entity.type, a.entity.value, a.alert_id) for a in alerts} == {
+        ("tenant_id", "tenant-a", alerts[0].alert_id)
+    }
+    named = [(a.event_count, a.evidence.numbers["user_ids"]) for a in alerts]
+    assert named == [
+        (1, "user-3"),
+        (2, "user-3, user-4"),
+        (3, "user-3, user-4, user-5"),
+        (4, "user-3, user-4, user-5"),
+    ]
+
+
+def test_evidence_holds_a_login_of_every_account_that_an_alert_names() -> None:
+    """An alert names as many as its evidence has room for; more go to another one."""
+    taken = [
+        attempt(LEARNED_S + 61 + i, f"user-{i}", f"203.1.{i}.9", "success") | {"event_id": f"user-{i}"}
+        for i in range(27)
+    ]
+    last = {a.alert_id: a for a in successes([*guesses(30, 5), *taken])}
+    assert [a.event_count for a in last.values()] == [20, 7]
+    for alert in last.values():
+        assert alert.evidence.numbers["user_ids"] == ", ".join(alert.evidence.event_ids)
+    assert {name for a in last.values() for name in a.evidence.event_ids} == {f"user-{i}" for i in range(27)}
+
+
+def test_an_account_that_is_used_again_stays_in_its_alert() -> None:
+    """However many accounts were taken since."""
+    taken = [attempt(LEARNED_S + 61 + i, f"user-{i}", f"203.1.{i}.9", "success") for i in range(27)]
+    again = [attempt(LEARNED_S + 90 + i, "user-3", "203.1.9.9", "success") for i in range(12)]
+    last = {a.alert_id: a for a in successes([*guesses(30, 5), *taken, *again])}
+    assert [a.event_count for a in last.values()] == [32, 7]
+
+
+def test_guessers_who_get_in_do_not_make_it_usual() -> None:
+    """Nothing is learned from their logins, or the last of them would be above suspicion."""
+    tried = [event | {"user_id": f"user-{i % 2}"} for i, event in enumerate(guesses(30, 5))]
+    taken = [attempt(LEARNED_S + 61 + i, f"user-{2 + i}", f"203.1.{i}.9", "success") for i in range(38)]
+    last = {a.alert_id: a for a in successes([*tried, *taken])}
+    assert [a.event_count for a in last.values()] == [20, 18]
+
+
+def test_two_strangers_are_no_stolen_list() -> None:
+    """Whatever their names are: a list has many."""
+    unknown = [
+        event | {"reason": "unknown_user", "user_id": f"no-{i}"} for i, event in enumerate(guesses(40, 5))
+    ]
+    alerts = [
+        a for a in run(FailedLogin(), numbered([*usual_weeks(), *unknown])) if a.detector == "failed_login"
+    ]
+    assert alerts[0].classification == "distributed_guessing"
+    assert alerts[-1].classification == "credential_stuffing"
 
 
 def test_a_login_from_a_new_address_long_after_is_not() -> None:
@@ -130,3 +213,58 @@ def test_one_users_attackers_are_told_of_the_user(users: int) -> None:
     events = [attempt(LEARNED_S + 2 * i, f"user-{i % users}", f"203.0.{i}.9") for i in range(20)]
     entities = {alert.entity.type for alert in told(events)}
     assert ("tenant_id" in entities) == (users > 1)
+
+
+def test_the_day_on_which_all_passwords_end_is_silent() -> None:
+    """So many fail from where they always are that some do from elsewhere."""
+    events = sorted([*people_mistype(), *password_monday()], key=lambda event: event["time_ms"])
+    ordered = sorted([*usual_weeks(), *events], key=lambda event: event["time_ms"])
+    assert run(FailedLogin(), numbered(ordered)) == []
+
+
+def test_guessing_on_the_day_on_which_all_passwords_end_is_told() -> None:
+    """People explain a few failures from elsewhere, not a script's."""
+    events = [*people_mistype(), *password_monday(), *guesses(60, 5)]
+    ordered = sorted([*usual_weeks(), *events], key=lambda event: event["time_ms"])
+    found = {alert.classification for alert in run(FailedLogin(), numbered(ordered))}
+    assert "distributed_guessing" in found
+
+
+@pytest.mark.parametrize("size", [1, 3, 17, 50])
+def test_what_explains_does_not_depend_on_batches(size: int) -> None:
+    """Nor who is suspected, nor what is learned from it."""
+    taken = [attempt(LEARNED_S + 61 + i, f"user-{i}", f"203.1.{i}.9", "success") for i in range(27)]
+    later = [event | {"time_ms": event["time_ms"] + DAY_S * 1000} for event in password_monday()]
+    events = [*usual_weeks(), *people_mistype(), *password_monday(), *guesses(30, 5), *taken, *later]
+    ordered = numbered(sorted(events, key=lambda event: event["time_ms"]))
+    first = len(ordered) - 300
+    assert as_set(run(FailedLogin(), ordered, range(first, len(ordered), size))) == as_set(
+        run(FailedLogin(), ordered)
+    )
+
+
+def test_what_explains_does_so_once_an_hour() -> None:
+    """A machine that goes on with an old password hides nobody's guesses."""
+    stuck = [attempt(LEARNED_S + 7 * i, "user-1", "192.0.2.1") for i in range(400)]
+    events = sorted([*stuck, *guesses(60, 30)], key=lambda event: event["time_ms"])
+    assert ("distributed_guessing", "tenant_id") in {(a.classification, a.entity.type) for a in told(events)}
+
+
+def at_home(day: int, user: int, second: float, outcome: str) -> dict[str, Any]:
+    """Return a login from home by IPv6, where the address is another one every day."""
+    address = f"2001:db8:7:{user:x}::{day:x}"
+    return attempt(day * DAY_S + 9 * HOUR_S + second, f"user-{user}", address, outcome)
+
+
+@pytest.mark.parametrize(("own_network", "alerts"), [(True, 0), (False, 1)])
+def test_with_ipv6_it_is_the_network_that_is_known(own_network: bool, alerts: int) -> None:
+    """People at home who mistype do so from where they always are, whatever the address is today."""
+    weeks = [at_home(day, user, 30 * user, "success") for day in range(28) for user in range(12)]
+    morning = [at_home(28, user if own_network else user + 50, 9 * user, "failure") for user in range(12)]
+    morning = [event | {"user_id": f"user-{user}"} for user, event in enumerate(morning)]
+    assert len(run_first(sorted([*usual_weeks(), *weeks], key=lambda e: e["time_ms"]) + morning)) == alerts
+
+
+def run_first(events: list[dict[str, Any]]) -> list[Alert]:
+    """Return the first revision of each alert."""
+    return [alert for alert in run(FailedLogin(), numbered(events)) if alert.revision == 1]

@@ -26,7 +26,7 @@ LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
     "cross_tenant_spray": (CrossTenantSprayState, 1, "f8fc8475f9477919"),
     "admission": (Admission, 1, "832aa5281c2844c9"),
     "custom_rule": (CustomRuleState, 1, "2460f13c7d5df93d"),
-    "failed_login": (FailedLoginState, 3, "60b38c72d1786226"),
+    "failed_login": (FailedLoginState, 4, "fa2f535a5477c461"),
     "rate_breach": (RateBreachState, 3, "11d15d3c0670addd"),
     "service_health": (ServiceHealthState, 1, "edb1571255d27306"),
 }

@@ -18,6 +18,7 @@ HOMES = {
     "clickhouse_connect": "store",
     "chdb": "store",
     "sigma": "detectors.rules",
+    "maxminddb": "streams.geography",
     "prometheus_client": "streams.metrics",
 }
 LOADERS = ("import_module", "__import__")

@@ -74,7 +74,7 @@ def told_of_tenant(**fields: Any) -> list[str]:
         (
             "attributes",
             {"a": [1]},
-            "attributes.a: not a string, number, boolean or null, found [1]; fix: send an",
+            "attributes.a: not a string, number, boolean or null, found an array of 1 elements; fix: send an",
         ),
         (
             "attributes",

@@ -280,13 +280,13 @@ import sys
 from pathlib import Path
 from store.database import Database
 from store.migrations import migrate
-from store.seals.keys import KeyRing
+from store.seals.keys import SealKeys
 from tests.sealed_trail import SealedTrail
 root = Path(sys.argv[1])
 database = Database.embedded(root / "clickhouse")
 migrate(database)
 trail = SealedTrail(database, mark="killed")
-trail.signer = KeyRing(root / "keys").signer
+trail.signer = SealKeys(root / "keys").signer
 trail.resume()
 print("ready", flush=True)
 for _ in range(int(sys.argv[2])):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from store.seals.keys import SEAL, STATEMENT, KeyRing, KeyUnusable, Signer, Trust, pem, read_public
+from store.seals.keys import SEAL, STATEMENT, KeyUnusable, SealKeys, Signer, Trust, pem, read_public
 from store.seals.statements import Stated, state_key
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -14,24 +14,24 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 def test_the_first_start_makes_a_key_that_only_its_owner_can_read(tmp_path: Path) -> None:
     """And the next one finds it."""
-    ring = KeyRing(tmp_path / "keys")
+    ring = SealKeys(tmp_path / "keys")
     assert ring.path.stat().st_mode & 0o777 == 0o600
     assert ring.directory.stat().st_mode & 0o777 == 0o700
-    assert KeyRing(tmp_path / "keys").signer.key_id == ring.signer.key_id
+    assert SealKeys(tmp_path / "keys").signer.key_id == ring.signer.key_id
 
 
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     """Whoever read it can sign."""
-    path = KeyRing(tmp_path).path
+    path = SealKeys(tmp_path).path
     path.chmod(0o640)
     with pytest.raises(KeyUnusable, match="chmod 600"):
-        KeyRing(tmp_path)
+        SealKeys(tmp_path)
 
 
 def test_a_key_from_a_setting_leaves_no_file(tmp_path: Path) -> None:
     """Workers of a cluster share one."""
     text = b64encode(bytes(range(32))).decode()
-    first, second = KeyRing(tmp_path / "a", text), KeyRing(tmp_path / "b", text)
+    first, second = SealKeys(tmp_path / "a", text), SealKeys(tmp_path / "b", text)
     assert first.signer.key_id == second.signer.key_id
     assert not (tmp_path / "a").exists()
 
@@ -40,7 +40,7 @@ def test_a_key_from_a_setting_leaves_no_file(tmp_path: Path) -> None:
 def test_a_setting_that_is_no_key_is_refused(tmp_path: Path, text: str) -> None:
     """It says how to make one, and does not repeat what was given."""
     with pytest.raises(KeyUnusable, match="openssl rand") as told:
-        KeyRing(tmp_path, text)
+        SealKeys(tmp_path, text)
     assert not text or text not in str(told.value)
 
 
@@ -57,10 +57,10 @@ def test_a_signature_is_for_one_purpose(tmp_path: Path) -> None:
 
 def test_the_key_before_stays_believed_when_another_takes_its_place(tmp_path: Path) -> None:
     """Seals that it signed are still there."""
-    ring = KeyRing(tmp_path)
+    ring = SealKeys(tmp_path)
     before, fresh = ring.signer, Signer.new()
     ring.keep(fresh)
-    again = KeyRing(tmp_path)
+    again = SealKeys(tmp_path)
     assert again.signer.key_id == fresh.key_id
     assert set(again.trust().keys) == {before.key_id, fresh.key_id}
 

@@ -131,7 +131,7 @@ def read_public(text: str) -> Ed25519PublicKey:
     return public
 
 
-class KeyRing:
+class SealKeys:
     """The signing key and the keys before it, in a directory that only its owner can read.
 
     Parameters
@@ -154,7 +154,7 @@ class KeyRing:
         self.signer = Signer.from_text(setting) if setting is not None else self._from_file()
 
     @classmethod
-    def existing(cls, directory: Path, setting: str | None = None) -> "KeyRing | None":
+    def existing(cls, directory: Path, setting: str | None = None) -> "SealKeys | None":
         """Return the ring of a directory, or None where there is no signing key: none is made."""
         there = setting is not None or (directory / KEY_FILE).exists()
         return cls(directory, setting) if there else None

@@ -80,6 +80,7 @@ def backtest(
     at the end stays open, as told so far. With --json one alert a line; with --compare one document.
     """
     from tenantwatch.backtest import Backtest, Trial
+    from tenantwatch.commands.feeds import locate_here
 
     overrides = read_overrides(settings or [])
     if compare and not (overrides or rules):
@@ -89,14 +90,14 @@ def backtest(
     trials = [Trial(), changed] if compare else [changed]
     shown_since = as_time(since)
     if files:
-        run = Backtest(trials, read_settings(tenants))
+        run = Backtest(trials, read_settings(tenants), locate_here())
         rejected = _run_files(run, files, tenant, as_time(until), state, keep=not compare)
     else:
         if tenant is None or tenants is not None or state is not None:
             hint = "FILE, or only --tenant" if tenants or state else "FILE or --tenant"
             raise typer.BadParameter("say which events", param_hint=hint)
         shown_since = shown_since or parse_when(DEFAULT_SPAN, datetime.now(UTC))
-        run, rejected = Backtest(trials), 0
+        run, rejected = Backtest(trials, locate=locate_here()), 0
         _run_store(run, tenant, parse_when(learn, shown_since), as_time(until) or datetime.now(UTC))
     found = [trial.alerts(shown_since) for trial in trials]
     if compare:

@@ -206,9 +206,9 @@ def _restore_keys(backup: "Backup", settings: Settings, passphrase: str | None) 
 
 
 def _trust(settings: Settings, files: list[Path] | None) -> "Trust":
-    from store.seals.keys import KeyRing, Trust, read_public
+    from store.seals.keys import SealKeys, Trust, read_public
 
-    ring = KeyRing.existing(settings.keys_dir, settings.seal_key)
+    ring = SealKeys.existing(settings.keys_dir, settings.seal_key)
     known = list(ring.trust().keys.values()) if ring is not None else []
     try:
         given = [read_public(file.read_text()) for file in files or []]

@@ -11,11 +11,26 @@ from tenantwatch.commands.output import complain
 
 if TYPE_CHECKING:
     from schemas.batch import EventBatch
+    from streams.geography import Locate
     from tenantwatch.backtest import Backtest
     from tenantwatch.control import Control
     from tenantwatch.history import SettingsOf
 
 REJECTED_SHOWN = 10
+
+
+def locate_here() -> "Locate":
+    """Return what adds the positions of addresses to events, as the settings say.
+
+    Raises
+    ------
+    GeographyError
+        The file that they name cannot be used.
+    """
+    from streams.geography import locate_with
+    from tenantwatch.settings import Settings
+
+    return locate_with(Settings().geoip_file)
 
 
 def feed_files(

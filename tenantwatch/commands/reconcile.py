@@ -24,7 +24,7 @@ def reconcile(as_json: AsJson = False) -> None:
 
     settings = Settings()
     with Control(settings) as control:
-        bootstrap = settings.kafka or (control.get("/status")["kafka"] if running(settings) else None)
+        bootstrap = settings.kafka_brokers or (control.get("/status")["kafka"] if running(settings) else None)
         # Asked first: what is committed now is in the ledger already.
         committed = committed_offsets(bootstrap) if bootstrap else None
         found: dict[str, Any] = control.request("POST", "/reconciliation", json=committed)

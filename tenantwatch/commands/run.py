@@ -1,4 +1,4 @@
-"""Commands that run the pipeline: up, worker, status."""
+"""Commands that run the pipeline: up, worker, api, status."""
 
 import asyncio
 from typing import Annotated, Any
@@ -14,35 +14,37 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     app.command()(up)
     app.command()(worker)
+    app.command()(api)
     app.command()(status)
 
 
-def _run(settings: Settings, quiet: bool) -> None:
+def _run(settings: Settings, quiet: bool, *, with_api: bool) -> None:
     from tenantwatch.up import run_until_signal  # imports the engine and Kafka's client: only now
 
     configure_logging("warning" if quiet else settings.log_level, settings.log_format)
 
     def greet(pipeline: Any) -> None:
         shown = pipeline.status()
+        api = f"API {shown['api']}, " if shown["api"] else ""
         err.print(
-            f"[bold green]tenantwatch is up[/]: Kafka {shown['kafka']}, "
+            f"[bold green]tenantwatch is up[/]: Kafka {shown['kafka']}, {api}"
             f"health and metrics {shown['http']}, data {shown['data_dir']}. Ctrl-C stops it.",
             soft_wrap=True,
         )
 
-    asyncio.run(run_until_signal(settings, greet))
+    asyncio.run(run_until_signal(settings, greet, with_api=with_api))
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors only.")]
 
 
 def up(quiet: Quiet = False) -> None:
-    """Run the whole pipeline here: Kafka, ClickHouse's engine, the worker.
+    """Run the whole pipeline here: Kafka, ClickHouse's engine, the worker, the HTTP API.
 
     Settings come from the environment (TENANTWATCH_…). With TENANTWATCH_KAFKA or TENANTWATCH_CLICKHOUSE
     set, that cluster or server is used instead.
     """
-    _run(Settings(), quiet)
+    _run(Settings(), quiet, with_api=True)
 
 
 def worker(quiet: Quiet = False) -> None:
@@ -56,7 +58,28 @@ def worker(quiet: Quiet = False) -> None:
             "a worker joins a Kafka cluster: set TENANTWATCH_KAFKA=host:port, "
             "or run `tenantwatch up`, which starts Kafka itself"
         )
-    _run(settings, quiet)
+    _run(settings, quiet, with_api=False)
+
+
+def api(quiet: Quiet = False) -> None:
+    """Serve the HTTP API (/v1), one process of many, against a Kafka cluster and a ClickHouse server.
+
+    Needs TENANTWATCH_KAFKA and TENANTWATCH_CLICKHOUSE, and the same TENANTWATCH_API_KEYS_FILE for all.
+    """
+    from tenantwatch.serving import serve_until_signal
+
+    settings = Settings()
+    if settings.kafka is None or settings.clickhouse is None:
+        raise fail(
+            "an API process serves a cluster: set TENANTWATCH_KAFKA=host:port and "
+            "TENANTWATCH_CLICKHOUSE=URL; on one machine `tenantwatch up` serves the API itself"
+        )
+    configure_logging("warning" if quiet else settings.log_level, settings.log_format)
+
+    def greet(url: str) -> None:
+        err.print(f"[bold green]the API is up[/]: {url}. Ctrl-C stops it.", soft_wrap=True)
+
+    asyncio.run(serve_until_signal(settings, greet))
 
 
 def status(as_json: AsJson = False) -> None:

@@ -117,13 +117,13 @@ def audit_reading(settings: Settings, events: Iterable[Mapping[str, Any]]) -> bo
 
 def _offline(path: Path, keys: list[str]) -> dict[str, Any]:
     from store.seals.evidence import Bundle, verify_bundle
-    from store.seals.keys import KeyRing, Trust, read_public
+    from store.seals.keys import SealKeys, Trust, read_public
 
     bundle = Bundle(path)
     settings = Settings()
     if keys:
         trust, source = Trust(map(read_public, keys)), "the keys given with --key"
-    elif ring := KeyRing.existing(settings.keys_dir, settings.seal_key):
+    elif ring := SealKeys.existing(settings.keys_dir, settings.seal_key):
         trust, source = ring.trust(), f"the keys in {settings.keys_dir}"
     else:
         trust, source = bundle.own_keys(), "the keys in the bundle itself"

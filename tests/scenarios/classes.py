@@ -9,6 +9,8 @@ CLASSES = {
         "success_after_failures",
         "distributed_guessing",
         "mfa_fatigue",
+        "cross_tenant_spray",
+        "impossible_travel",
     },
     "rate_breach": {"rate_breach"},
     "service_health": {"error_burst", "slow_requests", "volume_anomaly", "level_shift", "silence"},

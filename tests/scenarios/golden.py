@@ -2,18 +2,22 @@
 
 ``<detector>_<class>_firing.json`` must raise that class, ``…_silent.json`` must raise nothing. An entry of
 ``events`` is an event, or ``{"count", "start", "every_s", "event", "cycle"}``: so many copies of `event`
-from `start` on, in which ``{i}`` is the number of the copy, and each field in `cycle` goes round a list.
+from `start` on, in which ``{i}`` is the number of the copy, and each field in `cycle` goes round a list;
+with ``"days"``, the same again on so many days.
 ``python -m tests.scenarios`` writes the alerts anew; read the difference before keeping it.
 """
 
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from schemas.alert import Alert
 from schemas.tenant import Tenant
+from streams.geography import Locate, locate_with, located
 from tenantwatch.backtest import backtest
 
 FOLDER = Path(__file__).parent
@@ -42,26 +46,37 @@ def _copies(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield entry
         return
     start = datetime.fromisoformat(entry["start"])
-    for i in range(entry["count"]):
+    for day, i in product(range(entry.get("days", 1)), range(entry["count"])):
         event = {
             name: value.replace("{i}", str(i)) if isinstance(value, str) else value
             for name, value in entry["event"].items()
         }
         cycled = {name: values[i % len(values)] for name, values in entry.get("cycle", {}).items()}
-        time = start + timedelta(seconds=i * entry["every_s"])
+        time = start + timedelta(days=day, seconds=i * entry["every_s"])
         yield {**event, **cycled, "time": time.isoformat(timespec="milliseconds")}
 
 
 def outcome(scenario: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the stable fields of the alerts that the events give."""
-    result = backtest(expand(scenario), tenants_of(scenario))
+    return [stable(alert) for alert in alerts_of(scenario)]
+
+
+def alerts_of(scenario: dict[str, Any]) -> list[Alert]:
+    """Return the alerts that the events give."""
+    result = backtest(expand(scenario), tenants_of(scenario), locate_of(scenario))
     assert not result.rejected, result.rejected[:3]
-    return [stable(alert) for alert in result.alerts]
+    return result.alerts
 
 
 def tenants_of(scenario: dict[str, Any]) -> dict[str, Tenant]:
     """Return the settings of the scenario's tenants."""
     return {tenant.tenant_id: tenant for tenant in map(Tenant.model_validate, scenario["tenants"])}
+
+
+def locate_of(scenario: dict[str, Any]) -> Locate:
+    """Return what adds the positions of the scenario's ``places``: address to latitude and longitude."""
+    places = scenario.get("places")
+    return partial(located, find=places.get) if places else locate_with(None)
 
 
 def stable(alert: Alert) -> dict[str, Any]:

@@ -1,0 +1,229 @@
+"""Tokens for clients: access tokens, and refresh tokens that change with each use."""
+
+import asyncio
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from api.v1 import tokens
+from api.v1.alerts import reuse_alert
+from api.v1.caller import Principal
+from api.v1.parts import Parts
+from api.v1.permissions import effective
+from api.v1.single_use import SingleUse
+from store.refresh_tokens import RefreshToken, RefreshTokens
+from store.revocations import Revocations
+
+OFFLINE = "offline_access"
+REFRESH_PREFIX = "twr_"
+SYSTEM = "system"
+
+
+class GrantRefused(Exception):
+    """A grant is not good.
+
+    Parameters
+    ----------
+    error
+        OAuth2's word for it.
+    reason
+        Ours, for the trail.
+    """
+
+    def __init__(self, error: str, detail: str, reason: str, token: RefreshToken | None = None) -> None:
+        super().__init__(detail)
+        self.error = error
+        self.detail = detail
+        self.reason = reason
+        self.token = token
+
+
+@dataclass(frozen=True)
+class Granted:
+    """What a client gets."""
+
+    principal: Principal
+    access: tokens.Issued
+    refresh_token: str | None
+
+
+class Grants:
+    """Gives tokens to principals.
+
+    A refresh token is used once. One that comes a second time was copied, and nobody can tell which of the
+    two is the thief: its whole family is revoked, with the access tokens, and an alert is raised.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._tokens = RefreshTokens(parts.database)
+        self._revocations = Revocations(parts.database)
+        self._once = SingleUse(parts.database)
+
+    async def begin(self, principal: Principal, scope: str | None) -> Granted:
+        """Give an authenticated principal its tokens.
+
+        Parameters
+        ----------
+        scope
+            Permissions separated by spaces, at most what the principal has; None: all of them.
+            ``offline_access`` asks for a refresh token.
+        """
+        wanted = scope.split() if scope is not None else []
+        narrowed = narrow(principal, [each for each in wanted if each != OFFLINE])
+        if OFFLINE not in wanted:
+            return self._give(narrowed)
+        return await self._with_refresh(replace(narrowed, family_id=secrets.token_hex(16)))
+
+    async def refresh(self, text: str, client: Principal | None, scope: str | None) -> Granted:
+        """Give tokens for a refresh token, and a new one of it.
+
+        Parameters
+        ----------
+        client
+            Who presents it, for tokens of keys; None for those of people, who have no secret.
+
+        Raises
+        ------
+        GrantRefused
+            If it is not good, or another's; if it was used before, the family is revoked by now.
+        """
+        now = self._parts.clock()
+        token = await asyncio.to_thread(self._tokens.find, _hash(text))
+        if token is None:
+            raise GrantRefused("invalid_grant", "the refresh token is not known", "unknown_refresh_token")
+        held = _principal(token)
+        if held.key_id is not None and (client is None or client.subject != token.subject):
+            raise GrantRefused(
+                "invalid_grant", "the refresh token is not this client's", "mismatched_client", token
+            )
+        family = f"family:{token.family_id}"
+        revoked = await asyncio.to_thread(self._revocations.latest, [family, token.subject], token.tenant_id)
+        if revoked is not None and revoked >= token.issued_at:
+            raise GrantRefused("invalid_grant", "the refresh token holds no longer", "revoked_token", token)
+        if now >= token.expires_at:
+            raise GrantRefused("invalid_grant", "the refresh token has expired", "expired_token", token)
+        if not await self._once.use(f"refresh:{token.token_hash}", token.expires_at):
+            await self._revoke_family(token, now)
+            raise GrantRefused(
+                "invalid_grant", "the refresh token holds no longer", "refresh_token_reused", token
+            )
+        principal = held
+        if (
+            held.key_id is not None and client is not None
+        ):  # what was taken from the key since is taken from its tokens
+            kept = held.permissions & client.permissions
+            principal = replace(held, permissions=kept, roles=client.roles, expires_at=client.expires_at)
+        narrowed = narrow(principal, [each for each in (scope or "").split() if each != OFFLINE])
+        return await self._with_refresh(narrowed)
+
+    async def revoke(self, text: str, principal: Principal) -> bool:
+        """Let a token of this principal hold no longer; return whether it was one.
+
+        A refresh token takes its family with it, and the access tokens that came with it.
+        """
+        now = self._parts.clock()
+        if text.startswith(REFRESH_PREFIX):
+            token = await asyncio.to_thread(self._tokens.find, _hash(text))
+            if token is None or token.subject != principal.subject:
+                return False
+            id_ = f"family:{token.family_id}"
+        else:
+            try:
+                claims = tokens.read(self._parts.ring, self._parts.config.issuer, text, now, expired_too=True)
+            except tokens.TokenRefused:
+                return False
+            if claims["sub"] != principal.subject:
+                return False
+            id_ = f"token:{claims['jti']}"
+        await asyncio.to_thread(
+            self._revocations.revoke, id_, principal.home, now, by=principal.subject, reason="revoked"
+        )
+        return True
+
+    async def _revoke_family(self, token: RefreshToken, now: datetime) -> None:
+        await asyncio.to_thread(
+            self._revocations.revoke,
+            f"family:{token.family_id}",
+            token.tenant_id,
+            now,
+            by=SYSTEM,
+            reason="refresh_token_reused",
+        )
+        tenant_id = token.tenant_id or self._parts.config.platform_tenant
+        if self._parts.producer is not None and tenant_id:
+            self._parts.producer.offer_alert(reuse_alert(token, tenant_id, now))
+
+    def _give(self, principal: Principal, refresh_token: str | None = None) -> Granted:
+        access = tokens.issue(self._parts.ring, self._parts.config.issuer, principal, self._parts.clock())
+        return Granted(principal, access, refresh_token)
+
+    async def _with_refresh(self, principal: Principal) -> Granted:
+        now = self._parts.clock()
+        text = REFRESH_PREFIX + secrets.token_urlsafe(32)
+        expires_at = now + self._parts.config.refresh_lifetime
+        if principal.expires_at is not None:
+            expires_at = min(expires_at, principal.expires_at)
+        token = RefreshToken(
+            token_hash=_hash(text),
+            family_id=principal.family_id or "",
+            subject=principal.subject,
+            tenant_id=principal.home,
+            body=_body(principal),
+            issued_at=now,
+            expires_at=expires_at,
+        )
+        await asyncio.to_thread(self._tokens.add, token)
+        return self._give(principal, text)
+
+
+def narrow(principal: Principal, wanted: Iterable[str]) -> Principal:
+    """Return a principal with no more than the permissions asked for; nothing asked for is all of them.
+
+    Raises
+    ------
+    GrantRefused
+        If one is asked for that the principal does not have.
+    """
+    asked = frozenset(wanted)
+    if not asked:
+        return principal
+    if beyond := sorted(asked - principal.permissions):
+        raise GrantRefused("invalid_scope", f"not granted: {' '.join(beyond)[:200]}", "scope_escalation")
+    return replace(principal, permissions=principal.permissions & asked)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _body(principal: Principal) -> str:
+    return json.dumps(
+        {
+            "auth_method": principal.auth_method,
+            "platform": principal.platform,
+            "tenants": principal.tenants,
+            "organization_id": principal.organization_id,
+            "roles": principal.roles,
+            "permissions": sorted(principal.permissions),
+            "key_id": principal.key_id,
+        }
+    )
+
+
+def _principal(token: RefreshToken) -> Principal:
+    body = json.loads(token.body)
+    return Principal(
+        subject=token.subject,
+        auth_method=body["auth_method"],
+        platform=body["platform"],
+        tenants=tuple(body["tenants"]),
+        organization_id=body["organization_id"],
+        roles=tuple(body["roles"]),
+        permissions=effective((), body["permissions"], platform=body["platform"]),
+        key_id=body["key_id"],
+        family_id=token.family_id,
+    )

@@ -1,0 +1,65 @@
+"""Backtests that were asked for, and what came of them."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from store.database import Database
+from store.queries import TenantContext
+
+BacktestStatus = Literal["running", "finished", "failed"]
+
+
+@dataclass(frozen=True)
+class StoredBacktest:
+    """A backtest as it stands.
+
+    Parameters
+    ----------
+    request, result
+        What was asked for; what was found, or ``{"error": …}``; None while it runs.
+    """
+
+    tenant_id: str
+    backtest_id: str
+    status: BacktestStatus
+    request: dict[str, Any]
+    result: dict[str, Any] | None
+    requested_by: str
+    created_at: datetime
+    changed_at: datetime
+
+
+def put_backtest(database: Database, backtest: StoredBacktest) -> None:
+    """Write a backtest, in place of what it was before."""
+    row = {name: getattr(backtest, name) for name in backtest.__dataclass_fields__}
+    row["request"] = json.dumps(backtest.request)
+    row["result"] = json.dumps(backtest.result) if backtest.result is not None else ""
+    database.insert_rows("backtests", [row])
+
+
+def find_backtest(database: Database, tenant: TenantContext, backtest_id: str) -> StoredBacktest | None:
+    """Return a tenant's backtest; None if there is none."""
+    where, bound = tenant.condition()
+    rows = database.query(
+        f"SELECT * FROM backtests FINAL WHERE {where} AND backtest_id = {{id:String}}",
+        {**bound, "id": backtest_id},
+    )
+    return _backtest(rows[0]) if rows else None
+
+
+def list_backtests(database: Database, tenant: TenantContext, limit: int) -> list[StoredBacktest]:
+    """Return a tenant's backtests without their results, the latest first."""
+    where, bound = tenant.condition()
+    rows = database.query(
+        f"SELECT * EXCEPT (result), '' AS result FROM backtests FINAL WHERE {where} "
+        "ORDER BY created_at DESC, backtest_id LIMIT {limit:UInt32}",
+        {**bound, "limit": limit},
+    )
+    return [_backtest(row) for row in rows]
+
+
+def _backtest(row: dict[str, Any]) -> StoredBacktest:
+    result = json.loads(row["result"]) if row["result"] else None
+    return StoredBacktest(**{**row, "request": json.loads(row["request"]), "result": result})

@@ -1,0 +1,75 @@
+"""Answers to requests that may be sent twice, kept for a day."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from store.database import Database
+from store.queries import TenantContext
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request with an Idempotency-Key.
+
+    Parameters
+    ----------
+    tenant
+        Whom it is for.
+    subject
+        Who sent it: one caller's keys are not another's.
+    key, body
+        As they came.
+    """
+
+    tenant: TenantContext
+    subject: str
+    key: str
+    body: bytes
+
+    def hashes(self) -> tuple[str, str]:
+        """Return what the key and the body are kept as."""
+        return hashlib.sha256(self.key.encode()).hexdigest(), hashlib.sha256(self.body).hexdigest()
+
+
+class OtherRequest(Exception):
+    """The key was used for a request with another body."""
+
+
+def answer_of(database: Database, request: Request) -> dict[str, Any] | None:
+    """Return the answer to the same request, if there was one.
+
+    Raises
+    ------
+    OtherRequest
+        If the key belongs to another request.
+    """
+    where, bound = request.tenant.condition()
+    key_hash, request_hash = request.hashes()
+    rows = database.query(
+        f"SELECT request_hash, answer FROM idempotent_answers FINAL WHERE {where} "
+        "AND subject = {subject:String} AND key_hash = {key_hash:String}",
+        {**bound, "subject": request.subject, "key_hash": key_hash},
+    )
+    if not rows:
+        return None
+    if rows[0]["request_hash"] != request_hash:
+        raise OtherRequest
+    answer: dict[str, Any] = json.loads(rows[0]["answer"])
+    return answer
+
+
+def keep_answer(database: Database, request: Request, answer: dict[str, Any], now: datetime) -> None:
+    """Keep the answer to a request."""
+    key_hash, request_hash = request.hashes()
+    row = {
+        "tenant_id": request.tenant.tenant_id,
+        "subject": request.subject,
+        "key_hash": key_hash,
+        "request_hash": request_hash,
+        "answer": json.dumps(answer),
+        "created_at": now,
+    }
+    database.insert_rows("idempotent_answers", [row])

@@ -1,0 +1,48 @@
+"""What holds no longer: keys, people's sign-ins, families of refresh tokens, single tokens."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from store.database import Database
+
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Revocations:
+    """The table ``revocations``; every method blocks, as those of `Database` do.
+
+    An id is ``key:…``, ``user:…``, ``family:…`` or ``token:…``. A revocation says nothing about what is
+    issued after it, but a key that was revoked is never good again.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def revoke(self, id_: str, tenant_id: str, now: datetime, *, by: str, reason: str) -> None:
+        """Let whatever was issued for an id until now hold no longer.
+
+        Parameters
+        ----------
+        tenant_id
+            Whose it is: the tokens of other tenants live on, so guessing ids gains nothing. Empty for the
+            platform, whose word holds for everyone.
+        """
+        row = {"id": id_, "tenant_id": tenant_id, "revoked_at": now, "revoked_by": by, "reason": reason}
+        self._database.insert_rows("revocations", [row])
+
+    def latest(self, ids: Sequence[str], tenant_id: str) -> datetime | None:
+        """Return when any of these was last revoked; None if never.
+
+        Parameters
+        ----------
+        tenant_id
+            Whose they are.
+        """
+        row = self._database.query(
+            "SELECT max(revoked_at) AS revoked_at FROM revocations "
+            "WHERE id IN {ids:Array(String)} AND tenant_id IN ('', {tenant_id:String})",
+            {"ids": list(ids), "tenant_id": tenant_id},
+        )[0]
+        revoked_at: datetime = row["revoked_at"]
+        return revoked_at if revoked_at > _NEVER else None

@@ -1,0 +1,174 @@
+"""Searching a tenant's events: by what they say, newest or oldest first, a page at a time."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from schemas.alert import to_ms
+from schemas.batch import FIELDS, FLAGS
+from schemas.event import KINDS, Kind
+from store.database import Database
+from store.queries import TenantContext
+
+MAX_PAGE: Final = 1_000
+# Fields that an event can be looked for by, all of them equal to a text.
+FILTERS: Final = (
+    "event_id", "user_id", "source_ip", "service", "session_id", "trace_id", "token_id", "outcome", "reason",
+    "action", "auth_method", "permission", "resource_type", "resource_id", "resource_tenant_id",
+    "http_method", "http_route", "api_key_id",
+)  # fmt: skip
+# Where a text is looked for that somebody remembers a part of.
+TEXTS: Final = ("user_id", "resource_id", "http_path", "user_agent", "reason", "attributes")
+_ENRICHED: Final = ("organization_id", "tier", "region", "tenant_status")
+_PLACE: Final = ("kafka_topic", "kafka_partition", "kafka_offset", "message_index")
+# By the table's own order, so that only a page is read however many events there are.
+_ORDER: Final = "time {0}, kafka_partition {0}, kafka_offset {0}, message_index {0}, kafka_topic_id {0}"
+_POSITION: Final = "(time, kafka_partition, kafka_offset, message_index, kafka_topic_id)"
+_AFTER: Final = (
+    "(fromUnixTimestamp64Milli({after_ms:Int64}, 'UTC'), {after_partition:Int32}, {after_offset:Int64}, "
+    "{after_index:UInt16}, {after_topic_id:String})"
+)
+_TIME: Final = "fromUnixTimestamp64Milli({{{0}:Int64}}, 'UTC')"
+
+
+class Position(NamedTuple):
+    """Where an event is among a tenant's: what a page goes on from."""
+
+    time_ms: int
+    partition: int
+    offset: int
+    message_index: int
+    topic_id: str
+
+
+@dataclass(frozen=True)
+class EventSearch:
+    """Which events are meant.
+
+    Parameters
+    ----------
+    kinds
+        Of these kinds.
+    since, until
+        Event time, the second not included; None: no limit.
+    equal
+        Field of `FILTERS` to its value.
+    status
+        HTTP status.
+    text
+        In one of `TEXTS`, in any case of letters.
+    newest_first
+        Their order.
+    """
+
+    kinds: tuple[Kind, ...] = KINDS
+    since: datetime | None = None
+    until: datetime | None = None
+    equal: Mapping[str, str] = field(default_factory=dict)
+    status: int | None = None
+    text: str | None = None
+    newest_first: bool = True
+
+    def conditions(self) -> tuple[list[str], dict[str, Any]]:
+        """Return SQL conditions, and the values that ClickHouse binds to them.
+
+        Raises
+        ------
+        ValueError
+            If a field is none of `FILTERS`.
+        """
+        found, bound = list[str](), dict[str, Any]()
+        for name, time in (("since", self.since), ("until", self.until)):
+            if time is not None:
+                found.append(f"time {'>=' if name == 'since' else '<'} {_TIME.format(name)}")
+                bound[name] = to_ms(time)
+        for name, value in self.equal.items():
+            if name not in FILTERS:
+                raise ValueError(f"events cannot be looked for by {name}")
+            found.append(f"{name} = {{of_{name}:String}}")
+            bound[f"of_{name}"] = value
+        if self.status is not None:
+            found.append("http_status = {of_status:UInt16}")
+            bound["of_status"] = self.status
+        if self.text is not None:
+            parts = (f"positionCaseInsensitiveUTF8({name}, {{text:String}}) > 0" for name in TEXTS)
+            found.append(f"({' OR '.join(parts)})")
+            bound["text"] = self.text
+        return found, bound
+
+
+class Page(NamedTuple):
+    """Events, and where the next page goes on; None: there are no more."""
+
+    events: list[dict[str, Any]]
+    next: Position | None
+
+
+def search(
+    database: Database,
+    tenant: TenantContext,
+    wanted: EventSearch,
+    rows: int,
+    after: Position | None = None,
+) -> Page:
+    """Return a page of events, as the contract has them, with what enrichment added.
+
+    Parameters
+    ----------
+    rows
+        At most so many, up to 1,000.
+    after
+        Where the page before ended.
+    """
+    rows = min(rows, MAX_PAGE)
+    conditions, bound = wanted.conditions()
+    scope, of_scope = tenant.condition()
+    if after is not None:
+        conditions.append(f"{_POSITION} {'<' if wanted.newest_first else '>'} {_AFTER}")
+        names = ("after_ms", "after_partition", "after_offset", "after_index", "after_topic_id")
+        bound |= dict(zip(names, after, strict=True))
+    order = _ORDER.format("DESC" if wanted.newest_first else "ASC")
+    # A row that is there twice, which reconciliation has yet to find, is one event.
+    each = (
+        f"SELECT * FROM events WHERE {{scope}} AND kind = '{{kind}}' AND {{conditions}} ORDER BY {order} "
+        "LIMIT 1 BY time, kafka_topic_id, kafka_partition, kafka_offset, message_index LIMIT {{rows:UInt32}}"
+    )
+    where = " AND ".join(["true", *conditions])
+    by_kind = [each.format(scope=scope, kind=kind, conditions=where) for kind in wanted.kinds]
+    sql = (
+        f"SELECT *, toUnixTimestamp64Milli(time) AS time_ms FROM ({' UNION ALL '.join(by_kind)}) "
+        f"ORDER BY {order} LIMIT {{rows:UInt32}}"
+    )
+    # One more than asked for says whether there are more.
+    found = database.query(sql, {**bound, **of_scope, "rows": rows + 1})
+    more = len(found) > rows
+    found = found[:rows]
+    return Page([as_event(row) for row in found], _position(found[-1]) if more else None)
+
+
+def _position(row: Mapping[str, Any]) -> Position:
+    return Position(
+        int(row["time_ms"]),
+        int(row["kafka_partition"]),
+        int(row["kafka_offset"]),
+        int(row["message_index"]),
+        str(row["kafka_topic_id"]),
+    )
+
+
+def as_event(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the table as an event of the contract.
+
+    Every field of its kind is there, null where it has no value; besides what enrichment added, ``flags`` by
+    name, and where the event is in Kafka.
+    """
+    kind: Kind = row["kind"]
+    event: dict[str, Any] = {"event_id": row["event_id"], "kind": kind, "time": row["time"]}
+    event |= {name: None if row[name] == "" else row[name] for name in FIELDS[kind]}
+    event["attributes"] = json.loads(row["attributes"]) if row["attributes"] else None
+    event |= {name: row[name] for name in _ENRICHED}
+    event["ingest_time"] = row["ingest_time"]
+    event["flags"] = [name for name, bit in FLAGS.items() if int(row["flags"]) & bit]
+    return event | {name: row[name] for name in _PLACE}

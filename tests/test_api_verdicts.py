@@ -1,0 +1,179 @@
+"""Every route of the OpenAPI document, with every role, for the own tenant and for another's."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from api_server import RunningApi, add_tenant, running_api
+from api_verdicts import COLUMNS, PLATFORM_COLUMNS, ROWS, TENANT_COLUMNS, Row
+from fastapi import FastAPI
+
+from api.v1.app import RESOURCES, api_app
+from api.v1.permissions import PLATFORM_ROLES, ROLES, TENANT_ROLES
+from api.v1.routing import Access, DeclaredRoute, UndeclaredRoute, check_declared
+from store.database import Database
+
+OWN, OTHER = "verdicts-own", "verdicts-other"
+
+
+@pytest.fixture(scope="module")
+def api(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApi]:
+    """The API, with two tenants."""
+    for tenant_id in (OWN, OTHER):
+        add_tenant(database, tenant_id)
+    with running_api(database, tmp_path_factory.mktemp("api")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def clients(api: RunningApi) -> dict[str, httpx.Client]:
+    """A client for each column of the table."""
+    keys = {role: api.key(OWN, role) for role in TENANT_COLUMNS}
+    keys |= {role: api.key("", role) for role in PLATFORM_COLUMNS}
+    return {"nobody": api.client()} | {column: api.client(key) for column, key in keys.items()}
+
+
+def ask(
+    api: RunningApi, client: httpx.Client, route: str, *, ids_of: str, tenant: str | None
+) -> httpx.Response:
+    """Send a route's request about something of `ids_of`, with `tenant` in the header."""
+    row = ROWS[route]
+    method, path = route.split(" ")
+    ids = row.ids(api, ids_of) if row.ids else {}
+    headers = {"X-Tenant-Id": tenant} if tenant else {}
+    body: dict[str, Any] = {"json": row.body(ids)} if row.json is not None else {}
+    body |= {"data": dict(row.data)} if row.data else {}
+    answer = client.request(method, path.format(**ids), headers=headers, **body)
+    while answer.status_code == 409:  # the column before is being finished
+        time.sleep(0.05)
+        answer = client.request(method, path.format(**ids), headers=headers, **body)
+    return answer
+
+
+def reach_of(api: RunningApi, route: str) -> str:
+    method, path = route.split(" ")
+    [found] = [r for r in api.app.routes if r.path == path and method in r.methods]
+    reach: str = found.access.reach
+    return reach
+
+
+def test_every_route_has_a_row_and_every_row_a_route(api: RunningApi) -> None:
+    """The table is about the API that there is, whole."""
+    document = api.client().get("/v1/openapi.json").json()
+    routes = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+    declared = {f"{method} {route.path}" for route in api.app.routes for method in route.methods}
+    assert routes == declared == ROWS.keys()
+
+
+def test_every_role_has_a_column() -> None:
+    """A new role is judged on every route."""
+    assert set(TENANT_COLUMNS) == TENANT_ROLES.keys()
+    assert set(PLATFORM_COLUMNS) == PLATFORM_ROLES.keys()
+
+
+@pytest.mark.parametrize("route", ROWS)
+@pytest.mark.parametrize("column", COLUMNS)
+def test_of_its_own_tenant(
+    api: RunningApi, clients: dict[str, httpx.Client], route: str, column: str
+) -> None:
+    """Each role gets what the table says."""
+    named = OWN if column in PLATFORM_COLUMNS else None
+    answer = ask(api, clients[column], route, ids_of=OWN, tenant=named)
+    assert answer.status_code == ROWS[route].expected(column), answer.text
+
+
+@pytest.mark.parametrize("route", ROWS)
+@pytest.mark.parametrize("column", TENANT_COLUMNS)
+def test_another_tenant_in_the_header(
+    api: RunningApi, clients: dict[str, httpx.Client], route: str, column: str
+) -> None:
+    """A tenant's callers are refused whatever they may do at home."""
+    answer = ask(api, clients[column], route, ids_of=OTHER, tenant=OTHER)
+    public = len({*ROWS[route].verdicts.split()}) == 1
+    assert answer.status_code == (ROWS[route].expected(column) if public else 403)
+
+
+@pytest.mark.parametrize("route", [route for route, row in ROWS.items() if row.ids])
+@pytest.mark.parametrize("column", COLUMNS)
+def test_another_tenant_s_ids(
+    api: RunningApi, clients: dict[str, httpx.Client], route: str, column: str
+) -> None:
+    """Who may see its own gets the answer of what does not exist, and everybody else the same as ever."""
+    named = OWN if column in PLATFORM_COLUMNS else None
+    answer = ask(api, clients[column], route, ids_of=OTHER, tenant=named)
+    expected = ROWS[route].expected(column)
+    hidden = expected < 400 and reach_of(api, route) != "platform"
+    assert answer.status_code == (404 if hidden else expected)
+
+
+@pytest.mark.parametrize("route", ROWS)
+@pytest.mark.parametrize("column", PLATFORM_COLUMNS)
+def test_a_platform_caller_that_names_no_tenant(
+    api: RunningApi, clients: dict[str, httpx.Client], route: str, column: str
+) -> None:
+    """It sees all, or is told to name one."""
+    row: Row = ROWS[route]
+    answer = ask(api, clients[column], route, ids_of=OWN, tenant=None)
+    expected = row.expected(column)
+    if row.tenantless is not None and expected < 400:
+        expected = row.tenantless
+    assert answer.status_code == expected
+
+
+@pytest.mark.parametrize("route", [route for route, row in ROWS.items() if row.ids])
+def test_what_is_another_s_looks_like_what_does_not_exist(
+    api: RunningApi, clients: dict[str, httpx.Client], route: str
+) -> None:
+    """The same document, but for the request's id."""
+    admin = clients["tenant_admin"]
+    foreign = ask(api, admin, route, ids_of=OTHER, tenant=None).json()
+    row = ROWS[route]
+    assert row.ids is not None
+    method, path = route.split(" ")
+    nothing = {name: "0" * len(value) for name, value in row.ids(api, OWN).items()}
+    absent = admin.request(method, path.format(**nothing), json=row.body(nothing)).json()
+    del foreign["request_id"], absent["request_id"]
+    assert foreign == absent
+
+
+def test_an_app_with_an_undeclared_route_does_not_start(api: RunningApi) -> None:
+    """Whatever is added past `Routes` is named."""
+    app = api_app(api.parts)
+
+    @app.get("/v1/backdoor")
+    def backdoor() -> None:
+        """Not declared."""
+
+    with pytest.raises(UndeclaredRoute, match="/v1/backdoor"):
+        check_declared(app)
+    mounted = FastAPI()
+    mounted.mount("/files", FastAPI())
+    with pytest.raises(UndeclaredRoute):
+        check_declared(mounted)
+
+
+def test_a_route_cannot_be_declared_half() -> None:
+    """No permission means self or public, said openly."""
+    with pytest.raises(ValueError, match="reach"):
+        Access(None, "tenant", "thing", "read")
+    with pytest.raises(ValueError, match="no permission"):
+        Access("things:read", "tenant", "thing", "read")  # type: ignore[arg-type]
+
+
+def test_what_is_declared_is_in_the_document(api: RunningApi) -> None:
+    """Whoever reads it knows the permission of each route."""
+    document = api.app.openapi()
+    for route in api.app.routes:
+        assert isinstance(route, DeclaredRoute)
+        for method in route.methods:
+            operation = document["paths"][route.path][method.lower()]
+            assert operation.get("x-permission") == route.access.permission
+            assert bool(operation["security"]) == (route.access.reach != "public")
+
+
+def test_roles_are_sets_of_permissions_that_exist() -> None:
+    """And none is empty."""
+    assert all(ROLES.values())
+    assert len(RESOURCES) == len({id(each) for each in RESOURCES})
