@@ -141,7 +141,7 @@ def ensure_anchor_topic(bootstrap: str, name: str, replication: int = 1) -> None
         If it cannot be created, or Kafka does not answer.
     """
     try:
-        admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","))
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **client_options(bootstrap))
     except (KafkaError, ValueError) as error:
         raise TopicError(f"Kafka at {bootstrap} does not answer: {error}") from error
     try:

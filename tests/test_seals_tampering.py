@@ -209,6 +209,20 @@ def test_a_shredded_person_is_told_and_nothing_is_wrong(trail: SealedTrail) -> N
     assert trail.verify().holds
 
 
+def test_forgetting_people_leaves_every_seal_as_it_was(trail: SealedTrail) -> None:
+    """The vault says who was forgotten; that excuses nothing else."""
+    row = {
+        "tenant_id": trail.tenant,
+        "pseudonym": "user-2",
+        "forgotten_at": trail.now,
+        "certificate_id": "c-1",
+    }
+    trail.database.insert_rows("shreddings", [row])
+    assert [kind for kind, _ in trail.kinds()] == ["shredded"]
+    trail.alter(f"DELETE FROM events WHERE {OWN} AND user_id = 'user-2'")
+    assert {kind for kind, _ in trail.kinds()} == {"removed"}
+
+
 def test_a_removed_seal_is_missed(trail: SealedTrail) -> None:
     """In the middle by its number; its rows are unproven, not forged."""
     trail.alter(f"DELETE FROM seals WHERE {OWN} AND sequence = 2")

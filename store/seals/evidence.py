@@ -25,7 +25,7 @@ from store.seals.comparison import Stored, TopicKey, within
 from store.seals.findings import Finding
 from store.seals.keys import MANIFEST, Signer, Trust, pem, read_public
 from store.seals.seal import INDEX_BITS, LEAF, ChainId, Seal
-from store.seals.statements import Statement, read_statements
+from store.seals.statements import Statement, read_shreddings, read_statements, state_shredded
 from store.seals.verification import Verdict, Verification
 
 FORMAT: Final = 1
@@ -108,6 +108,8 @@ def export(
         raise ValueError(f"{tenant_id} has no sealed rows of that span; rows are sealed within a minute")
     statements, _ = read_statements(database)
     about = [s for s in statements if s.tenant_id == tenant_id or s.kind == "key"]
+    forgotten = read_shreddings(database, tenant_id).get(tenant_id, set())
+    about += [state_shredded(tenant_id, subject, now, signer) for subject in sorted(forgotten)]
     fresh = out.with_name(f"{out.name}.part")
     with out.open("xb"):
         pass
@@ -289,6 +291,9 @@ class Bundle:
 
     def statements(self) -> tuple[list[Statement], int]:
         return self._statements, 0
+
+    def shredded(self) -> Mapping[str, set[str]]:
+        return {}
 
     def rows(self, tenant_ids: Sequence[str], form: int) -> dict[str, dict[TopicKey, Stored]]:
         found: dict[str, dict[TopicKey, Stored]] = {}

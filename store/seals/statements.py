@@ -140,6 +140,22 @@ def state_shredded(tenant_id: str, subject: str, now: datetime, signer: Signer) 
     return Statement.make("shredded", tenant_id, {"subject": subject}, now, signer)
 
 
+def read_shreddings(database: Database, tenant_id: str | None = None) -> dict[str, set[str]]:
+    """Return by tenant the pseudonyms of people who were forgotten, as the vault has it.
+
+    Unsigned, which does no harm: being forgotten excuses no missing and no altered row.
+    """
+    chosen = "1" if tenant_id is None else "tenant_id = {tenant:String}"
+    rows = database.query(
+        f"SELECT DISTINCT tenant_id, pseudonym FROM shreddings WHERE {chosen}",
+        {} if tenant_id is None else {"tenant": tenant_id},
+    )
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["tenant_id"], set()).add(row["pseudonym"])
+    return found
+
+
 class Stated:
     """What statements that hold say, and which of them do not.
 

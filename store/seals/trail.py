@@ -13,7 +13,7 @@ from store.seals.canonical import LEAF_BYTES, leaf_sql
 from store.seals.comparison import Stored, TopicKey
 from store.seals.seal import ChainId, Seal
 from store.seals.sealing import ID_SQL, SORT_HASHES, codes, leaves_of
-from store.seals.statements import Statement, read_statements
+from store.seals.statements import Statement, read_shreddings, read_statements
 
 _ROWS: Final = """
     SELECT tenant_id, kafka_cluster_id, kafka_partition, kafka_topic_id, kafka_topic,
@@ -46,6 +46,9 @@ class Trail(Protocol):
 
     def statements(self) -> tuple[list[Statement], int]:
         """Return signed statements, and how many things in their place are none."""
+
+    def shredded(self) -> Mapping[str, set[str]]:
+        """Return by tenant the pseudonyms of people who were forgotten, besides what statements say."""
 
     def rows(self, tenant_ids: Sequence[str], form: int) -> dict[str, dict[TopicKey, Stored]]:
         """Return all rows of some tenants, by tenant."""
@@ -108,6 +111,9 @@ class StoredTrail:
 
     def statements(self) -> tuple[list[Statement], int]:
         return read_statements(self._database)
+
+    def shredded(self) -> Mapping[str, set[str]]:
+        return read_shreddings(self._database)
 
     def rows(self, tenant_ids: Sequence[str], form: int) -> dict[str, dict[TopicKey, Stored]]:
         found: dict[str, dict[TopicKey, Stored]] = {}

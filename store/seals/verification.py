@@ -116,7 +116,10 @@ class Verification:
         for chain_id, chain in self._partitions.items():
             if tenant_id is None or chain_id[1:] in self._touched:
                 self._count(chain)
+        shredded = {name: set(subjects) for name, subjects in trail.shredded().items()}
         for name, subjects in self._stated.shredded.items():
+            shredded.setdefault(name, set()).update(subjects)
+        for name, subjects in shredded.items():
             if name in found and (rows := trail.rows_with(name, sorted(subjects))):
                 what = f"{rows:,} rows are about {len(subjects)} forgotten people, by pseudonyms of nobody"
                 self._say(Finding("shredded", name, "", -1, what, rows=rows))
