@@ -288,7 +288,8 @@ class Database:
                 yield client, {}
         else:
             with self._readers.client() as client:
-                # The policies go by the id, because nothing in the text of a query can change it.
+                # The policies go by the id, because nothing in the text of a query can change it
+                # (docs/decisions/0022).
                 yield client, {"query_id": f"{tenant_id}/{uuid4().hex}"}
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
