@@ -18,13 +18,14 @@ RUN pip install --require-hashes -r /build/requirements.txt
 COPY . /build/source
 RUN pip install --no-deps --no-build-isolation /build/source && rm -r /build
 
-# The folder exists before a volume covers it, so that the volume belongs to this user.
-RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/tenantwatch tenantwatch
+# The folders exist before a volume covers them, so that the volumes belong to this user.
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/tenantwatch tenantwatch \
+    && install --directory --owner=tenantwatch --mode=0700 /var/lib/tenantwatch-keys
 USER tenantwatch
 WORKDIR /var/lib/tenantwatch
 ENV TENANTWATCH_DATA_DIR=/var/lib/tenantwatch
 
-EXPOSE 8080
+EXPOSE 8080 8081
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=4 \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('TENANTWATCH_HTTP_PORT', '8080') + '/healthz', timeout=4)"]
 

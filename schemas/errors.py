@@ -66,7 +66,7 @@ def _kind(value: Any) -> str:
         return f"a string of {len(value):,} characters"
     if isinstance(value, dict | list):
         what, parts = ("an object", "keys") if isinstance(value, dict) else ("an array", "elements")
-        return f"{what} of {len(value):,} {parts}"
+        return f"{what} of {len(value):,} {parts if len(value) != 1 else parts[:-1]}"
     return "true or false" if isinstance(value, bool) else "null" if value is None else "a number"
 
 

@@ -5,14 +5,14 @@ import os
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
+from uuid import uuid4
 
 import chdb
 import clickhouse_connect
@@ -20,10 +20,10 @@ from clickhouse_connect.driver.binding import str_query_value
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from store.clients import ClientPool
 from store.lock import lock
 
 DATABASE: Final = "tenantwatch"
-MAX_IDLE_CLIENTS: Final = 4
 # An insert takes a fraction of a second; one without an answer is read back and tried again.
 INSERT_TIMEOUT_S: Final = 30
 MAX_INSERT_BYTES: Final = 1 << 30
@@ -31,6 +31,8 @@ QUERY_SETTINGS: Final[dict[str, Any]] = {
     # Cancelling an await does not cancel a query, so every query has an end of its own.
     "max_execution_time": 60,
 }
+# The parameter of a query that is bound to one tenant (`store.queries.TenantContext`): whose rows it may see.
+SCOPE_TENANT: Final = "scope_tenant_id"
 
 # Error codes that say that our SQL or our columns are wrong; trying again cannot help.
 _OUR_FAULT: Final = frozenset(
@@ -114,8 +116,38 @@ def _in_memory(payload: bytes) -> Iterator[str]:
         os.close(descriptor)
 
 
+def _options(url: str) -> dict[str, Any]:
+    """Return what a client is made with, but for the database."""
+    parts = urlsplit(url)
+    return {
+        "interface": parts.scheme,
+        "host": parts.hostname,
+        "port": parts.port or (8443 if parts.scheme == "https" else 8123),
+        "username": unquote(parts.username or "default"),
+        "password": unquote(parts.password or ""),
+        # Sessions would serialise the queries of one client, and nothing here needs them.
+        "autogenerate_session_id": False,
+        "tz_mode": "aware",
+    }
+
+
+def _database_of(url: str) -> str:
+    return urlsplit(url).path.strip("/") or DATABASE
+
+
+def _reader(url: str) -> Callable[[], Client]:
+    """Return what connects as the reader, after a try: a wrong password must show at the start."""
+
+    def connect() -> Client:
+        # It may set nothing: what `QUERY_SETTINGS` say is in its profile.
+        return clickhouse_connect.get_client(**_options(url), database=_database_of(url))
+
+    connect().close()
+    return connect
+
+
 class Database:
-    """A pool of clients to one ClickHouse; safe to use from several threads.
+    """Clients to one ClickHouse; safe to use from several threads.
 
     Every method blocks: on an event loop, call it through ``asyncio.to_thread``.
 
@@ -127,11 +159,13 @@ class Database:
         From every method, if the store does not answer, is full or is shutting down.
     """
 
-    def __init__(self, connect: Any, insert: Inserter, close: Any, description: str) -> None:
-        self._connect = connect
+    def __init__(
+        self, connect: Any, insert: Inserter, close: Any, description: str, connect_reader: Any = None
+    ) -> None:
+        self._clients = ClientPool(connect, _translate)
+        self._readers = ClientPool(connect_reader, _translate) if connect_reader else None
         self._insert = insert
         self._close = close
-        self._idle: SimpleQueue[Client] = SimpleQueue()
         self.description = description
         # Whether other workers may write here too.
         self.shared = False
@@ -178,26 +212,19 @@ class Database:
         return cls(connect, insert, close, f"embedded ClickHouse in {path}")
 
     @classmethod
-    def server(cls, url: str) -> "Database":
+    def server(cls, url: str, reader_url: str | None = None) -> "Database":
         """Connect to a ClickHouse server.
 
         Parameters
         ----------
         url
             ``http[s]://user:password@host:port/database``.
+        reader_url
+            The same of a user whose row policies go by the tenant that a query's id begins with
+            (``deploy/clickhouse/users.d/reader.xml``). It gets the queries that are bound to a tenant;
+            without it their own conditions are the only wall.
         """
-        parts = urlsplit(url)
-        name = parts.path.strip("/") or DATABASE
-        options: dict[str, Any] = {
-            "interface": parts.scheme,
-            "host": parts.hostname,
-            "port": parts.port or (8443 if parts.scheme == "https" else 8123),
-            "username": unquote(parts.username or "default"),
-            "password": unquote(parts.password or ""),
-            # Sessions would serialise the queries of one client, and nothing here needs them.
-            "autogenerate_session_id": False,
-            "tz_mode": "aware",
-        }
+        options, name = _options(url), _database_of(url)
 
         def connect(**more: Any) -> Client:
             return clickhouse_connect.get_client(**options, **more, database=name, settings=QUERY_SETTINGS)
@@ -206,6 +233,7 @@ class Database:
             with clickhouse_connect.get_client(**options, database="default") as first:
                 first.command(f"CREATE DATABASE IF NOT EXISTS `{name}`")
             writer = connect(send_receive_timeout=INSERT_TIMEOUT_S)
+            connect_reader = _reader(reader_url) if reader_url else None
         except (ClickHouseError, OSError) as error:
             raise _translate(error) from error
         types: dict[str, dict[str, str]] = {}
@@ -242,30 +270,27 @@ class Database:
             connect,
             insert,
             writer.close,
-            f"ClickHouse at {parts.scheme}://{parts.hostname}:{options['port']}",
+            f"ClickHouse at {options['interface']}://{options['host']}:{options['port']}",
+            connect_reader,
         )
         database.shared = True
         return database
 
+    def _client(self) -> AbstractContextManager[Client]:
+        return self._clients.client()
+
     @contextmanager
-    def _client(self) -> Iterator[Client]:
-        client: Client | None = None
-        try:
-            with suppress(Empty):
-                client = self._idle.get_nowait()
-            client = client or self._connect()
-            yield client
-        except Exception as error:
-            if client is not None:
-                with suppress(Exception):  # it may be broken; the error that matters is on its way
-                    client.close()
-            if isinstance(error, ClickHouseError | OSError | RuntimeError):
-                raise _translate(error) from error
-            raise
-        if self._idle.qsize() < MAX_IDLE_CLIENTS:
-            self._idle.put(client)
+    def _asking(self, parameters: Mapping[str, Any]) -> Iterator[tuple[Client, dict[str, Any]]]:
+        """Lend the client that may answer a query, and the settings that say for whom it is asked."""
+        tenant_id = parameters.get(SCOPE_TENANT)
+        if self._readers is None or tenant_id is None:
+            with self._client() as client:
+                yield client, {}
         else:
-            client.close()
+            with self._readers.client() as client:
+                # The policies go by the id, because nothing in the text of a query can change it
+                # (docs/decisions/0022).
+                yield client, {"query_id": f"{tenant_id}/{uuid4().hex}"}
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the rows of a SELECT as dictionaries.
@@ -275,8 +300,9 @@ class Database:
         sql
             With parameters as ``{name:Type}``; they are bound by ClickHouse, never spliced in.
         """
-        with self._client() as client:
-            result = client.query(sql, parameters=dict(parameters or {}))
+        bound = dict(parameters or {})
+        with self._asking(bound) as (client, settings):
+            result = client.query(sql, parameters=bound, settings=settings)
             return [dict(row) for row in result.named_results()]
 
     def query_columns(
@@ -285,15 +311,21 @@ class Database:
         """Return the columns of a SELECT by name: for many rows; otherwise as `query`."""
         # The engine in this process names no columns where there are no rows.
         columns: defaultdict[str, Sequence[Any]] = defaultdict(tuple)
-        with self._client() as client:
-            result = client.query(sql, parameters=dict(parameters or {}))
+        bound = dict(parameters or {})
+        with self._asking(bound) as (client, settings):
+            result = client.query(sql, parameters=bound, settings=settings)
             columns.update(zip(result.column_names, result.result_columns, strict=False))
         return columns
 
     def query_arrow(self, sql: str, parameters: Mapping[str, Any] | None = None) -> bytes:
         """Return the rows of a SELECT as an Arrow stream: to be passed on as it is."""
-        with self._client() as client:
-            return client.raw_query(sql, parameters=dict(parameters or {}), fmt="ArrowStream")
+        return self.query_raw(sql, parameters, "ArrowStream")
+
+    def query_raw(self, sql: str, parameters: Mapping[str, Any] | None, fmt: str) -> bytes:
+        """Return the rows of a SELECT in an output format of ClickHouse."""
+        bound = dict(parameters or {})
+        with self._asking(bound) as (client, settings):
+            return client.raw_query(sql, parameters=bound, settings=settings, fmt=fmt)
 
     def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Run a statement that returns no rows."""
@@ -348,9 +380,7 @@ class Database:
 
     def close(self) -> None:
         """Close every client; nothing may be in flight."""
-        while True:
-            try:
-                self._idle.get_nowait().close()
-            except Empty:
-                break
+        self._clients.close()
+        if self._readers is not None:
+            self._readers.close()
         self._close()

@@ -12,7 +12,7 @@ FIELDS: Final = (
     "user_id", "event_id", "service", "user_agent", "session_id", "trace_id", "token_id", "reason",
     "attributes", "permission", "resource_type", "resource_id", "http_route", "http_path", "api_key_id",
 )  # fmt: skip
-_TEXT: Final = "concatWithSeparator(' ', " + ", ".join(FIELDS) + ")"
+TEXT: Final = "concatWithSeparator(' ', " + ", ".join(FIELDS) + ")"
 PAGE_ROWS: Final = 10_000
 _PAGE: Final = (
     "SELECT * FROM events WHERE {scope} AND {speaks_of} "
@@ -27,7 +27,7 @@ def speaks_of(name: str = "pseudonyms") -> str:
     Of pseudonyms, which are found wherever they stand, and of other user ids, which are not.
     """
     people = f"{{{name}:Array(String)}}"
-    return f"(user_id IN {people} OR {_in_text(_TEXT, people)})"
+    return f"(user_id IN {people} OR {_in_text(TEXT, people)})"
 
 
 def _in_text(text: str, people: str) -> str:

@@ -9,7 +9,7 @@ from uuid import uuid4
 from store.database import Database
 from store.queries import MAX_ROWS, Scope
 
-Action = Literal["reveal", "export", "forget", "hold", "release", "rotate_keys"]
+Action = Literal["reveal", "export", "forget", "hold", "release", "rotate_keys", "expire"]
 
 
 def record(

@@ -43,4 +43,6 @@ def open_database(settings: Settings, wait_s: float = 0.0) -> Database:
 
 def _open(settings: Settings) -> Database:
     url = settings.clickhouse_url
-    return Database.server(url) if url else Database.embedded(settings.data_dir / "clickhouse")
+    if url is None:
+        return Database.embedded(settings.data_dir / "clickhouse")
+    return Database.server(url, settings.clickhouse_reader_url)

@@ -20,6 +20,18 @@ def _default_data_dir() -> Path:
     return (Path(home) if home else Path.home() / ".local" / "share") / "tenantwatch"
 
 
+def _with_password(url: str | None, password: str | None) -> str | None:
+    """Return a URL with a password in it, in place of the one that may be there."""
+    if url is None or password is None:
+        return url
+    scheme, rest = url.split("://", 1)
+    user, at, host = rest.rpartition("@")
+    name = user.split(":", 1)[0] if at else "default"
+    from urllib.parse import quote
+
+    return f"{scheme}://{name}:{quote(password, safe='')}@{host}"
+
+
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -75,6 +87,14 @@ class Settings(BaseSettings):
     kms: str | None = Field(
         None,
         description="package.module:function that returns a `store.master_key.MasterKey`, instead of both.",
+    )
+    clickhouse_reader: str | None = Field(
+        None,
+        description="The same server as a user whose row policies go by the tenant asked for "
+        "(deploy/clickhouse/users.d/reader.xml); gets every query that is bound to a tenant. None without.",
+    )
+    clickhouse_reader_password: str | None = Field(
+        None, description="Instead of a password in that URL.", repr=False
     )
     http_host: str = Field("127.0.0.1", description="Where /metrics, /healthz and /readyz listen.")
     http_port: Port = Field(8080, description="Their port; 0 chooses a free one.")
@@ -149,6 +169,28 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Private networks that webhooks may reach, CIDR[,CIDR]; none by default.",
     )
+    seal_key: str | None = Field(
+        None,
+        repr=False,
+        description="The key that signs seals, 32 bytes in base64: the same on every worker of a cluster. "
+        "Without it keys/seal.pem in the data directory, made at the first start.",
+    )
+    seal_interval_s: Annotated[float, Field(ge=1)] = Field(
+        60.0, description="A row is sealed when it is this old, or sooner."
+    )
+    seal_rows: Annotated[int, Field(ge=1)] = Field(
+        10_000, description="As soon as a tenant has so many rows that are not sealed, they are."
+    )
+    anchor_interval_s: Annotated[float, Field(ge=1)] = Field(
+        600.0, description="Between two times that the newest seals are kept outside the store."
+    )
+    anchor_file: Path | None = Field(
+        None, description="Where they are appended; seals/anchors.ndjson in the data directory by default."
+    )
+    anchor_webhook: str | None = Field(None, description="URL that they are posted to as well.")
+    anchor_topic: str | None = Field(
+        None, description="Topic that they are sent to as well, e.g. audit.seals; created when it is missing."
+    )
     geoip_file: Path | None = Field(
         None,
         description="MMDB file of where addresses are, for impossible travel; without it there is none.",
@@ -179,6 +221,15 @@ class Settings(BaseSettings):
             name.strip(): role.strip()
             for name, _, role in (part.partition("=") for part in value.split(",") if part.strip())
         }
+
+    @model_validator(mode="after")
+    def _reader_needs_a_server(self) -> "Settings":
+        if self.clickhouse_reader is not None and self.clickhouse is None:
+            raise ValueError(
+                "TENANTWATCH_CLICKHOUSE_READER needs TENANTWATCH_CLICKHOUSE: "
+                "the engine in the process has no users"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_kafka(self) -> Self:
@@ -214,14 +265,22 @@ class Settings(BaseSettings):
     @cached_property
     def clickhouse_url(self) -> str | None:
         """The server's URL with the password in it, or None for the embedded engine."""
-        if self.clickhouse is None or self.clickhouse_password is None:
-            return self.clickhouse
-        scheme, rest = self.clickhouse.split("://", 1)
-        user, at, host = rest.rpartition("@")
-        name = user.split(":", 1)[0] if at else "default"
-        from urllib.parse import quote
+        return _with_password(self.clickhouse, self.clickhouse_password)
 
-        return f"{scheme}://{name}:{quote(self.clickhouse_password, safe='')}@{host}"
+    @cached_property
+    def clickhouse_reader_url(self) -> str | None:
+        """The reader's URL with the password in it, or None where there is none."""
+        return _with_password(self.clickhouse_reader, self.clickhouse_reader_password)
+
+    @property
+    def keys_dir(self) -> Path:
+        """Where the signing key of seals is; only its owner can read it."""
+        return self.data_dir / "keys"
+
+    @property
+    def seals_dir(self) -> Path:
+        """Where the newest seals are remembered beside the store."""
+        return self.data_dir / "seals"
 
     @property
     def key_path(self) -> Path:

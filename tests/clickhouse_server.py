@@ -27,7 +27,9 @@ from tests.libchdb import library
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 # The users of the deployment: what their grants lack, tests lack too.
-DEPLOYED_USERS: Final = ROOT / "deploy/clickhouse/users.xml"
+DEPLOYED_USERS: Final = tuple(
+    ROOT / f"deploy/clickhouse/users.d/{name}.xml" for name in ("profiles", "writer", "reader", "grafana")
+)
 START_DEADLINE_S: Final = 60
 END_DEADLINE_S: Final = 10
 
@@ -113,7 +115,7 @@ class ClickHouseServer:
         self,
         directory: Path,
         http_port: int = 0,
-        users: Sequence[Path] = (DEPLOYED_USERS,),
+        users: Sequence[Path] = DEPLOYED_USERS,
         memory_mb: int = 1024,
     ) -> None:
         self._directory = directory.resolve()
@@ -129,6 +131,11 @@ class ClickHouseServer:
     def url(self) -> str:
         """The address for the worker's user, as `store.database.Database.server` takes it."""
         return self.url_of("tenantwatch", "TENANTWATCH_CLICKHOUSE_PASSWORD")
+
+    @property
+    def reader_url(self) -> str:
+        """The address for the user that reads for one tenant."""
+        return self.url_of("tenantwatch_reader", "TENANTWATCH_CLICKHOUSE_READER_PASSWORD")
 
     def url_of(self, user: str, variable: str) -> str:
         """Return the address for a user, given the variable that its password is taken from."""

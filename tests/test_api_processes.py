@@ -56,7 +56,8 @@ def line(
     add_tenant(database, TENANT)
     database.close()
     data_dir = tmp_path_factory.mktemp("cluster")
-    return CommandLine(settings_env(data_dir, kafka=kafka, clickhouse=clickhouse_server.url))
+    store = {"clickhouse": clickhouse_server.url, "clickhouse_reader": clickhouse_server.reader_url}
+    return CommandLine(settings_env(data_dir, kafka=kafka, **store))
 
 
 @pytest.fixture(scope="module")

@@ -134,7 +134,7 @@ def test_further_users_see_what_their_row_policies_let_them(tmp_path: Path) -> N
     """A file beside the deployment's adds a user with a password of its own; the server filters its rows."""
     users = tmp_path / "reader.xml"
     users.write_text(READER)
-    server = ClickHouseServer(tmp_path / "clickhouse", users=(DEPLOYED_USERS, users))
+    server = ClickHouseServer(tmp_path / "clickhouse", users=(*DEPLOYED_USERS, users))
     database = Database.server(server.start())
     database.command("CREATE TABLE trail (tenant_id String) ENGINE = MergeTree ORDER BY tenant_id")
     database.insert_rows("trail", [{"tenant_id": "tenant-a"}, {"tenant_id": "tenant-b"}])

@@ -1,6 +1,7 @@
 """The compose file, the image and what they mount: valid, complete, and without a secret in them."""
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -9,23 +10,31 @@ import sysconfig
 import threading
 import tomllib
 import xml.etree.ElementTree as ET
+from base64 import b64decode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dashboards.grafana.provisioning import DASHBOARDS_PATH
 from store.migrations import migrations
 from tenantwatch.settings import Settings
+from tests.clickhouse_server import DEPLOYED_USERS
+from tests.walled_server import MERGE_TREE_INDEX_FIXED, make_viewer
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 SECRETS = (
     "TENANTWATCH_CLICKHOUSE_PASSWORD",
+    "TENANTWATCH_SEAL_KEY",
+    "TENANTWATCH_CLICKHOUSE_READER_PASSWORD",
     "GRAFANA_CLICKHOUSE_PASSWORD",
     "GRAFANA_ADMIN_PASSWORD",
     "KAFKA_CLUSTER_ID",
@@ -89,7 +98,8 @@ def test_make_env_writes_secrets_that_only_the_owner_reads(env_file: Path, tmp_p
     assert _make_env(again).returncode == 0
     everything = [*values.values(), *_values(again).values()]
     assert len(set(everything)) == 2 * len(SECRETS)
-    assert all(re.fullmatch(r"[0-9a-f]{48}", values[name]) for name in SECRETS[:3])
+    assert all(re.fullmatch(r"[0-9a-f]{48}", values[name]) for name in SECRETS if name.endswith("PASSWORD"))
+    assert len(b64decode(values["TENANTWATCH_SEAL_KEY"], validate=True)) == 32
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", values["KAFKA_CLUSTER_ID"])
     assert len(base64.b64decode(values["TENANTWATCH_MASTER_KEY"], validate=True)) == 32
 
@@ -159,7 +169,7 @@ def test_a_part_comes_back_and_says_whether_it_is_well(project: dict[str, Any]) 
 
 
 def test_a_part_waits_until_what_it_needs_is_healthy(project: dict[str, Any]) -> None:
-    """Workers start after Kafka and ClickHouse, Grafana after its two sources."""
+    """Workers and the API start after Kafka and ClickHouse, Grafana after its two sources."""
     services = project["services"]
     waits = {name: set(service.get("depends_on", {})) for name, service in services.items()}
     assert waits["worker-1"] == waits["worker-2"] == waits["api"] == {"kafka", "clickhouse"}
@@ -177,14 +187,16 @@ def test_nothing_is_open_to_other_hosts(project: dict[str, Any]) -> None:
 
 
 def test_what_is_mounted_exists_and_cannot_be_changed(project: dict[str, Any]) -> None:
-    """Each file or folder of the repository is there, read-only; each volume is declared and used once."""
+    """Each file or folder of the repository is there, read-only; each volume is declared and used."""
     mounts = [mount for service in project["services"].values() for mount in service.get("volumes", [])]
     for mount in mounts:
         if mount["type"] == "bind":
             assert Path(mount["source"]).exists(), mount["source"]
             assert mount["read_only"], mount["source"]
     volumes = [mount["source"] for mount in mounts if mount["type"] == "volume"]
-    assert sorted(volumes) == sorted(project["volumes"])
+    assert set(volumes) == set(project["volumes"])
+    # One process, one data directory; only the API's keys are everybody's.
+    assert {volume for volume in volumes if volumes.count(volume) > 1} == {"api-keys"}
 
 
 def test_no_secret_is_written_down() -> None:
@@ -197,6 +209,7 @@ def test_no_secret_is_written_down() -> None:
 def test_workers_get_settings_that_exist(project: dict[str, Any]) -> None:
     """A misspelt variable would be ignored in silence; two workers have two names."""
     known = {f"TENANTWATCH_{name.upper()}" for name in Settings.model_fields}
+    assert set(project["services"]["api"]["environment"]) <= known
     names = []
     assert set(project["services"]["api"]["environment"]) <= known
     for worker in ("worker-1", "worker-2"):
@@ -206,14 +219,51 @@ def test_workers_get_settings_that_exist(project: dict[str, Any]) -> None:
     assert names == ["worker-1", "worker-2"]
 
 
-def test_workers_log_in_as_themselves(project: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The settings make of these variables the address and user that ClickHouse knows."""
-    for name, value in project["services"]["worker-1"]["environment"].items():
+def _settings(project: dict[str, Any], service: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """What a service's process makes of its variables."""
+    for name, value in project["services"][service]["environment"].items():
         monkeypatch.setenv(name, value)
-    password = project["services"]["clickhouse"]["environment"]["TENANTWATCH_CLICKHOUSE_PASSWORD"]
-    settings = Settings()
+    return Settings()
+
+
+@pytest.mark.parametrize("service", ["worker-1", "worker-2", "api"])
+def test_workers_and_the_api_log_in_as_themselves(
+    project: dict[str, Any], monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
+    """The settings make of these variables the addresses and users that ClickHouse knows."""
+    given = project["services"]["clickhouse"]["environment"]
+    settings = _settings(project, service, monkeypatch)
+    password = given["TENANTWATCH_CLICKHOUSE_PASSWORD"]
     assert settings.clickhouse_url == f"http://tenantwatch:{password}@clickhouse:8123/tenantwatch"
+    password = given["TENANTWATCH_CLICKHOUSE_READER_PASSWORD"]
+    assert (
+        settings.clickhouse_reader_url == f"http://tenantwatch_reader:{password}@clickhouse:8123/tenantwatch"
+    )
     assert settings.kafka == "kafka:9092"
+
+
+def test_the_api_is_served_where_it_is_published(
+    project: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its port and its health check are those it listens on, on every address of the container."""
+    api = project["services"]["api"]
+    settings = _settings(project, "api", monkeypatch)
+    assert api["command"] == ["api"]
+    assert (settings.api_host, settings.api_port) == ("0.0.0.0", api["ports"][0]["target"])
+    assert f"http://127.0.0.1:{settings.api_port}/v1/health" in api["healthcheck"]["test"][-1]
+    assert f"EXPOSE 8080 {settings.api_port}" in DOCKERFILE
+
+
+def test_workers_and_the_api_share_the_api_s_keys(
+    project: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is in the volume that all three mount, in a folder that the image's user owns."""
+    mounted = []
+    for name in ("worker-1", "worker-2", "api"):
+        folder = _settings(project, name, monkeypatch).api_keys_path.parent
+        mounted += [m["source"] for m in project["services"][name]["volumes"] if m["target"] == str(folder)]
+    assert mounted == ["api-keys"] * 3
+    assert f"install --directory --owner=tenantwatch --mode=0700 {folder}" in DOCKERFILE
 
 
 # What the parts are given.
@@ -268,8 +318,8 @@ def test_grafana_installs_the_plugin_that_the_dashboards_are_written_for(project
 
 
 def _user(name: str) -> ET.Element:
-    user = ET.parse(ROOT / "deploy/clickhouse/users.xml").getroot().find(f"users/{name}")
-    assert user is not None
+    users = (ET.parse(file).getroot().find(f"users/{name}") for file in DEPLOYED_USERS)
+    [user] = [user for user in users if user is not None]
     return user
 
 
@@ -277,13 +327,31 @@ def _grants(name: str) -> list[str]:
     return [str(query.text) for query in _user(name).iterfind("grants/query")]
 
 
-@pytest.mark.parametrize("name", ["tenantwatch", "grafana"])
+@pytest.mark.parametrize("name", ["tenantwatch", "tenantwatch_reader", "grafana"])
 def test_a_clickhouse_user_has_its_password_from_the_environment(project: dict[str, Any], name: str) -> None:
     """The password is not in the file, and the variable it names reaches the container."""
     password = _user(name).find("password")
     assert password is not None
     assert password.text is None
     assert password.attrib["from_env"] in project["services"]["clickhouse"]["environment"]
+
+
+def test_clickhouse_gets_every_file_of_users(project: dict[str, Any]) -> None:
+    """Each on its own, because the image writes one beside them; the viewers are not in the repository."""
+    mounts = {Path(m["source"]): m["target"] for m in project["services"]["clickhouse"]["volumes"]}
+    assert {file: mounts.get(file) for file in DEPLOYED_USERS} == {
+        file: f"/etc/clickhouse-server/users.d/{file.name}" for file in DEPLOYED_USERS
+    }
+    committed = subprocess.run(
+        ["git", "ls-files", "deploy/clickhouse"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert {ROOT / line for line in committed.stdout.splitlines()} == set(DEPLOYED_USERS)
+
+
+def test_clickhouse_is_new_enough_for_the_walls(project: dict[str, Any]) -> None:
+    """An older one shows primary keys of every tenant's rows through `mergeTreeIndex`."""
+    major, minor, *rest = project["services"]["clickhouse"]["image"].rpartition(":")[2].split(".")
+    assert tuple(map(int, rest)) >= MERGE_TREE_INDEX_FIXED[f"{major}.{minor}"]
 
 
 def test_grafana_may_read_what_its_panels_query_and_nothing_else() -> None:
@@ -293,15 +361,89 @@ def test_grafana_may_read_what_its_panels_query_and_nothing_else() -> None:
     queried = set(re.findall(r"FROM (\w+)", "".join(boards))) & tables
     assert set(_grants("grafana")) == {f"GRANT SELECT ON tenantwatch.{table}" for table in queried}
     assert "webhook_endpoints" not in queried
-    profile = ET.parse(ROOT / "deploy/clickhouse/users.xml").getroot().find("profiles/tenantwatch_viewer")
-    assert profile is not None
-    assert profile.findtext("readonly") == "1"
+
+
+@pytest.mark.parametrize("name", ["tenantwatch_reader", "grafana"])
+def test_who_reads_may_only_read(name: str) -> None:
+    """The profile that the user names is read-only."""
+    profiles = ET.parse(DEPLOYED_USERS[0]).getroot()
+    assert profiles.findtext(f"profiles/{_user(name).findtext('profile')}/readonly") == "1"
 
 
 def test_a_worker_may_create_the_tables_that_migrations_create() -> None:
     """On a server, each table engine needs a grant of its own."""
     engines = set(re.findall(r"ENGINE = (\w+)", "".join(sql for _, _, sql in migrations())))
     assert {f"GRANT TABLE ENGINE ON {engine}" for engine in engines} <= set(_grants("tenantwatch"))
+
+
+# A tenant's people.
+
+
+def test_a_viewer_s_file_holds_no_password(tmp_path: Path) -> None:
+    """It is printed once; ClickHouse, which runs as another user, can read the file with its hash."""
+    done = make_viewer("tenant-a", tmp_path)
+    assert done.returncode == 0
+    password = done.stdout.strip()
+    assert re.fullmatch(r"[0-9a-f]{48}", password)
+    file = tmp_path / "viewer_tenant-a.xml"
+    assert os.listdir(tmp_path) == [file.name]
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert password not in file.read_text()
+    hashed = ET.parse(file).getroot().findtext("users/viewer_tenant-a/password_sha256_hex")
+    assert hashed == hashlib.sha256(password.encode()).hexdigest()
+
+
+def test_a_viewer_that_exists_is_kept(tmp_path: Path) -> None:
+    """Its people have the password; the error says how to make a new one."""
+    assert make_viewer("tenant-a", tmp_path).returncode == 0
+    before = (tmp_path / "viewer_tenant-a.xml").read_text()
+    again = make_viewer("tenant-a", tmp_path)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "exists and is kept" in again.stderr
+    assert (tmp_path / "viewer_tenant-a.xml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    "tenant_id",
+    ["", " ", "a b", "a/b", "../a", "a'b", 'a"b', "a<b", "a&b", "ä", "a\nb", "a\n", "$(id)", "*", "a" * 65],
+)
+def test_a_viewer_of_an_odd_tenant_is_refused(tmp_path: Path, tenant_id: str) -> None:
+    """What is no tenant id by the contract becomes neither a file nor a line of one."""
+    done = make_viewer(tenant_id, tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is no tenant id" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@given(st.lists(st.text("aA.-_2E5F", min_size=1, max_size=8), min_size=2, max_size=2, unique=True))
+@settings(max_examples=25, deadline=None)
+def test_two_tenants_have_two_viewers(tenant_ids: list[str]) -> None:
+    """Names without a dot, which ClickHouse takes for a path, and as different as the tenants are."""
+    with TemporaryDirectory() as folder:
+        for tenant_id in tenant_ids:
+            assert make_viewer(tenant_id, Path(folder)).returncode == 0
+        names = [file.stem for file in Path(folder).iterdir()]
+    assert len(names) == 2
+    assert not any("." in name for name in names)
+
+
+def test_git_leaves_viewers_alone() -> None:
+    """They are of one installation."""
+    ignored = ["git", "check-ignore", "deploy/clickhouse/users.d/viewer_tenant-a.xml"]
+    assert subprocess.run(ignored, cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
+def test_compose_mounts_a_viewer_as_the_readme_says(env_file: Path, tmp_path: Path) -> None:
+    """The lines for docker-compose.override.yml are valid, and add to the files that are mounted already."""
+    [lines] = re.findall(r"```yaml\n(.*?)```", (ROOT / "deploy/README.md").read_text(), re.DOTALL)
+    override = tmp_path / "docker-compose.override.yml"
+    override.write_text(lines)
+    done = _compose(tmp_path, "--file", override, "--env-file", env_file, "config", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    mounts = json.loads(done.stdout)["services"]["clickhouse"]["volumes"]
+    targets = [mount["target"] for mount in mounts if "users.d" in mount["target"]]
+    assert len(targets) == len(DEPLOYED_USERS) + 1
+    assert "/etc/clickhouse-server/users.d/viewer_tenant-a.xml" in targets
 
 
 # The image.

@@ -24,6 +24,7 @@ from store.privacy import NotPseudonymous, Privacy
 from store.queries import TenantContext
 from store.retention import run_retention
 from store.vault import Vault
+from store.vault_expiry import expire_people
 from store.writer import EventWriter
 from streams.pseudonyms import TEXTS, Pseudonymiser
 from tests.api_server import MASTERS
@@ -333,6 +334,32 @@ def test_what_is_held_does_not_age_out(
     rights.release(tenant, [hold.hold_id], now=now + DAY, **WHO)
     run_retention(database, now + 401 * DAY)
     assert rows(database, "events", tenant) == []
+
+
+def test_people_leave_the_vault_with_their_last_event(
+    database: Database, vault: Vault, rights: Privacy, tenant: TenantContext
+) -> None:
+    """Not those that any event, an alert or a hold still speaks of, nor those of late."""
+    of = {"tenant_id": tenant.tenant_id, "time": "2024-01-31T09:30:00Z"}
+    jane, ben, cleo, dan = (f"{name}@example.com" for name in ("jane", "ben", "cleo", "dan"))
+    store_events(
+        database, vault, "auth", *(event(**of, event_id=w[:3], user_id=w) for w in (jane, ben, cleo, dan))
+    )
+    now = datetime.now(UTC)
+    about = alert(tenant.tenant_id, f"alert-{uuid4().hex[:6]}", 1)
+    told = {"summary": f"logins of {rights.pseudonyms(tenant, [ben])[0]}"}
+    EventWriter(database, Any, "w").insert_alerts([about.model_copy(update=told)])  # type: ignore[arg-type]
+    rights.hold(tenant, cleo, now=now, **WHO)
+    database.command(
+        "DELETE FROM events WHERE tenant_id = {t:String} AND event_id != 'dan'", {"t": tenant.tenant_id}
+    )
+    expire_people(database, vault, now)
+    assert len(rows(database, "vault", tenant)) == 4
+    expire_people(database, vault, now + 2 * DAY)
+    left = {row["pseudonym"] for row in rows(database, "vault", tenant)}
+    assert left == set(rights.pseudonyms(tenant, [ben, cleo, dan]))
+    noted = rights.report(tenant, now - DAY)["noted"]
+    assert ("expire", 1) in [(entry["action"], entry["people"]) for entry in noted]
 
 
 # The report.
