@@ -292,8 +292,12 @@ class Database:
 
     def query_arrow(self, sql: str, parameters: Mapping[str, Any] | None = None) -> bytes:
         """Return the rows of a SELECT as an Arrow stream: to be passed on as it is."""
+        return self.query_raw(sql, parameters, "ArrowStream")
+
+    def query_raw(self, sql: str, parameters: Mapping[str, Any] | None, fmt: str) -> bytes:
+        """Return the rows of a SELECT in an output format of ClickHouse."""
         with self._client() as client:
-            return client.raw_query(sql, parameters=dict(parameters or {}), fmt="ArrowStream")
+            return client.raw_query(sql, parameters=dict(parameters or {}), fmt=fmt)
 
     def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Run a statement that returns no rows."""

@@ -15,6 +15,8 @@ from store.database import Database
 from store.holds import WHOLE_TENANT, active
 from store.people import speaks_of
 from store.queries import PlatformContext
+from store.seals.keys import Signer
+from store.seals.statements import keep, state_retention
 
 log = structlog.get_logger()
 
@@ -29,7 +31,7 @@ _FREE: Final = f" AND NOT {speaks_of('held')}"
 _CURRENT: Final = "SELECT tenant_id, body FROM tenants FINAL ORDER BY version DESC LIMIT 1 BY tenant_id"
 
 
-def run_retention(database: Database, now: datetime) -> int:
+def run_retention(database: Database, now: datetime, signer: Signer | None = None) -> int:
     """Remove what has aged out, log it in ``retention_runs``, and return how many rows went.
 
     Tenants that left the directory keep the settings of their last version; a tenant that never had any
@@ -39,6 +41,9 @@ def run_retention(database: Database, now: datetime) -> int:
     ----------
     now
         The moment to measure ages from, aware.
+    signer
+        Signs what is about to be removed, so that verification can tell it from tampering; None where nothing
+        is sealed.
 
     Raises
     ------
@@ -56,7 +61,7 @@ def run_retention(database: Database, now: datetime) -> int:
         tenant = tenants.get(row["tenant_id"])
         for kind in KINDS:
             days = tenant.retention_days_of(kind) if tenant else DEFAULT_RETENTION_DAYS
-            removed += _remove(database, row["tenant_id"], kind, days, now, held)
+            removed += _remove(database, row["tenant_id"], kind, days, now, held, signer)
     database.insert_rows("retention_finished", [{"run_at": now}])
     log.info("retention_finished", rows_removed=removed)
     return removed
@@ -95,7 +100,13 @@ def _finish_interrupted(database: Database, held: Mapping[str, set[str]]) -> Non
 
 
 def _remove(
-    database: Database, tenant_id: str, kind: str, days: int, now: datetime, held: Mapping[str, set[str]]
+    database: Database,
+    tenant_id: str,
+    kind: str,
+    days: int,
+    now: datetime,
+    held: Mapping[str, set[str]],
+    signer: Signer | None,
 ) -> int:
     cutoff = now - timedelta(days=days)
     aged = _aged(tenant_id, kind, cutoff, held)
@@ -110,9 +121,11 @@ def _remove(
     )
     if not groups:
         return 0
+    rows = sum(int(group["rows_removed"]) for group in groups)
+    if signer is not None:  # first of all: a run that a crash cut short is finished without us
+        keep(database, [state_retention(tenant_id, kind, cutoff, days, rows, now, signer)])
     run = {"run_at": now, "tenant_id": tenant_id, "kind": kind, "retention_days": days, "cutoff": cutoff}
     database.insert_rows("retention_runs", [{**run, **group} for group in groups])
     database.command(f"DELETE FROM events WHERE {condition}", bound)
-    rows = sum(int(group["rows_removed"]) for group in groups)
     log.info("events_expired", kind=kind, retention_days=days, rows_removed=rows)
     return rows

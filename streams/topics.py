@@ -132,6 +132,25 @@ def ensure_topics(
         admin.close()
 
 
+def ensure_anchor_topic(bootstrap: str, name: str, replication: int = 1) -> None:
+    """Create the topic that anchors are sent to, if it is missing: one partition, kept for ever.
+
+    Raises
+    ------
+    TopicError
+        If it cannot be created, or Kafka does not answer.
+    """
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **client_options(bootstrap))
+    except (KafkaError, ValueError) as error:
+        raise TopicError(f"Kafka at {bootstrap} does not answer: {error}") from error
+    try:
+        if name not in set(admin.list_topics()):
+            _create(admin, NewTopic(name, 1, replication, topic_configs={"retention.ms": "-1"}))
+    finally:
+        admin.close()
+
+
 def _create(admin: KafkaAdminClient, topic: NewTopic) -> None:
     try:
         admin.create_topics([topic])

@@ -23,6 +23,7 @@ from store.vault import Shredded, Vault, VaultBusy
 from store.vault_expiry import expire_people
 from store.writer import EventWriter
 from streams.addresses import AddressReader
+from streams.anchoring import Anchoring, Send, webhook_target
 from streams.app import Pipeline, StreamConfig, create_app
 from streams.breaker import Limits
 from streams.directory import Entry
@@ -34,15 +35,19 @@ from streams.patience import patiently
 from streams.pseudonyms import Pseudonymiser
 from streams.reconciling import Reconciler
 from streams.recovery import GroupMember, Recovery
+from streams.sealing import Sealer, SealingConfig, sealer_of
 from streams.snapshots import SnapshotTaker
 from streams.topics import ALERTS, Topics
 from streams.transport import Consumer
 from streams.webhooks.delivery import WebhookDelivery
+from streams.webhooks.sender import Sender
 
 log = structlog.get_logger()
 DRAIN_S: Final = 4.0
 # A snapshot spares the next start from reading events again, but is not worth waiting for.
 SNAPSHOT_S: Final = 2.0
+# The next start seals what this one leaves.
+SEAL_S: Final = 2.0
 # A group takes a fraction of a second.
 SLOW_STORE_S: Final = 5.0
 STAY_INTERVAL_S: Final = 2.0
@@ -72,6 +77,8 @@ class Worker:
         Between two snapshots of a partition's detectors.
     limits
         How much of a partition may be rejected before it is stopped.
+    sealing
+        How rows are sealed; None: they are not.
     locate
         Adds the positions of addresses, where there is a file of them.
     """
@@ -88,6 +95,7 @@ class Worker:
         max_wait_s: float = 1.0,
         snapshot_interval_s: float = 60.0,
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        sealing: SealingConfig | None = None,
         locate: Locate | None = None,
     ) -> None:
         self._database = database
@@ -141,6 +149,11 @@ class Worker:
             SnapshotTaker(owner, snapshots, snapshot_interval_s) for owner in (self.pipeline, addresses)
         ]
 
+        self._sealing = sealing
+        self.sealer: Sealer | None = None
+        if sealing is not None:
+            self.sealer = sealer_of(sealing, self.pipeline, database, ids, config.worker_id)
+
     @property
     def problems(self) -> list[str]:
         """Why the worker is not ready, in words; empty when it is."""
@@ -186,6 +199,9 @@ class Worker:
             self._spawn(snapshots.run())
         self._spawn(self.pipeline.rekeyer.run())
         self._spawn(self._reconciler.run())
+        if self._sealing is not None and self.sealer is not None:
+            self._spawn(self.sealer.run())
+            self._spawn(self._anchor(self._sealing, self.sealer))
         self._spawn(self._webhooks.wait())
         await self.app.start()
         cast(Consumer, self.app.consumer).before_revoke = self._finish
@@ -233,6 +249,8 @@ class Worker:
             await self._finish()
             for snapshots in self._snapshots:
                 await snapshots.finish(SNAPSHOT_S)
+            if self.sealer is not None:
+                await self.sealer.finish(SEAL_S)
         for task in self._tasks:
             task.cancel()
         try:
@@ -352,6 +370,25 @@ class Worker:
                 known = owned
             await asyncio.sleep(0.2)
 
+    async def _anchor(self, sealing: SealingConfig, sealer: Sealer) -> None:
+        """Keep the newest heads outside the store."""
+        targets: dict[str, Send] = {}
+        async with contextlib.AsyncExitStack() as stack:
+            if sealing.anchor_webhook:
+                sender = Sender(allow=sealing.webhook_allow)
+                stack.push_async_callback(sender.aclose)
+                targets["webhook"] = webhook_target(sealing.anchor_webhook, sender)
+            if sealing.anchor_topic:
+                targets["topic"] = partial(self._send_anchors, sealing.anchor_topic)
+            anchoring = Anchoring(
+                sealer.anchors, sealing.book, lambda: sealing.ring.signer, sealing.anchor_interval_s, targets
+            )
+            await anchoring.run()
+
+    async def _send_anchors(self, topic: str, document: bytes) -> None:
+        sent: Any = self.app.topic(topic, key_type=bytes, key_serializer="raw", value_serializer="raw")
+        await (await sent.send(value=document))
+
     async def _retain(self) -> None:
         """Run retention soon after the start and then once a day; two workers doing it do no harm.
 
@@ -360,7 +397,8 @@ class Worker:
         await asyncio.sleep(RETENTION_DELAY_S)
         while True:
             try:
-                await asyncio.to_thread(run_retention, self._database, datetime.now(UTC))
+                signer = self._sealing.ring.signer if self._sealing is not None else None
+                await asyncio.to_thread(run_retention, self._database, datetime.now(UTC), signer)
                 if self._vault is not None:
                     await asyncio.to_thread(expire_people, self._database, self._vault, datetime.now(UTC))
             except (StoreUnavailable, VaultBusy) as error:

@@ -22,6 +22,8 @@ FREE_FAIL_BYTES: Final = GIB
 LAG_WARN_MESSAGES: Final = 10_000
 # The contract's limits are 15 and 5 minutes, so a share of a percent is clocks, not stragglers.
 OUT_OF_TIME_WARN_SHARE: Final = 0.01
+# Rows are sealed within a minute, and a store that was away is caught up with.
+UNSEALED_WARN_S: Final = 300.0
 CLOCK_WARN_S: Final = 2.0
 CLOCK_FAIL_S: Final = 60.0
 LETTER_FIXES: Final = {
@@ -199,6 +201,7 @@ def check_store(health: Mapping[str, Any], server: bool) -> Iterator[Check]:
     yield check_letters(health["dead_letters"])
     yield check_event_time(health)
     yield check_webhooks(health["webhooks"])
+    yield check_seals(health["seals"])
 
 
 def _time(value: Any) -> datetime:
@@ -269,6 +272,21 @@ def check_webhooks(webhooks: Mapping[str, Any]) -> Check:
     if problems:
         return Check("webhooks", "warn", f"{found}; {'; '.join(problems)}", "; ".join(fixes))
     return Check("webhooks", "ok", found)
+
+
+def check_seals(seals: Mapping[str, Any]) -> Check:
+    """Rows that are not sealed can be changed without anybody's seeing it."""
+    if unknown := seals["unknown_key_ids"]:
+        found = f"seals of the last day are signed by keys that are not known here: {', '.join(unknown)}"
+        fix = "give all workers one TENANTWATCH_SEAL_KEY, and state it first: `tenantwatch seals introduce`"
+        return Check("seals", "warn", found, fix)
+    if not seals["unsealed"]:
+        return Check("seals", "ok", f"every row of the last day is sealed, {seals['seals']:,} seals")
+    found = f"{seals['unsealed']:,} rows are not sealed, the oldest for {seals['unsealed_age_s']:,.0f} s"
+    if seals["unsealed_age_s"] > UNSEALED_WARN_S:
+        fix = "a worker seals every minute: start one, or look for sealing_postponed in its log"
+        return Check("seals", "warn", found, fix)
+    return Check("seals", "ok", found)
 
 
 def writable(path: str) -> bool:

@@ -149,6 +149,28 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Private networks that webhooks may reach, CIDR[,CIDR]; none by default.",
     )
+    seal_key: str | None = Field(
+        None,
+        repr=False,
+        description="The key that signs seals, 32 bytes in base64: the same on every worker of a cluster. "
+        "Without it keys/seal.pem in the data directory, made at the first start.",
+    )
+    seal_interval_s: Annotated[float, Field(ge=1)] = Field(
+        60.0, description="A row is sealed when it is this old, or sooner."
+    )
+    seal_rows: Annotated[int, Field(ge=1)] = Field(
+        10_000, description="As soon as a tenant has so many rows that are not sealed, they are."
+    )
+    anchor_interval_s: Annotated[float, Field(ge=1)] = Field(
+        600.0, description="Between two times that the newest seals are kept outside the store."
+    )
+    anchor_file: Path | None = Field(
+        None, description="Where they are appended; seals/anchors.ndjson in the data directory by default."
+    )
+    anchor_webhook: str | None = Field(None, description="URL that they are posted to as well.")
+    anchor_topic: str | None = Field(
+        None, description="Topic that they are sent to as well, e.g. audit.seals; created when it is missing."
+    )
     geoip_file: Path | None = Field(
         None,
         description="MMDB file of where addresses are, for impossible travel; without it there is none.",
@@ -222,6 +244,16 @@ class Settings(BaseSettings):
         from urllib.parse import quote
 
         return f"{scheme}://{name}:{quote(self.clickhouse_password, safe='')}@{host}"
+
+    @property
+    def keys_dir(self) -> Path:
+        """Where the signing key of seals is; only its owner can read it."""
+        return self.data_dir / "keys"
+
+    @property
+    def seals_dir(self) -> Path:
+        """Where the newest seals are remembered beside the store."""
+        return self.data_dir / "seals"
 
     @property
     def key_path(self) -> Path:

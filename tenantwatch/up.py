@@ -13,13 +13,17 @@ import structlog
 from api.control import control_app
 from api.health import health_app
 from api.serve import Server, tcp_listener, unix_listener
+from api.trail import Seals
 from api.v1.key_ring import KeyRing
+from store.seals.anchors import AnchorBook
+from store.seals.keys import SealKeys
 from store.webhooks import WebhookStore
 from streams.app import StreamConfig
 from streams.breaker import Limits
 from streams.broker import BrokerConfig, EmbeddedKafka
 from streams.geography import locate_with
-from streams.topics import ensure_topics
+from streams.sealing import SealingConfig
+from streams.topics import ensure_anchor_topic, ensure_topics
 from streams.webhooks.delivery import WebhookDelivery
 from streams.worker import Worker
 from tenantwatch.database import open_database
@@ -98,6 +102,11 @@ class Pipeline:
         )
         vault = await asyncio.to_thread(open_vault, settings, database)
         webhooks = WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow)
+        sealing = sealing_config(settings)
+        if settings.anchor_topic:
+            await asyncio.to_thread(
+                ensure_anchor_topic, self.bootstrap, settings.anchor_topic, settings.replication
+            )
         config = StreamConfig(
             self.bootstrap,
             settings.data_dir,
@@ -115,6 +124,7 @@ class Pipeline:
             max_wait_s=settings.insert_wait_ms / 1000,
             limits=Limits(settings.dead_letter_max_run, settings.dead_letter_max_ratio),
             snapshot_interval_s=settings.snapshot_interval_s,
+            sealing=sealing,
             locate=locate,
         )
         stack.push_async_callback(self._stop_worker)
@@ -130,6 +140,7 @@ class Pipeline:
             status=self.status,
             webhook_allow=settings.webhook_allow,
             resume=worker.pipeline.resume,
+            seals=Seals(sealing.ring, sealing.book),
             privacy=lambda: privacy,
             ring=ring,
         )
@@ -227,6 +238,20 @@ class Pipeline:
             await self._stack.aclose()
         finally:
             watchdog.cancel()
+
+
+def sealing_config(settings: Settings) -> SealingConfig:
+    """Return how the settings want rows sealed; makes the signing key where there is none."""
+    return SealingConfig(
+        SealKeys(settings.keys_dir, settings.seal_key),
+        AnchorBook(settings.seals_dir, settings.anchor_file),
+        settings.seal_interval_s,
+        settings.seal_rows,
+        settings.anchor_interval_s,
+        settings.anchor_webhook,
+        settings.anchor_topic,
+        settings.webhook_allow,
+    )
 
 
 def _end_process() -> None:

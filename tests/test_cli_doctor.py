@@ -27,7 +27,9 @@ HEALTH: dict[str, Any] = {
     "misplaced_by": [],
     "dead_letters": [],
     "webhooks": {"endpoints": 1, "pending": 0, "overdue": 0, "failed": 0, "disabled": []},
-}
+    "seals": {"seals": 7, "partitions": 2, "sealed_at": None, "unsealed": 0, "unsealed_age_s": 0.0,
+              "key_ids": ["ab"], "unknown_key_ids": []},
+}  # fmt: skip
 
 
 def store(**found: Any) -> dict[str, Check]:
@@ -88,6 +90,14 @@ def test_all_is_well_when_nothing_is_wrong() -> None:
         ),
         ("webhooks", {"webhooks": HEALTH["webhooks"] | {"overdue": 2}}, "warn", "over an hour"),
         ("webhooks", {"webhooks": HEALTH["webhooks"] | {"failed": 2}}, "warn", "redeliver"),
+        (
+            "seals",
+            {"seals": HEALTH["seals"] | {"unsealed": 9, "unsealed_age_s": 900.0}},
+            "warn",
+            "sealing_postponed",
+        ),
+        ("seals", {"seals": HEALTH["seals"] | {"unsealed": 9, "unsealed_age_s": 30.0}}, "ok", "9 rows"),
+        ("seals", {"seals": HEALTH["seals"] | {"unknown_key_ids": ["cd"]}}, "warn", "TENANTWATCH_SEAL_KEY"),
     ],
 )
 def test_what_the_store_tells_has_a_fix(name: str, found: dict[str, Any], status: str, words: str) -> None:

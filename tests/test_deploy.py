@@ -9,6 +9,7 @@ import sysconfig
 import threading
 import tomllib
 import xml.etree.ElementTree as ET
+from base64 import b64decode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -26,6 +27,7 @@ COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 SECRETS = (
     "TENANTWATCH_CLICKHOUSE_PASSWORD",
+    "TENANTWATCH_SEAL_KEY",
     "GRAFANA_CLICKHOUSE_PASSWORD",
     "GRAFANA_ADMIN_PASSWORD",
     "KAFKA_CLUSTER_ID",
@@ -89,7 +91,8 @@ def test_make_env_writes_secrets_that_only_the_owner_reads(env_file: Path, tmp_p
     assert _make_env(again).returncode == 0
     everything = [*values.values(), *_values(again).values()]
     assert len(set(everything)) == 2 * len(SECRETS)
-    assert all(re.fullmatch(r"[0-9a-f]{48}", values[name]) for name in SECRETS[:3])
+    assert all(re.fullmatch(r"[0-9a-f]{48}", values[name]) for name in SECRETS if name.endswith("PASSWORD"))
+    assert len(b64decode(values["TENANTWATCH_SEAL_KEY"], validate=True)) == 32
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", values["KAFKA_CLUSTER_ID"])
     assert len(base64.b64decode(values["TENANTWATCH_MASTER_KEY"], validate=True)) == 32
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from api.v1.key_ring import KeyRing
-from api.v1.oidc import OidcConfig
 from schemas.tenant import RateLimit
 from store.database import Database
 from store.privacy import Privacy
@@ -17,6 +16,7 @@ from streams.webhooks.address import Network
 from streams.webhooks.delivery import WebhookDelivery
 
 if TYPE_CHECKING:
+    from api.v1.oidc import OidcConfig
     from streams.event_producer import EventProducer
 
 DEFAULT_PLATFORM_LIMIT = RateLimit(requests=10_000, window_s=15 * 60)
@@ -62,7 +62,7 @@ class ApiConfig:
     slow_ms: float = 1_000.0
     refresh_lifetime: timedelta = timedelta(days=7)
     webhook_allow: tuple[Network, ...] = ()
-    oidc: OidcConfig | None = None
+    oidc: "OidcConfig | None" = None
 
 
 @dataclass(frozen=True)
