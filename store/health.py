@@ -18,7 +18,7 @@ def health(database: Database) -> dict[str, Any]:
     dict
         ``now`` of the store and ``asked_at`` of this process; ``pending_migrations``; ``tenants`` in the
         directory; ``events``, ``late`` and ``future`` ones; ``misplaced`` producers; ``dead_letters`` by
-        reason; ``webhooks``.
+        reason; ``webhooks``; ``reader_is_open`` (`Database.reader_is_open`).
     """
     asked_at = datetime.now(UTC)
     [clock] = database.query("SELECT now64(3, 'UTC') AS now")
@@ -37,6 +37,7 @@ def health(database: Database) -> dict[str, Any]:
         **events,
         **tenants,
         "asked_at": asked_at,
+        "reader_is_open": database.reader_is_open(),
         "pending_migrations": [name for _, name, _ in migrations() if name not in applied],
         "misplaced_by": _misplaced(database) if events["misplaced"] else [],
         "dead_letters": database.query(

@@ -166,6 +166,15 @@ def test_a_wrong_password_shows_at_the_start(walled: Walled) -> None:
         Database.server(walled.server.url, wrong)
 
 
+def test_a_reader_without_policies_is_noticed(walled: Walled, database: Database) -> None:
+    """Somebody may name the writer as the reader."""
+    assert database.reader_is_open() is False
+    assert walled.writer.reader_is_open() is None
+    open_ = Database.server(walled.server.url, walled.server.url)
+    assert open_.reader_is_open() is True
+    open_.close()
+
+
 def test_settings_name_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its password comes from a variable of its own; it needs a server."""
     monkeypatch.setenv(
