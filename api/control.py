@@ -16,7 +16,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from api.history import add_history
-from api.keys_control import add_keys
+from api.keys_control import add_keys, refuse_keys
+from api.privacy import OpenPrivacy, add_privacy
+from api.trail import Seals, add_trail, with_known_keys
 from api.v1.key_ring import KeyRing
 from schemas.alert import Severity
 from schemas.tuning import Tuning
@@ -110,6 +112,8 @@ def control_app(
     status: Status,
     webhook_allow: Sequence[Network] = (),
     resume: Resume | None = None,
+    seals: Seals | None = None,
+    privacy: OpenPrivacy | None = None,
     ring: KeyRing | None = None,
 ) -> FastAPI:
     """Return the app.
@@ -122,19 +126,29 @@ def control_app(
         Private networks that a webhook may reach.
     resume
         Lets the worker's stopped partitions go on; None where no worker runs.
+    seals
+        The keys of the trail's seals, and what is remembered of them beside the store.
+    privacy
+        Opens the vault when it is first asked for; None: nobody may ask for it here.
     ring
         The HTTP API's own keys; without them there are no API keys to be had.
     """
     app = FastAPI(title="tenantwatch control", openapi_url=None)
     store = WebhookStore(database)
     _add_errors(app)
-    _add_reads(app, database, status)
+    known = seals or Seals(None, None)
+    _add_reads(app, database, status, known)
     add_history(app, database)
     _add_dead_letters(app, database)
     _add_resume(app, resume)
     _add_webhooks(app, store, webhooks, webhook_allow)
+    add_trail(app, database, known)
+    if privacy is not None:
+        add_privacy(app, privacy)
     if ring is not None:
         add_keys(app, database, ring)
+    else:
+        refuse_keys(app)
     return app
 
 
@@ -150,7 +164,7 @@ def _add_errors(app: FastAPI) -> None:
     app.add_exception_handler(StoreUnavailable, answer(503))
 
 
-def _add_reads(app: FastAPI, database: Database, status: Status) -> None:
+def _add_reads(app: FastAPI, database: Database, status: Status, seals: Seals) -> None:
     def reader(tenant_id: str | None) -> Reader:
         return Reader(database, _scope(tenant_id))
 
@@ -223,7 +237,8 @@ def _add_reads(app: FastAPI, database: Database, status: Status) -> None:
 
     @app.get("/doctor")
     async def get_doctor() -> dict[str, Any]:
-        return await asyncio.to_thread(health, database)
+        found = await asyncio.to_thread(health, database)
+        return {**found, "seals": await asyncio.to_thread(with_known_keys, database, seals, found["seals"])}
 
 
 def _letters(

@@ -11,13 +11,15 @@ from streams.metrics import CONTENT_TYPE, exposition
 PROBLEM_STATUS: Final = 503
 
 
-def health_app(problems: Callable[[], list[str]]) -> FastAPI:
+def health_app(problems: Callable[[], list[str]], render: Callable[[], bytes] = exposition) -> FastAPI:
     """Return an app with ``/healthz``, ``/readyz`` and ``/metrics``; nothing here shows a tenant's data.
 
     Parameters
     ----------
     problems
         Why the worker cannot handle events now, in words; empty when it can.
+    render
+        Returns the metrics.
     """
     app = FastAPI(title="tenantwatch", openapi_url=None)
 
@@ -36,6 +38,6 @@ def health_app(problems: Callable[[], list[str]]) -> FastAPI:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        return Response(exposition(), media_type=CONTENT_TYPE)
+        return Response(render(), media_type=CONTENT_TYPE)
 
     return app

@@ -82,3 +82,17 @@ def add_keys(app: FastAPI, database: Database, ring: KeyRing) -> None:
     async def rotate_signing() -> dict[str, Any]:
         key = await asyncio.to_thread(ring.rotate, utc_now())
         return {"kid": key.kid, "active_at": key.active_at.isoformat()}
+
+
+def refuse_keys(app: FastAPI) -> None:
+    """Add routes that say why there are no keys to be had from this process."""
+
+    async def refuse() -> None:
+        raise HTTPException(
+            409,
+            "this worker does not have the API's own keys: run the command where `tenantwatch api` runs, or "
+            "give the worker the same file with TENANTWATCH_API_KEYS_FILE",
+        )
+
+    for path in ("/keys", "/keys/{key_id}", "/keys/{key_id}/rotate", "/signing-keys/rotate"):
+        app.add_api_route(path, refuse, methods=["GET", "POST", "DELETE"])

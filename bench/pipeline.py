@@ -45,16 +45,22 @@ def produce_all(bootstrap: str, messages: Iterable[tuple[str, str | bytes, str]]
     producer.flush()
 
 
-def fill(bootstrap: str, count: int, tenant_count: int, user_count: int, seed: int) -> None:
+def fill(bootstrap: str, count: int, tenant_count: int, user_count: int, seed: int, domain: str = "") -> None:
     """Produce the directory and the events, one event a message."""
     directory = ((TENANTS, tenant.model_dump_json(), tenant.tenant_id) for tenant in tenants(tenant_count))
-    traffic = events(count, tenant_count=tenant_count, user_count=user_count, seed=seed)
+    traffic = events(count, tenant_count=tenant_count, user_count=user_count, seed=seed, domain=domain)
     sent = ((TOPIC_OF[kind], value, tenant_id) for kind, tenant_id, value in traffic)
     produce_all(bootstrap, chain(directory, sent))
 
 
-def measure(subject: str, bootstrap: str, root: Path, goal: int) -> dict[str, Any]:
-    """Run a subject in a process of its own and return what it printed."""
+def measure(subject: str, bootstrap: str, root: Path, goal: int, turn: int = 0) -> dict[str, Any]:
+    """Run a subject in a process of its own and return what it printed.
+
+    Parameters
+    ----------
+    turn
+        Tells apart runs over the same topics: each has a consumer group and a store of its own.
+    """
     done = subprocess.run(
         [
             sys.executable,
@@ -62,7 +68,7 @@ def measure(subject: str, bootstrap: str, root: Path, goal: int) -> dict[str, An
             "bench.subjects",
             subject,
             bootstrap,
-            str(root / f"bench-{subject}"),
+            str(root / f"bench-{subject}-{turn}"),
             str(goal),
         ],
         stdout=subprocess.PIPE,

@@ -140,7 +140,8 @@ def _launched(
     command: str, bootstrap: str, data_dir: Path, settings: dict[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     data_dir.mkdir(parents=True, exist_ok=True)
-    ours = {"data_dir": str(data_dir), "kafka": bootstrap, "http_port": "0", "webhook_allow": "127.0.0.1/32"}
+    ours = {"data_dir": str(data_dir), "kafka": bootstrap, "http_port": "0", "api_port": "0"}
+    ours["webhook_allow"] = "127.0.0.1/32"
     env = {name: value for name, value in os.environ.items() if not name.startswith("TENANTWATCH_")}
     env |= {f"TENANTWATCH_{name.upper()}": value for name, value in (ours | settings).items()}
     with (data_dir / LOG).open("wb") as log:

@@ -18,6 +18,7 @@ from bench.peers import clickhouse
 from bench.pipeline import fill
 from bench.running import RunningWorker, broker, kafka, machine, workers, write
 from store.database import Database
+from store.master_key import new_secret
 from streams.topics import KIND_OF
 
 POLL_S: Final = 0.25
@@ -108,7 +109,8 @@ def measure(count: int, given: argparse.Namespace) -> dict[str, Any]:
     with kafka(given.partitions) as (bootstrap, root), clickhouse(root / "server") as server:
         fill(bootstrap, given.events, given.tenants, given.users, given.seed)
         database = Database.server(server.url)
-        with workers(count, bootstrap, root, clickhouse=server.url) as ours:
+        shared = {"clickhouse": server.url, "master_key": new_secret()}
+        with workers(count, bootstrap, root, **shared) as ours:
             others = {"server": psutil.Process(server.pid), "kafka": broker()}
             at_first, began, before = _stored(database), time.perf_counter(), _cpu(ours, others)
             while (stored := _stored(database)) < given.events:

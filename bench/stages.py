@@ -44,12 +44,13 @@ Result = TypeVar("Result")
 Chunk = tuple[Kind, Records]
 
 
-def chunks(count: int, tenant_count: int, user_count: int, seed: int) -> list[Chunk]:
+def chunks(count: int, tenant_count: int, user_count: int, seed: int, domain: str = "") -> list[Chunk]:
     """Return the chunks in which a worker would receive the traffic, partitions in turns."""
     waiting: dict[tuple[Kind, int], list[tuple[bytes, bytes]]] = defaultdict(list)
     offsets: dict[tuple[Kind, int], int] = defaultdict(int)
     found: list[Chunk] = []
-    for kind, tenant_id, value in events(count, tenant_count=tenant_count, user_count=user_count, seed=seed):
+    traffic = events(count, tenant_count=tenant_count, user_count=user_count, seed=seed, domain=domain)
+    for kind, tenant_id, value in traffic:
         key = tenant_id.encode()
         place = kind, partition_of(key, PARTITIONS)
         waiting[place].append((key, value))

@@ -7,10 +7,12 @@ stages, peak memory.
 
 import asyncio
 import json
+import os
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import faust
 from prometheus_client import Counter
@@ -20,11 +22,16 @@ import streams.partition
 from bench.memory import peak_memory_mb
 from schemas.event import KINDS, MODELS
 from store.database import Database
+from store.master_key import KEY_BYTES, LocalMasterKey, MasterKeys
 from store.migrations import migrate
+from store.seals.anchors import AnchorBook
+from store.seals.keys import SealKeys
+from store.vault import Vault
 from store.webhooks import WebhookStore
 from store.writer import EventWriter
 from streams import metrics
 from streams.app import StreamConfig
+from streams.sealing import SealingConfig
 from streams.topics import KIND_OF, TOPIC_OF, ensure_topics
 from streams.webhooks.delivery import WebhookDelivery
 from streams.worker import Worker
@@ -45,12 +52,34 @@ def _totals(counter: Counter) -> list[Sample]:
     return [sample for sample in family.samples if sample.name.endswith("_total")]
 
 
-async def pipeline(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
-    """The whole job: validate, enrich, detect, store, commit."""
+async def pipeline(
+    bootstrap: str,
+    directory: Path,
+    goal: int,
+    *,
+    pseudonyms: bool = True,
+    sealing: bool = True,
+    seal_all: bool = False,
+) -> dict[str, Any]:
+    """The whole job: validate, enrich, detect, store, commit, seal.
+
+    Parameters
+    ----------
+    pseudonyms
+        Whether identifiers are replaced.
+    sealing
+        Whether rows are sealed at all.
+    seal_all
+        Whether it is done only when the last row is sealed: they would be in the next minute.
+    """
     database = _open(directory)
     topics = ensure_topics(bootstrap)
     config = StreamConfig(bootstrap, directory, "bench", app_id=directory.name)
-    worker = Worker(config, topics, database, WebhookDelivery(WebhookStore(database)))
+    masters = MasterKeys(LocalMasterKey(os.urandom(KEY_BYTES)))
+    vault = Vault(database, masters) if pseudonyms else None
+    seals = SealingConfig(SealKeys(directory / "keys"), AnchorBook(directory / "seals")) if sealing else None
+    webhooks = WebhookDelivery(WebhookStore(database))
+    worker = Worker(config, topics, database, webhooks, vault, sealing=seals)
     begun: list[float] = []
     handle = worker.pipeline.handle
 
@@ -62,6 +91,9 @@ async def pipeline(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]
     worker.pipeline.handle = first_seen  # type: ignore[method-assign, assignment]  # takes whatever it takes
     await worker.start()
     await _until_committed(worker, goal)
+    if seal_all and worker.sealer is not None:
+        while await worker.sealer.seal(everything=True):
+            pass
     seconds, cpu_s = time.perf_counter() - begun[0], time.process_time() - begun[1]
     await worker.stop()
     stored = database.query("SELECT count() AS n FROM events")[0]["n"]
@@ -96,6 +128,21 @@ async def _until_committed(worker: Worker, goal: int) -> None:
         if tps and sum(consumer._committed_offset.get(tp) or 0 for tp in tps) >= goal:
             return
     raise TimeoutError(f"not committed within {GIVE_UP_S} s")
+
+
+async def sealed(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
+    """The whole job, and every row sealed."""
+    return await pipeline(bootstrap, directory, goal, seal_all=True)
+
+
+async def unsealed(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
+    """The whole job without seals."""
+    return await pipeline(bootstrap, directory, goal, sealing=False)
+
+
+async def no_vault(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
+    """The whole job, but identifiers are stored as they come."""
+    return await pipeline(bootstrap, directory, goal, pseudonyms=False)
 
 
 async def no_detectors(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
@@ -170,15 +217,29 @@ def _insert(database: Database, rows: list[dict[str, Any]]) -> None:
     database.insert_rows("events", [{name: row.get(name) for name in names} for row in rows])
 
 
+SUBJECTS: Final[dict[str, Callable[[str, Path, int], Awaitable[dict[str, Any]]]]] = {
+    "pipeline": pipeline,
+    "sealed": sealed,
+    "unsealed": unsealed,
+    "no_vault": no_vault,
+    "no_detectors": no_detectors,
+    "no_store": no_store,
+    "plain": plain,
+}
+
+
+async def _run(subject: Callable[[str, Path, int], Awaitable[dict[str, Any]]], *given: Any) -> dict[str, Any]:
+    return await subject(*given)
+
+
 def main() -> None:
     """Run one subject and print its result."""
     name, bootstrap, directory, goal = sys.argv[1:5]
     configure_logging("warning", "console")
     path = Path(directory)
     path.mkdir(parents=True, exist_ok=True)
-    subjects = {"pipeline": pipeline, "no_detectors": no_detectors, "no_store": no_store, "plain": plain}
-    subject = subjects[name]
-    result = asyncio.run(subject(bootstrap, path, int(goal)))
+    subject = SUBJECTS[name]
+    result = asyncio.run(_run(subject, bootstrap, path, int(goal)))
     result["peak_memory_mb"] = peak_memory_mb()
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()

@@ -14,7 +14,9 @@ from bench.markdown import table
 from bench.running import REPOSITORY
 
 BUILD: Final = REPOSITORY / "build"
-DOCS: Final = tuple(REPOSITORY / f"docs/{name}.md" for name in ("performance", "scaling", "detection"))
+DOCS: Final = tuple(
+    REPOSITORY / f"docs/{name}.md" for name in ("performance", "scaling", "detection", "trail")
+)
 _PLACE: Final = re.compile(r"(<!-- numbers: ([a-z-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 Result = dict[str, Any]
 
@@ -148,6 +150,35 @@ def computer(found: Result) -> str:
     )
 
 
+def trail_seals(found: Result) -> str:
+    """`python -m bench.trail_seals --pipeline`."""
+    store, piped = found["store"], found.get("pipeline")
+    rows = [
+        ("seal, µs of CPU an event", store["seal_us_per_event"], f"{store['seals']:,} seals"),
+        ("verify, s", store["verify_s"], f"{store['rows']:,} rows, {store['tenants']:,} tenants"),
+        ("back up, s", store["backup_s"], f"{store['backup_bytes'] / 1e6:,.0f} MB, all tables"),
+        ("restore, s", store["restore_s"], f"{store['backup_rows']:,} rows"),
+        ("verify what was restored, s", store["verify_restored_s"], "equal seals"),
+        (
+            "seals on disk, bytes an event",
+            store["seal_bytes_per_event"],
+            f"events take {store['event_bytes']}",
+        ),
+    ]
+    if piped:
+        rate, cpu = piped["events_per_s"], piped["cpu_us_per_event"]
+        rows += [
+            ("pipeline without seals, events/s", rate["unsealed"], f"{cpu['unsealed']} µs of CPU an event"),
+            (
+                "pipeline, every row sealed, events/s",
+                rate["sealed"],
+                f"{cpu['sealed']} µs; {piped['sealed_to_unsealed']} of it",
+            ),
+        ]
+    load = found["machine"]["load_before"]
+    return table(("what", "", ""), rows) + f"\nThe machine's load was {load} when it began.\n"
+
+
 TABLES: Final[dict[str, tuple[str, Callable[[Result], str]]]] = {
     "machine": ("latency", computer),
     "throughput": ("bench", throughput),
@@ -158,6 +189,7 @@ TABLES: Final[dict[str, tuple[str, Callable[[Result], str]]]] = {
     "unit-costs": ("scaling", unit_costs),
     "check": ("scaling", check),
     "model": ("scaling", model),
+    "trail-seals": ("trail_seals", trail_seals),
 }
 
 

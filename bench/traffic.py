@@ -26,8 +26,16 @@ def tenants(count: int) -> list[Tenant]:
     ]
 
 
-def events(count: int, *, tenant_count: int, user_count: int, seed: int) -> Iterator[tuple[Kind, str, bytes]]:
-    """Yield kind, tenant and JSON of events of 14 to 16 fields, one every 5 ms of event time."""
+def events(
+    count: int, *, tenant_count: int, user_count: int, seed: int, domain: str = ""
+) -> Iterator[tuple[Kind, str, bytes]]:
+    """Yield kind, tenant and JSON of events of 14 to 16 fields, one every 5 ms of event time.
+
+    Parameters
+    ----------
+    domain
+        What follows each ``user_id``, e.g. ``@example.com``.
+    """
     draw = random.Random(seed)
     for i in range(count):
         kind = KINDS[i % 3]
@@ -42,7 +50,7 @@ def events(count: int, *, tenant_count: int, user_count: int, seed: int) -> Iter
             .isoformat(timespec="milliseconds")
             .replace("+00:00", "Z"),
             "service": f"service-{user % 7}",
-            "user_id": f"user-{user}",
+            "user_id": f"user-{user}{domain}",
             "source_ip": f"198.51.{user % 100}.{user % 250}",
             "user_agent": f"Mozilla/5.0 (X11; Linux x86_64) Client/{user % 40}",
             "session_id": f"session-{user}-{i // 100_000}",

@@ -6,7 +6,9 @@ from typing import Any, Final
 Json = dict[str, Any]
 
 # What only explains a value and never refuses one.
-_ANNOTATIONS: Final = frozenset({"$schema", "$id", "$defs", "title", "description", "default", "examples"})
+_ANNOTATIONS: Final = frozenset(
+    {"$schema", "$id", "$defs", "title", "description", "default", "examples", "x-data-classification"}
+)
 # The limits, and which side of the old one a new one may lie on.
 _LIMITS: Final[dict[str, Callable[[float, float], bool]]] = {
     **dict.fromkeys(

@@ -43,6 +43,13 @@ class ArrowColumn(Sequence[Any]):
     def __repr__(self) -> str:
         return f"ArrowColumn({self.values!r})"
 
+    @classmethod
+    def of(cls, texts: list[str | None]) -> "ArrowColumn":
+        """Return a column of texts that are there as Python values already."""
+        column = cls(text_array(texts))
+        column.__dict__["values"] = texts
+        return column
+
     @property
     def made(self) -> bool:
         """Whether the Python values exist already."""
@@ -114,6 +121,16 @@ class ArrowColumn(Sequence[Any]):
         ends = np.frombuffer(self.array.buffers()[1], np.int32)
         return bool(ends[start] == ends[start + n])
 
+    def text_bytes(self) -> bytes:
+        """Return all texts, one directly after the other, in UTF-8."""
+        if self.blank:
+            return b""
+        start = self.array.offset
+        ends = np.frombuffer(self.array.buffers()[1], np.int32)
+        first, last = int(ends[start]), int(ends[start + len(self)])
+        text: bytes = self.array.buffers()[2].slice(first, last - first).to_pybytes()
+        return text
+
     def named(self) -> Bools:
         """Return ``(n,)`` where the column has any value."""
         if not self.array.null_count:
@@ -165,6 +182,17 @@ def numbers_of(array: Any) -> NDArray[Any]:
     return found[array.offset : array.offset + len(array)]
 
 
+def text_bytes(column: Sequence[str | None]) -> bytes:
+    """Return all texts of a column, to look for bytes that any of them may hold.
+
+    >>> text_bytes(["a", None, "b"]), text_bytes(ArrowColumn(text_array(["a", None, "b"])))
+    (b'a\\nb', b'ab')
+    """
+    if isinstance(column, ArrowColumn):
+        return column.text_bytes()
+    return "\n".join(filter(None, column)).encode("utf-8", "surrogatepass")
+
+
 def search(texts: Sequence[str | None], pattern: str) -> Bools:
     """Return ``(n,)`` in which texts a regular expression is found; None is none.
 
@@ -178,5 +206,6 @@ def search(texts: Sequence[str | None], pattern: str) -> Bools:
     >>> search(["curl/8.5", None, "Firefox"], "^curl").tolist()
     [True, False, False]
     """
-    found = pc.match_substring_regex(text_array(texts), pattern).to_pylist()
+    array = texts.array if isinstance(texts, ArrowColumn) else text_array(texts)
+    found = pc.match_substring_regex(array, pattern).to_pylist()
     return np.array([bool(flag) for flag in found], np.bool_)

@@ -57,6 +57,19 @@ def _found(value: Any) -> str:
     return "null" if value is None else _short(repr(value))
 
 
+# Of what may name a person only its kind is told: errors are kept, logged and shown.
+_HIDDEN: Final = frozenset({"user_id", "attributes"})
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, str):
+        return f"a string of {len(value):,} characters"
+    if isinstance(value, dict | list):
+        what, parts = ("an object", "keys") if isinstance(value, dict) else ("an array", "elements")
+        return f"{what} of {len(value):,} {parts if len(value) != 1 else parts[:-1]}"
+    return "true or false" if isinstance(value, bool) else "null" if value is None else "a number"
+
+
 def _path(loc: Sequence[int | str]) -> str:
     # pydantic also names what it tried: each scalar type of an attribute, each member of a union. A
     # person wants only the field.
@@ -84,7 +97,8 @@ def _describe(error: ErrorDetails, name: str) -> str:
     field = next((part for part in reversed(loc) if part in _FIELD_FIXES), None)
     wrong_type = field != "attributes" and kind in ("string_type", "dict_type", "list_type")
     fix = _FIXES.get(kind, _OTHERWISE) if wrong_type or field is None else _FIELD_FIXES[str(field)]
-    return f"{name}: {message[0].lower()}{message[1:]}, found {_found(error['input'])}; fix: {fix}"
+    found = _kind(error["input"]) if _HIDDEN.intersection(loc) else _found(error["input"])
+    return f"{name}: {message[0].lower()}{message[1:]}, found {found}; fix: {fix}"
 
 
 def describe(error: ValidationError, prefix: str = "") -> str:

@@ -25,6 +25,7 @@ from pydantic.json_schema import models_json_schema
 
 from schemas import additive, asyncapi
 from schemas.alert import Alert
+from schemas.classification import CLASSIFICATION, classification_of
 from schemas.event import MAX_EVENT_BYTES, AccessEvent, AuthEvent, RequestEvent
 from schemas.tenant import Tenant
 from schemas.tuning import Tuning
@@ -51,6 +52,13 @@ def _without_field_titles(schema: Json) -> Json:
     return schema
 
 
+def _classified(model: str, definition: Json) -> Json:
+    """Say of each field of a model what kind of data it holds."""
+    for name, field in definition.get("properties", {}).items():
+        field["x-data-classification"] = classification_of(model, name)
+    return definition
+
+
 def _definitions(models: Sequence[type[BaseModel]], ref_template: str) -> dict[str, Json]:
     """Return the schema of each model, and of the models inside it, by class name."""
     _, schema = models_json_schema([(model, "validation") for model in models], ref_template=ref_template)
@@ -58,6 +66,8 @@ def _definitions(models: Sequence[type[BaseModel]], ref_template: str) -> dict[s
     for model in EVENTS.values():
         if model.__name__ in definitions:
             definitions[model.__name__]["x-max-bytes"] = MAX_EVENT_BYTES
+    for name in definitions.keys() & CLASSIFICATION.keys():
+        _classified(name, definitions[name])
     return dict(sorted(definitions.items()))
 
 
@@ -65,10 +75,11 @@ def json_schemas() -> dict[str, Json]:
     """Return the JSON Schema of everything that flows, by file stem.
 
     Each stands alone: references stay inside the document. ``x-max-bytes`` is a limit that JSON Schema has
-    no word for: the size in bytes of the value as compact JSON in UTF-8.
+    no word for: the size in bytes of the value as compact JSON in UTF-8. ``x-data-classification`` says what
+    kind of data a field holds (`schemas.classification`).
 
     >>> json_schemas()["auth-event"]["properties"]["kind"]
-    {'const': 'auth', 'type': 'string'}
+    {'const': 'auth', 'type': 'string', 'x-data-classification': 'public'}
     """
     schemas: dict[str, Json] = {}
     for stem, model in MODELS.items():

@@ -94,6 +94,28 @@ class PlannedTest(BaseModel):
         return self
 
 
+class PersonalData(BaseModel):
+    """What of a tenant's events is kept as pseudonyms only (docs/privacy.md)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user_id: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Which `user_id` becomes a pseudonym: one that is an e-mail address or a phone number "
+        "(`auto`), each, or none.",
+    )
+    attributes: list[Text64] = Field(
+        default_factory=list,
+        max_length=100,
+        description="Attributes that identify a person, besides those with well-known names.",
+    )
+    not_personal: list[Text64] = Field(
+        default_factory=list,
+        max_length=100,
+        description="Attributes with well-known names that identify nobody, e.g. the `name` of a job.",
+    )
+
+
 RetentionDays = Annotated[int, Field(ge=1, le=36_500)]
 ParameterValue = float | int | bool
 
@@ -130,6 +152,10 @@ class Tenant(BaseModel):
         default_factory=list, max_length=50, description="Windows in which named networks raise no alerts."
     )
     contacts: list[Contact] = Field(default_factory=list)
+    # None, so that a record that does not set it can be read by workers that do not know it.
+    personal_data: PersonalData | None = Field(
+        None, description="What is kept as pseudonyms only; without it, what is recognised as personal."
+    )
 
     def requests_allowed(self) -> RateLimit:
         """Return the limit that holds for each user of this tenant."""

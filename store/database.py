@@ -329,9 +329,13 @@ class Database:
 
     def query_arrow(self, sql: str, parameters: Mapping[str, Any] | None = None) -> bytes:
         """Return the rows of a SELECT as an Arrow stream: to be passed on as it is."""
+        return self.query_raw(sql, parameters, "ArrowStream")
+
+    def query_raw(self, sql: str, parameters: Mapping[str, Any] | None, fmt: str) -> bytes:
+        """Return the rows of a SELECT in an output format of ClickHouse."""
         bound = dict(parameters or {})
         with self._asking(bound) as (client, settings):
-            return client.raw_query(sql, parameters=bound, settings=settings, fmt="ArrowStream")
+            return client.raw_query(sql, parameters=bound, settings=settings, fmt=fmt)
 
     def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Run a statement that returns no rows."""
@@ -370,6 +374,19 @@ class Database:
         if rows:
             payload = "\n".join(json.dumps(row, default=_time_text) for row in rows).encode()
             self.insert(table, list(rows[0]), payload, "JSONEachRow")
+
+    def insert_once(self, table: str, row: Mapping[str, Any], token: str) -> None:
+        """Insert a row unless one was inserted with the same token; of two at once, one is.
+
+        Parameters
+        ----------
+        token
+            Remembered by a table with `non_replicated_deduplication_window` (or a replicated one).
+        """
+        payload = json.dumps(row, default=_time_text).encode()
+        settings = {"insert_deduplicate": 1, "insert_deduplication_token": token}
+        with self._client() as client:
+            client.raw_insert(table, list(row), payload, settings=settings, fmt="JSONEachRow")
 
     def close(self) -> None:
         """Close every client; nothing may be in flight."""

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from store.database import Database
 from store.migrations import migrations
+from store.seals.health import seals_health
 
 DAY: Final = "INTERVAL 1 DAY"
 SHOWN: Final = 10
@@ -18,7 +19,7 @@ def health(database: Database) -> dict[str, Any]:
     dict
         ``now`` of the store and ``asked_at`` of this process; ``pending_migrations``; ``tenants`` in the
         directory; ``events``, ``late`` and ``future`` ones; ``misplaced`` producers; ``dead_letters`` by
-        reason; ``webhooks``; ``reader_is_open`` (`Database.reader_is_open`).
+        reason; ``webhooks``; ``seals``; ``reader_is_open`` (`Database.reader_is_open`).
     """
     asked_at = datetime.now(UTC)
     [clock] = database.query("SELECT now64(3, 'UTC') AS now")
@@ -45,6 +46,7 @@ def health(database: Database) -> dict[str, Any]:
             f"WHERE rejected_at > now() - {DAY} GROUP BY reason ORDER BY messages DESC"
         ),
         "webhooks": _webhooks(database),
+        "seals": seals_health(database),
     }
 
 

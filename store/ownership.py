@@ -135,18 +135,26 @@ class Ownership:
         )
 
     def guard(self, claims: Iterable[Claim]) -> Guard:
-        """Return what refuses rows of one topic once one of its partitions has another owner."""
-        chosen = sorted(set(claims), key=lambda claim: claim.partition)
-        held = ", ".join(f"({c.partition}, ({c.term}, {c.generation}))" for c in chosen)
-        partitions = ", ".join(str(c.partition) for c in chosen)
-        refused_if = (
-            "(SELECT count() FROM (SELECT kafka_partition, max((term, generation)) AS owner FROM ownership "
-            f"WHERE {_GUARDED} AND kafka_partition IN ({partitions}) GROUP BY kafka_partition) "
-            f"WHERE (kafka_partition, owner) NOT IN ({held})) > 0"
-        )
-        generation = min((c.generation for c in chosen), default=0)
-        topic = chosen[0].topic if chosen else ""
-        return Guard(refused_if, bound(self._ids, topic), f"{self._prefix()}{generation}-{uuid4()}")
+        """Return what refuses rows once one of the claims' partitions has another owner."""
+        by_topic: dict[str, list[Claim]] = {}
+        for claim in sorted(set(claims), key=lambda claim: (claim.topic, claim.partition)):
+            by_topic.setdefault(claim.topic, []).append(claim)
+        conditions: list[str] = []
+        parameters: dict[str, Any] = {}
+        for n, (topic, chosen) in enumerate(by_topic.items()):
+            held = ", ".join(f"({c.partition}, ({c.term}, {c.generation}))" for c in chosen)
+            partitions = ", ".join(str(c.partition) for c in chosen)
+            of_topic = re.sub(r"\{(\w+)\}", rf"{{\1_{n}}}", _GUARDED)
+            conditions.append(
+                "(SELECT count() FROM ("
+                "SELECT kafka_partition, max((term, generation)) AS owner FROM ownership "
+                f"WHERE {of_topic} AND kafka_partition IN ({partitions}) GROUP BY kafka_partition) "
+                f"WHERE (kafka_partition, owner) NOT IN ({held})) > 0"
+            )
+            parameters |= {f"{name}_{n}": value for name, value in bound(self._ids, topic).items()}
+        generation = min((c.generation for found in by_topic.values() for c in found), default=0)
+        query_id = f"{self._prefix()}{generation}-{uuid4()}"
+        return Guard(" OR ".join(conditions) or "0", parameters, query_id)
 
     def _prefix(self) -> str:
         return f"tenantwatch-events-{self._ids.cluster_id}-"

@@ -22,12 +22,14 @@ from schemas.joined import MIN_RECORDS
 from streams import metrics
 from streams.addresses import AddressReader
 from streams.breaker import Limits
+from streams.brokers import credentials
 from streams.chunk import DeadLetter, Handled, Read, handle_chunk, read_chunk
 from streams.dead_letters import letter_headers
 from streams.directory import Directory, DirectoryTable, Listener, TuningListener
 from streams.floods import Flood, Floods
 from streams.groups import GroupWriter
 from streams.partition import PartitionState
+from streams.pseudonyms import Pseudonymiser
 from streams.recovery import GroupMember, Superseded
 from streams.rekeying import Rekeyer
 from streams.topics import ALERTS, DEAD_LETTERS, FAILURES_BY_IP, KIND_OF, TOPIC_OF, Topics
@@ -71,6 +73,7 @@ def create_app(config: StreamConfig) -> faust.App:
     return faust.App(
         config.app_id,
         broker=f"audit://{config.bootstrap}".replace(",", ";"),
+        broker_credentials=credentials(config.bootstrap),
         datadir=str(config.data_dir / "faust"),
         store="memory://",
         web_enabled=False,
@@ -116,6 +119,8 @@ class Pipeline:
         Called with an error of ours: the worker must stop without acknowledging anything.
     limits
         How much of a partition may be rejected before it is stopped.
+    pseudonymiser
+        Replaces personal data; None: events stay as they are.
     """
 
     def __init__(
@@ -131,8 +136,10 @@ class Pipeline:
         on_tuning: TuningListener | None = None,
         fail: Callable[[BaseException], None],
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        pseudonymiser: Pseudonymiser | None = None,
     ) -> None:
         self.app = app
+        self.pseudonymiser = pseudonymiser
         self.topics = topics
         self.directory = Directory(app, topics.partitions, on_tenant, on_tuning)
         self.floods = Floods(limits, lambda tenant_id: self.directory.get(tenant_id) is not None)
@@ -209,7 +216,8 @@ class Pipeline:
                 f"{records.topic} {records.partition}: offset {records.offsets[0]} was delivered after "
                 f"{state.next_offset - 1} had been handled"
             )
-        handled = handle_chunk(kind, records, state, self.directory, int(time() * 1000), read)
+        now_ms = int(time() * 1000)
+        handled = handle_chunk(kind, records, state, self.directory, now_ms, read, self.pseudonymiser)
         # At once: after an await the partition may be another worker's.
         flood = self.floods.judge(handled)
         if flood is not None:
@@ -254,6 +262,13 @@ class Pipeline:
             tenant_id=alert.tenant_id,
         )
         return await self._alerts.send(key=alert.tenant_id.encode(), value=alert.model_dump_json().encode())
+
+    async def send_event(self, kind: Kind, tenant_id: str, event: bytes) -> None:
+        """Send an event of our own; it comes back as everybody's do. What Kafka refuses is only logged."""
+        try:
+            await self._raw_topic(TOPIC_OF[kind]).send(key=tenant_id.encode(), value=event)
+        except Exception as error:  # noqa: BLE001 - of whatever kind: nobody waits for it
+            log.warning("own_event_not_sent", kind=kind, error=str(error)[:300])
 
     async def _send_by_ip(self, partition: int, value: bytes) -> Any:
         return await self._by_ip.send(value=value, partition=partition)
@@ -343,6 +358,8 @@ class Pipeline:
         self.states = {}
         self._addresses.forget()
         self.floods.clear()
+        if self.pseudonymiser is not None:
+            self.pseudonymiser.reset()  # who was met in what is now dropped is not stored
 
     async def _on_revoked(self, app: Any, revoked: set[TP], **kwargs: Any) -> None:
         await self._writer.abandon()

@@ -13,9 +13,12 @@ from schemas.batch import FLAGS, Bools, EventBatch, Int64s
 from schemas.cloudevents import Headers
 from schemas.event import Kind
 from schemas.parse import Rejection, parse
+from schemas.personal import scrubbed
 from store.ownership import Claim
+from store.vault import Subject
 from streams.directory import Directory
 from streams.partition import PartitionState
+from streams.pseudonyms import Pseudonymiser
 from streams.transport import Records
 
 MAX_DETAIL: Final = 2_000
@@ -64,6 +67,8 @@ class Handled:
         Time spent by stage.
     unexcused
         Positions in the batch of failed logins to compare across tenants.
+    subjects
+        People to store before the events are.
     """
 
     records: Records
@@ -78,6 +83,7 @@ class Handled:
     detectors: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     unexcused: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
+    subjects: list[Subject] = field(default_factory=list)
 
     @property
     def skipped(self) -> int:
@@ -127,6 +133,7 @@ def handle_chunk(
     directory: Directory,
     now_ms: int,
     read: Read | None = None,
+    pseudonymiser: Pseudonymiser | None = None,
 ) -> Handled:
     """Validate, enrich and detect on one chunk.
 
@@ -140,6 +147,8 @@ def handle_chunk(
         When the chunk was received, milliseconds since 1970.
     read
         What `read_chunk` made of the records, where it was asked before.
+    pseudonymiser
+        Replaces personal data; None, for benchmarks and tests: events stay as they are.
     """
     read = read or read_chunk(kind, records)
     started = perf_counter()
@@ -148,6 +157,9 @@ def handle_chunk(
     if unknown:
         batch, more = _drop_unknown(batch, unknown)
         rejections = rejections + more
+    subjects: list[Subject] = []
+    if pseudonymiser is not None:
+        batch, subjects = pseudonymiser.apply(batch, min(records.timestamps_ms))
     offsets = np.array(records.offsets, np.int64)
     in_record = batch.offset
     batch = replace(batch, topic=records.topic, partition=records.partition, offset=offsets[in_record])
@@ -183,6 +195,7 @@ def handle_chunk(
             "detect": perf_counter() - enriched_at,
         },
         unexcused,
+        subjects,
     )
 
 
@@ -254,7 +267,8 @@ def _dead_letters(rejections: Sequence[Rejection], records: Records) -> list[Dea
             records.partition,
             records.offsets[record],
             reason=found[0].reason,
-            detail=" | ".join(dict.fromkeys(r.detail for r in found))[:MAX_DETAIL],
+            # It is kept longer than the message, and shown to more people.
+            detail=scrubbed(" | ".join(dict.fromkeys(r.detail for r in found))[:MAX_DETAIL]),
             indexes=tuple(sorted(i for r in found for i in r.indexes)),
             headers=records.headers[record],
         )

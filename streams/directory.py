@@ -11,6 +11,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from faust.tables.globaltable import GlobalTable
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from faust.types import TP
 from pydantic import ValidationError
 
@@ -218,7 +219,8 @@ class Directory:
         Not by Faust's: it delivers in turns, and waits itself until the events before have been taken.
         """
         brokers = [f"{url.host}:{url.port}" for url in self._app.conf.broker]
-        consumer = AIOKafkaConsumer(bootstrap_servers=brokers, isolation_level="read_committed")
+        secured = credentials_to_aiokafka_auth(self._app.conf.broker_credentials)
+        consumer = AIOKafkaConsumer(bootstrap_servers=brokers, isolation_level="read_committed", **secured)
         await consumer.start()
         try:
             tps = [TopicPartition(TENANTS, partition) for partition in self._partitions]

@@ -11,6 +11,7 @@ from schemas.alert import Alert
 from schemas.event import Kind
 from schemas.tenant import Tenant
 from streams import metrics
+from streams.brokers import client_options
 from streams.patience import waits_s
 from streams.producer import SendError
 from streams.topics import ALERTS, TENANTS, TOPIC_OF
@@ -55,6 +56,11 @@ class EventProducer:
         """Begin to connect, and return at once: Kafka may be away."""
         for work in (self._connect(), self._send_offered(), self._send_alerts()):
             self._tasks.append(asyncio.create_task(work))
+
+    @property
+    def connected(self) -> bool:
+        """Whether Kafka has answered since the start."""
+        return self._connected.is_set()
 
     def offer(self, kind: Kind, tenant_id: str, value: bytes) -> bool:
         """Send an event soon, if that can be done; return whether it was taken.
@@ -119,6 +125,7 @@ class EventProducer:
         for wait_s in waits_s(CONNECT_WAIT_S):
             producer = AIOKafkaProducer(
                 bootstrap_servers=self._bootstrap,
+                **client_options(self._bootstrap),
                 acks="all",
                 enable_idempotence=True,
                 compression_type="lz4",

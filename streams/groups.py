@@ -15,7 +15,9 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
+from schemas.personal import scrubbed
 from store.database import Fenced, StoreUnavailable
+from store.vault import Shredded, Subject
 from store.writer import EventBlock, EventWriter
 from streams import metrics
 from streams.chunk import Handled
@@ -52,16 +54,29 @@ class GroupWriter:
         A group is inserted this long after its first chunk came.
     max_pending_rows
         `add` waits while this many rows are not stored.
+    keep
+        Stores people, and returns those that it left out (`Vault.keep`).
+    on_left_out
+        Told of these, on the event loop.
     """
 
     def __init__(
-        self, writer: EventWriter, *, worker_id: str, max_rows: int, max_wait_s: float, max_pending_rows: int
+        self,
+        writer: EventWriter,
+        *,
+        worker_id: str,
+        max_rows: int,
+        max_wait_s: float,
+        max_pending_rows: int,
+        keep: Callable[[Sequence[Subject]], list[Shredded]] | None = None,
+        on_left_out: Callable[[Sequence[Shredded]], None] = lambda _: None,
     ) -> None:
         self._writer = writer
         self._worker_id = worker_id
         self._max_rows = max_rows
         self._max_wait_s = max_wait_s
         self._max_pending_rows = max_pending_rows
+        self._keep, self._on_left_out = keep, on_left_out
         self._group = _Group()
         self._pending_rows = 0
         self._full = asyncio.Event()
@@ -172,6 +187,11 @@ class GroupWriter:
         chunks = [(handled.unstored, handled.claim) for handled in group.handled]
         blocks = await asyncio.to_thread(self._writer.encode_events, chunks)
         encoded = perf_counter()
+        # Before the events: a pseudonym in the trail that nobody can be found by would stay one for ever.
+        subjects = [subject for handled in group.handled for subject in handled.subjects]
+        if subjects and self._keep is not None:
+            self._on_left_out(await self._durably(abandoned, self._keep, subjects))
+        kept = perf_counter()
         for block in blocks:
             await self._store_events(block, abandoned)
         # A row says that a message was set aside and that alerts are out: only when they are.
@@ -185,7 +205,7 @@ class GroupWriter:
         inserted = perf_counter()
         for ack in group.acks:
             ack()
-        self._report(group, encoded - started, inserted - encoded)
+        self._report(group, encoded - started, kept - encoded, inserted - kept)
 
     async def _store_events(self, block: EventBlock, abandoned: asyncio.Event) -> None:
         """Insert a block; where an insert fails, only what of it is not there is tried again."""
@@ -237,8 +257,8 @@ class GroupWriter:
         self.store_up = up
         metrics.STORE_UP.set(up)
 
-    def _report(self, group: _Group, encode_s: float, insert_s: float) -> None:
-        seconds = {"encode": encode_s, "insert": insert_s}
+    def _report(self, group: _Group, encode_s: float, keep_s: float, insert_s: float) -> None:
+        seconds = {"encode": encode_s, "keep": keep_s, "insert": insert_s}
         for handled in group.handled:
             for stage, spent in handled.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + spent
@@ -271,7 +291,7 @@ def dead_letter_rows(handled: Handled) -> list[dict[str, Any]]:
     now = datetime.now(UTC)
     return [
         {
-            "tenant_id": (letter.key or b"").decode("utf-8", "replace")[:256],
+            "tenant_id": scrubbed((letter.key or b"").decode("utf-8", "replace")[:256]),
             "kind": handled.batch.kind,
             "reason": letter.reason,
             "detail": letter.detail,

@@ -10,6 +10,7 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.errors import KafkaError
 
+from streams.brokers import client_options
 from streams.jars import COORDINATES
 from streams.topics import ALERTS, BOOTSTRAP_TIMEOUT_MS, CONFIGS, TOPIC_OF, TopicError
 
@@ -61,7 +62,9 @@ def view_cluster(bootstrap: str) -> ClusterView:
     """
     try:
         admin = KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","), bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS
+            bootstrap_servers=bootstrap.split(","),
+            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
+            **client_options(bootstrap),
         )
         try:
             names = sorted(set(admin.list_topics()) & CONFIGS.keys())
@@ -84,7 +87,9 @@ def committed_offsets(bootstrap: str) -> dict[str, dict[int, int]]:
     """
     try:
         admin = KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","), bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS
+            bootstrap_servers=bootstrap.split(","),
+            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
+            **client_options(bootstrap),
         )
         try:
             names = sorted(set(admin.list_topics()) & set(TOPIC_OF.values()))

@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
+from streams.brokers import client_options
 from streams.dead_letters import Letter, Source, again_headers, read_letter
 from streams.topics import DEAD_LETTERS, TopicError
 
@@ -63,7 +64,8 @@ class LetterLog:
         self._runner.close()
 
     async def _start(self, make: Any, *topics: str, **options: Any) -> Any:
-        client = make(*topics, bootstrap_servers=self._bootstrap, **options)
+        secured = client_options(self._bootstrap)
+        client = make(*topics, bootstrap_servers=self._bootstrap, **secured, **options)
         self._stack.push_async_callback(client.stop)
         await client.start()
         return client

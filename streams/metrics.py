@@ -117,6 +117,34 @@ SNAPSHOT_SECONDS: Final = Histogram(
     registry=REGISTRY,
 )
 SNAPSHOT_BYTES: Final = Counter("tenantwatch_snapshot_bytes", "Bytes of snapshots stored.", registry=REGISTRY)
+ROWS_SEALED: Final = Counter(
+    "tenantwatch_rows_sealed", "Rows of this worker's partitions that were sealed.", registry=REGISTRY
+)
+SEALS: Final = Counter(
+    "tenantwatch_seals", "Seals that were made, the partitions' own included.", registry=REGISTRY
+)
+UNSEALED_AGE: Final = Gauge(
+    "tenantwatch_unsealed_age_seconds",
+    "Age of the oldest row of this worker's partitions that is not sealed yet; 0 when all are.",
+    registry=REGISTRY,
+)
+SEAL_SECONDS: Final = Histogram(
+    "tenantwatch_seal_seconds",
+    "Sealing what is new in some partitions, from reading the rows to the seals being stored.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+SEAL_CHAINS_CUT: Final = Gauge(
+    "tenantwatch_seal_chains_cut",
+    "Partitions whose last seals, which this worker remembers, the store does not have; should be 0.",
+    registry=REGISTRY,
+)
+ANCHORS_FAILED: Final = Counter(
+    "tenantwatch_anchors_failed",
+    "Attempts to send anchors that failed, by where.",
+    ["target"],
+    registry=REGISTRY,
+)
 WEBHOOK_ATTEMPTS: Final = Counter(
     "tenantwatch_webhook_attempts",
     "Webhook attempts by result: delivered, retried, failed.",
@@ -140,6 +168,8 @@ API_REQUESTS: Final = Counter(
 # are alerted on, so they exist from the start.
 for _result in ("delivered", "retried", "failed"):
     WEBHOOK_ATTEMPTS.labels(_result)
+for _target in ("file", "webhook", "topic"):
+    ANCHORS_FAILED.labels(_target)
 for _result in ("sent", "dropped", "failed"):
     API_EVENTS.labels(_result)
 for _kind in ("auth", "access", "request"):
@@ -147,9 +177,14 @@ for _kind in ("auth", "access", "request"):
     for _flag in FLAGS:
         EVENTS_FLAGGED.labels(_kind, _flag)
 
+# Of a process that serves the API only: a worker's gauges would read there as a store that is down.
+API_REGISTRY: Final = CollectorRegistry()
+API_REGISTRY.register(API_EVENTS)
+API_REGISTRY.register(API_REQUESTS)
+
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 
-def exposition() -> bytes:
+def exposition(registry: CollectorRegistry = REGISTRY) -> bytes:
     """Return every metric in Prometheus' text format."""
-    return generate_latest(REGISTRY)
+    return generate_latest(registry)

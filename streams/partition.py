@@ -53,6 +53,8 @@ class PartitionState:
     locate: Locate = field(default_factory=lambda: locate_with(None))
 
     def __post_init__(self) -> None:
+        # Committed when the partition was taken over: every row before it is stored.
+        self.first_offset = self.next_offset
         self.reset()
 
     def reset(self) -> None:

@@ -7,6 +7,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from schemas.tuning import TUNING_KEY, Tuning
+from streams.brokers import client_options
 from streams.topics import TENANTS, TopicError
 
 POLL_MS: Final = 100
@@ -79,6 +80,7 @@ async def _connect(bootstrap: str) -> Any:
     consumer = AIOKafkaConsumer(
         TENANTS,
         bootstrap_servers=bootstrap,
+        **client_options(bootstrap),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",

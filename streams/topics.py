@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.admin import ConfigResource, KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 from kafka.partitioner.default import murmur2
 
 from schemas.event import KINDS, Kind
+from store.certificates import TopicRetention
+from streams.brokers import client_options
 
 TENANTS: Final = "audit.tenants"
 ALERTS: Final = "audit.alerts"
@@ -37,6 +39,10 @@ CONFIGS: Final[dict[str, dict[str, str]]] = {
         "retention.ms": str(3 * 24 * 3_600_000),
     },
 }
+
+
+# What holds events as they were sent, and for how long Kafka keeps them (`retention_of`).
+RAW_TOPICS: Final = (*TOPIC_OF.values(), DEAD_LETTERS)
 
 
 class TopicError(Exception):
@@ -94,7 +100,9 @@ def ensure_topics(
         If a topic has another partition count than the others, or Kafka does not answer.
     """
     try:
-        admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **client)
+        admin = KafkaAdminClient(
+            bootstrap_servers=bootstrap.split(","), **client_options(bootstrap), **client
+        )
     except (KafkaError, ValueError) as error:
         raise TopicError(
             f"Kafka at {bootstrap} does not answer: {error}. Is it running, and is TENANTWATCH_KAFKA right?"
@@ -124,6 +132,25 @@ def ensure_topics(
         admin.close()
 
 
+def ensure_anchor_topic(bootstrap: str, name: str, replication: int = 1) -> None:
+    """Create the topic that anchors are sent to, if it is missing: one partition, kept for ever.
+
+    Raises
+    ------
+    TopicError
+        If it cannot be created, or Kafka does not answer.
+    """
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **client_options(bootstrap))
+    except (KafkaError, ValueError) as error:
+        raise TopicError(f"Kafka at {bootstrap} does not answer: {error}") from error
+    try:
+        if name not in set(admin.list_topics()):
+            _create(admin, NewTopic(name, 1, replication, topic_configs={"retention.ms": "-1"}))
+    finally:
+        admin.close()
+
+
 def _create(admin: KafkaAdminClient, topic: NewTopic) -> None:
     try:
         admin.create_topics([topic])
@@ -145,3 +172,25 @@ def _describe(admin: KafkaAdminClient, names: list[str]) -> dict[str, dict[str, 
                 f"these topics were created and cannot be seen: {sorted(set(names) - set(found))}"
             )
         time.sleep(0.1)
+
+
+def retention_of(bootstrap: str, **client: object) -> dict[str, TopicRetention] | None:
+    """Return how long Kafka keeps the topics with raw events; None if it does not say."""
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=bootstrap.split(","), **client_options(bootstrap), **client
+        )
+    except (KafkaError, ValueError):
+        return None
+    try:
+        asked = [ConfigResource("TOPIC", name) for name in RAW_TOPICS]
+        told = admin.describe_configs(asked, config_filter="all")
+        [topics] = told.values()
+        return {
+            name: TopicRetention(*(int(config[field]["value"]) for field in ("retention.ms", "segment.ms")))
+            for name, config in topics.items()
+        }
+    except (KafkaError, KeyError, ValueError):
+        return None
+    finally:
+        admin.close()

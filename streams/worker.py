@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import gc
+import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, cast
+from uuid import uuid4
 
 import structlog
 from faust.types import TP
@@ -16,8 +19,11 @@ from store.database import Database, StoreUnavailable
 from store.events import KafkaIds
 from store.retention import run_retention
 from store.snapshots import Snapshots
+from store.vault import Shredded, Vault, VaultBusy
+from store.vault_expiry import expire_people
 from store.writer import EventWriter
 from streams.addresses import AddressReader
+from streams.anchoring import Anchoring, Send, webhook_target
 from streams.app import Pipeline, StreamConfig, create_app
 from streams.breaker import Limits
 from streams.directory import Entry
@@ -26,17 +32,22 @@ from streams.groups import GroupWriter
 from streams.heap import keep_heap_small
 from streams.partition import PartitionState
 from streams.patience import patiently
+from streams.pseudonyms import Pseudonymiser
 from streams.reconciling import Reconciler
 from streams.recovery import GroupMember, Recovery
+from streams.sealing import Sealer, SealingConfig, sealer_of
 from streams.snapshots import SnapshotTaker
 from streams.topics import ALERTS, Topics
 from streams.transport import Consumer
 from streams.webhooks.delivery import WebhookDelivery
+from streams.webhooks.sender import Sender
 
 log = structlog.get_logger()
 DRAIN_S: Final = 4.0
 # A snapshot spares the next start from reading events again, but is not worth waiting for.
 SNAPSHOT_S: Final = 2.0
+# The next start seals what this one leaves.
+SEAL_S: Final = 2.0
 # A group takes a fraction of a second.
 SLOW_STORE_S: Final = 5.0
 STAY_INTERVAL_S: Final = 2.0
@@ -44,6 +55,7 @@ STOP_S: Final = 5.0
 RETENTION_DELAY_S: Final = 60.0
 RETENTION_INTERVAL_S: Final = 24 * 3600.0
 TENANT_FLUSH_S: Final = 0.2
+SHREDDINGS_INTERVAL_S: Final = 1.0
 
 
 class Worker:
@@ -57,12 +69,16 @@ class Worker:
         Migrated.
     webhooks
         Delivers alerts; started and stopped here.
+    vault
+        Where originals of personal data are kept; None, for benchmarks: events are stored as they come.
     max_rows, max_wait_s
         When a group of rows is inserted.
     snapshot_interval_s
         Between two snapshots of a partition's detectors.
     limits
         How much of a partition may be rejected before it is stopped.
+    sealing
+        How rows are sealed; None: they are not.
     locate
         Adds the positions of addresses, where there is a file of them.
     """
@@ -73,15 +89,19 @@ class Worker:
         topics: Topics,
         database: Database,
         webhooks: WebhookDelivery,
+        vault: Vault | None,
         *,
         max_rows: int = 50_000,
         max_wait_s: float = 1.0,
         snapshot_interval_s: float = 60.0,
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        sealing: SealingConfig | None = None,
         locate: Locate | None = None,
     ) -> None:
         self._database = database
         self._webhooks = webhooks
+        self._vault = vault
+        self._pseudonymiser = None if vault is None else Pseudonymiser(vault.pseudonym_key)
         ids = KafkaIds(topics.cluster_id, dict(topics.topic_ids))
         self._session_timeout_s = config.session_timeout_s
         self._writer = EventWriter(database, ids, config.worker_id)
@@ -91,6 +111,8 @@ class Worker:
             max_rows=max_rows,
             max_wait_s=max_wait_s,
             max_pending_rows=3 * max_rows,
+            keep=None if vault is None else vault.keep,
+            on_left_out=self._on_shredded,
         )
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tenant_changes: list[tuple[str, Entry | None, int]] = []
@@ -110,6 +132,7 @@ class Worker:
             on_tuning=self._on_tuning,
             fail=self._fail,
             limits=limits,
+            pseudonymiser=self._pseudonymiser,
         )
         self._recovery = Recovery(
             database,
@@ -125,6 +148,11 @@ class Worker:
         self._snapshots = [
             SnapshotTaker(owner, snapshots, snapshot_interval_s) for owner in (self.pipeline, addresses)
         ]
+
+        self._sealing = sealing
+        self.sealer: Sealer | None = None
+        if sealing is not None:
+            self.sealer = sealer_of(sealing, self.pipeline, database, ids, config.worker_id)
 
     @property
     def problems(self) -> list[str]:
@@ -166,10 +194,14 @@ class Worker:
         self._spawn(self._watch_assignment())
         self._spawn(self._stay_member())
         self._spawn(self._watch_fence())
+        self._spawn(self._watch_shreddings())
         for snapshots in self._snapshots:
             self._spawn(snapshots.run())
         self._spawn(self.pipeline.rekeyer.run())
         self._spawn(self._reconciler.run())
+        if self._sealing is not None and self.sealer is not None:
+            self._spawn(self.sealer.run())
+            self._spawn(self._anchor(self._sealing, self.sealer))
         self._spawn(self._webhooks.wait())
         await self.app.start()
         cast(Consumer, self.app.consumer).before_revoke = self._finish
@@ -217,6 +249,8 @@ class Worker:
             await self._finish()
             for snapshots in self._snapshots:
                 await snapshots.finish(SNAPSHOT_S)
+            if self.sealer is not None:
+                await self.sealer.finish(SEAL_S)
         for task in self._tasks:
             task.cancel()
         try:
@@ -257,6 +291,50 @@ class Worker:
                     f"changed for {patience_s:.0f} s. If two groups write to one store, give each its own"
                 )
 
+    def _on_shredded(self, who: Sequence[Shredded]) -> None:
+        if who and self._pseudonymiser is not None:
+            self._pseudonymiser.forget(who)
+
+    def _on_reveal(self, tenant_id: str, pseudonyms: Sequence[str], actor: str, reason: str) -> None:
+        """Tell the trail who looked at whom: reading it is an access too."""
+        now = datetime.now(UTC)
+        event = {
+            "event_id": uuid4().hex,
+            "kind": "access",
+            "tenant_id": tenant_id,
+            "time": now.isoformat(timespec="milliseconds"),
+            "service": "tenantwatch",
+            "user_id": actor[:256],
+            "action": "reveal",
+            "permission": "pii:read",
+            "resource_type": "vault",
+            "resource_id": pseudonyms[0] if len(pseudonyms) == 1 else None,
+            "record_count": len(pseudonyms),
+            "outcome": "success",
+            "attributes": {"why": reason[:1_000], "people": ",".join(pseudonyms[:50])},
+        }
+        # Noted in privacy_log already: a Kafka that is away does not keep anybody from their work.
+        self._spawn(self.pipeline.send_event("access", tenant_id, json.dumps(event).encode()))
+
+    async def _watch_shreddings(self) -> None:
+        """Forget whom another process forgot; what is in this one's memory may be older."""
+        if self._vault is None:
+            return
+        loop = asyncio.get_running_loop()
+
+        def tell(who: Sequence[Shredded]) -> None:
+            loop.call_soon_threadsafe(self._on_shredded, who)
+
+        def tell_trail(*what: Any) -> None:
+            loop.call_soon_threadsafe(self._on_reveal, *what)
+
+        self._vault.on_shredded.append(tell)
+        self._vault.on_reveal.append(tell_trail)
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                self._on_shredded(await asyncio.to_thread(self._vault.newly_shredded))
+            await asyncio.sleep(SHREDDINGS_INTERVAL_S)
+
     async def _on_alerts(self, alerts: list[tuple[Alert, int]]) -> None:
         rows = [alert for alert, _ in alerts]
         await patiently(partial(asyncio.to_thread, self._writer.insert_alerts, rows), "insert_retried")
@@ -292,6 +370,25 @@ class Worker:
                 known = owned
             await asyncio.sleep(0.2)
 
+    async def _anchor(self, sealing: SealingConfig, sealer: Sealer) -> None:
+        """Keep the newest heads outside the store."""
+        targets: dict[str, Send] = {}
+        async with contextlib.AsyncExitStack() as stack:
+            if sealing.anchor_webhook:
+                sender = Sender(allow=sealing.webhook_allow)
+                stack.push_async_callback(sender.aclose)
+                targets["webhook"] = webhook_target(sealing.anchor_webhook, sender)
+            if sealing.anchor_topic:
+                targets["topic"] = partial(self._send_anchors, sealing.anchor_topic)
+            anchoring = Anchoring(
+                sealer.anchors, sealing.book, lambda: sealing.ring.signer, sealing.anchor_interval_s, targets
+            )
+            await anchoring.run()
+
+    async def _send_anchors(self, topic: str, document: bytes) -> None:
+        sent: Any = self.app.topic(topic, key_type=bytes, key_serializer="raw", value_serializer="raw")
+        await (await sent.send(value=document))
+
     async def _retain(self) -> None:
         """Run retention soon after the start and then once a day; two workers doing it do no harm.
 
@@ -300,8 +397,11 @@ class Worker:
         await asyncio.sleep(RETENTION_DELAY_S)
         while True:
             try:
-                await asyncio.to_thread(run_retention, self._database, datetime.now(UTC))
-            except StoreUnavailable as error:
+                signer = self._sealing.ring.signer if self._sealing is not None else None
+                await asyncio.to_thread(run_retention, self._database, datetime.now(UTC), signer)
+                if self._vault is not None:
+                    await asyncio.to_thread(expire_people, self._database, self._vault, datetime.now(UTC))
+            except (StoreUnavailable, VaultBusy) as error:
                 log.warning("retention_postponed", error=str(error)[:500])
             await asyncio.sleep(RETENTION_INTERVAL_S)
 

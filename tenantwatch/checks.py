@@ -1,6 +1,7 @@
 """What `tenantwatch doctor` makes of what it sees: each check one line, with its fix. No I/O."""
 
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,8 @@ FREE_FAIL_BYTES: Final = GIB
 LAG_WARN_MESSAGES: Final = 10_000
 # The contract's limits are 15 and 5 minutes, so a share of a percent is clocks, not stragglers.
 OUT_OF_TIME_WARN_SHARE: Final = 0.01
+# Rows are sealed within a minute, and a store that was away is caught up with.
+UNSEALED_WARN_S: Final = 300.0
 CLOCK_WARN_S: Final = 2.0
 CLOCK_FAIL_S: Final = 60.0
 LETTER_FIXES: Final = {
@@ -89,6 +92,36 @@ def check_data_dir(data_dir: str, writable: bool, free_bytes: int) -> Check:
             "data directory", status, f"{data_dir}, only {free}", "make room, or shorten retention_days"
         )
     return Check("data directory", "ok", f"{data_dir}, {free}")
+
+
+def check_master_key(source: str, problem: str, shared: bool) -> Check:
+    """What the vault's keys are wrapped by: lost, nobody can be told from a pseudonym again.
+
+    Parameters
+    ----------
+    source
+        Where it comes from, in words.
+    problem
+        Why it cannot be used; empty where it can.
+    shared
+        Whether several workers may use the store, and the key is a file that this one made.
+    """
+    if problem:
+        return Check("master key", "fail", problem, "docs/privacy.md, Keys")
+    if shared:
+        fix = "give every worker the same TENANTWATCH_MASTER_KEY or TENANTWATCH_MASTER_KEY_FILE"
+        return Check("master key", "warn", f"{source}, on this host only", fix)
+    return Check("master key", "ok", f"{source}; keep a copy apart from the store's backups")
+
+
+def check_api_keys(path: str, mode: int | None) -> Check:
+    """The API's own keys: whoever reads them can sign access tokens."""
+    if mode is None:
+        return Check("api keys", "ok", f"{path} is made at the first start")
+    if stat.S_IMODE(mode) & 0o077:
+        fix = f"chmod 600 {path}, then `tenantwatch keys rotate-signing`: somebody may have read it"
+        return Check("api keys", "fail", f"others may read {path}", fix)
+    return Check("api keys", "ok", f"{path}, for its owner only")
 
 
 def check_worker(status: Mapping[str, Any] | None) -> Check:
@@ -169,6 +202,7 @@ def check_store(health: Mapping[str, Any], server: bool) -> Iterator[Check]:
     yield check_letters(health["dead_letters"])
     yield check_event_time(health)
     yield check_webhooks(health["webhooks"])
+    yield check_seals(health["seals"])
 
 
 def _time(value: Any) -> datetime:
@@ -251,6 +285,21 @@ def check_webhooks(webhooks: Mapping[str, Any]) -> Check:
     if problems:
         return Check("webhooks", "warn", f"{found}; {'; '.join(problems)}", "; ".join(fixes))
     return Check("webhooks", "ok", found)
+
+
+def check_seals(seals: Mapping[str, Any]) -> Check:
+    """Rows that are not sealed can be changed without anybody's seeing it."""
+    if unknown := seals["unknown_key_ids"]:
+        found = f"seals of the last day are signed by keys that are not known here: {', '.join(unknown)}"
+        fix = "give all workers one TENANTWATCH_SEAL_KEY, and state it first: `tenantwatch seals introduce`"
+        return Check("seals", "warn", found, fix)
+    if not seals["unsealed"]:
+        return Check("seals", "ok", f"every row of the last day is sealed, {seals['seals']:,} seals")
+    found = f"{seals['unsealed']:,} rows are not sealed, the oldest for {seals['unsealed_age_s']:,.0f} s"
+    if seals["unsealed_age_s"] > UNSEALED_WARN_S:
+        fix = "a worker seals every minute: start one, or look for sealing_postponed in its log"
+        return Check("seals", "warn", found, fix)
+    return Check("seals", "ok", found)
 
 
 def writable(path: str) -> bool:

@@ -12,20 +12,25 @@ from pydantic import ValidationError
 from tenantwatch.commands import (
     alerts,
     backtest,
+    backup,
     dead_letters,
     demo,
     doctor,
     events,
+    evidence,
     explain,
     imports,
     keys,
+    privacy,
     reconcile,
     replay,
     rules,
     run,
     score_series,
+    seals,
     tenants,
     tuning,
+    verify,
     webhooks,
     why_not,
 )
@@ -35,8 +40,12 @@ from tenantwatch.commands.output import complain, print_line
 KNOWN_ERRORS: Final[dict[str, tuple[str, ...]]] = {
     "api.serve": ("PortTaken",),
     "api.v1.key_ring": ("KeyRingError",),
+    "store.backups.manifest": ("BackupError",),
     "store.database": ("StoreError", "StoreUnavailable"),
     "store.lock": ("StoreLocked",),
+    "store.master_key": ("MasterKeyError",),
+    "store.seals.evidence": ("BundleBroken",),
+    "store.seals.keys": ("KeyUnusable",),
     "streams.broker": ("BrokerError",),
     "streams.geography": ("GeographyError",),
     "streams.producer": ("SendError",),
@@ -75,6 +84,7 @@ run.register(app)
 demo.register(app)
 doctor.register(app)
 reconcile.register(app)
+verify.register(app)
 events.register(app)
 replay.register(app)
 backtest.register(app)
@@ -87,6 +97,12 @@ app.add_typer(dead_letters.app, name="dead-letters", help="What could not be sto
 app.add_typer(tenants.app, name="tenants", help="The tenant directory.")
 app.add_typer(tuning.app, name="tuning", help="Detector parameters: what holds, and changing it.")
 app.add_typer(rules.app, name="rules", help="Detection rules of one's own: check, test, apply.")
+app.add_typer(backup.app, name="backup", help="Backups of the store: make, list, restore, verify.")
+app.add_typer(evidence.app, name="evidence", help="Evidence of the trail for auditors.")
+app.add_typer(seals.app, name="seals", help="The seals of the trail, and the key that signs them.")
+app.add_typer(
+    privacy.app, name="privacy", help="People in the trail: export, forget, legal holds, keys, reports."
+)
 app.add_typer(keys.app, name="keys", help="API keys: who may call the HTTP API.")
 app.add_typer(webhooks.app, name="webhooks", help="Where alerts are delivered.")
 

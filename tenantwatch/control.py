@@ -15,6 +15,8 @@ from tenantwatch.settings import Settings
 # A store that is held by a process without a socket: a worker that starts or stops, or another command.
 LOCK_WAIT_S: Final = 10.0
 LOCK_POLL_S: Final = 0.1
+# A little more than a query may take.
+TIMEOUT_S: Final = 70.0
 
 
 class ControlError(Exception):
@@ -52,7 +54,9 @@ class Control:
         self._runner = asyncio.Runner()
         self._close: Callable[[], None] | None = None
         self._client = httpx.AsyncClient(
-            transport=self._reach(), base_url="http://tenantwatch", timeout=httpx.Timeout(70, connect=5)
+            transport=self._reach(),
+            base_url="http://tenantwatch",
+            timeout=httpx.Timeout(TIMEOUT_S, connect=5),
         )
 
     def _reach(self) -> httpx.AsyncBaseTransport:
@@ -78,12 +82,16 @@ class Control:
     def _own_app(self) -> tuple[httpx.AsyncBaseTransport | None, str]:
         # Imported here: most commands find a running worker and need no engine.
         from api.control import control_app
+        from api.trail import Seals
         from api.v1.key_ring import KeyRing, KeyRingError
         from store.lock import StoreLocked
+        from store.seals.anchors import AnchorBook
+        from store.seals.keys import SealKeys
         from store.webhooks import WebhookStore
         from streams.webhooks.delivery import WebhookDelivery
         from tenantwatch.database import open_database
         from tenantwatch.logs import configure_logging
+        from tenantwatch.vault import open_privacy
 
         configure_logging("error", "console")
         settings = self._settings
@@ -105,6 +113,11 @@ class Control:
             WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow),
             status=lambda: status,
             webhook_allow=settings.webhook_allow,
+            seals=Seals(
+                SealKeys.existing(settings.keys_dir, settings.seal_key),
+                AnchorBook(settings.seals_dir, settings.anchor_file),
+            ),
+            privacy=lambda: open_privacy(settings, database, settings.kafka_brokers),
             ring=ring,
         )
         return httpx.ASGITransport(app=app), ""
@@ -119,9 +132,20 @@ class Control:
             self._close()
 
     def request(
-        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> Any:
         """Return the answer's JSON, or its bytes where it is no JSON; parameters that are None are left out.
+
+        Parameters
+        ----------
+        timeout_s
+            How long the answer may take: what reads all of the trail takes as long as there are rows.
 
         Raises
         ------
@@ -134,12 +158,16 @@ class Control:
             if value is not None
         }
         try:
-            answer = self._runner.run(self._client.request(method, path, params=chosen, json=json))
+            answer = self._runner.run(
+                self._client.request(
+                    method, path, params=chosen, json=json, timeout=httpx.Timeout(timeout_s, connect=5)
+                )
+            )
         except httpx.HTTPError as error:
             raise ControlError(
                 f"the worker did not answer ({type(error).__name__}); is it stopping?"
             ) from error
-        is_json = "json" in answer.headers.get("content-type", "")
+        is_json = answer.headers.get("content-type", "").partition(";")[0] == "application/json"
         if answer.is_error:
             detail = answer.json().get("detail") if is_json else None
             raise ControlError(_text(detail) or f"the worker answered {answer.status_code}")
@@ -160,8 +188,8 @@ def kafka_bootstrap(settings: Settings) -> str:
     ControlError
         If neither says it.
     """
-    if settings.kafka is not None:
-        return settings.kafka
+    if (brokers := settings.kafka_brokers) is not None:
+        return brokers
     if running(settings):
         with Control(settings) as control:
             return str(control.get("/status")["kafka"])

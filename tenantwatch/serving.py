@@ -4,22 +4,27 @@ import asyncio
 import signal
 import socket
 from contextlib import AsyncExitStack, closing
+from functools import partial
 from typing import Any
 
 import structlog
 
+from api.health import health_app
 from api.serve import Server, tcp_listener
 from api.v1.app import api_app
 from api.v1.key_ring import KeyRing
 from api.v1.oidc import OidcConfig
 from api.v1.parts import ApiConfig, Parts
 from store.database import Database
+from store.privacy import Privacy
 from store.webhooks import WebhookStore
 from streams.event_producer import EventProducer
+from streams.metrics import API_REGISTRY, exposition
 from streams.webhooks.delivery import WebhookDelivery
 from tenantwatch.backtest_child import run_backtest
 from tenantwatch.database import open_database
 from tenantwatch.settings import Settings
+from tenantwatch.vault import open_privacy_if_keyed
 
 log = structlog.get_logger()
 
@@ -71,6 +76,8 @@ class HttpApi:
         Where Kafka is.
     listener
         Its port, see `api_listener`; closed by whoever bound it.
+    privacy
+        Who is behind pseudonyms; None without a master key.
     """
 
     def __init__(
@@ -81,12 +88,18 @@ class HttpApi:
         ring: KeyRing,
         bootstrap: str,
         listener: socket.socket,
+        privacy: Privacy | None,
     ) -> None:
         self._producer = EventProducer(bootstrap)
-        parts = Parts(api_config(settings), database, ring, self._producer, webhooks)
+        parts = Parts(api_config(settings), database, ring, self._producer, webhooks, privacy)
         self.app = api_app(parts, run_backtest)
         self._server = Server(self.app, listener, settings.api_trusted_proxies)
         self.url = f"http://{settings.api_host}:{self._server.port}/v1"
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the API is not ready, in words; empty when it is."""
+        return [] if self._producer.connected else ["kafka: has not answered yet; events wait or are dropped"]
 
     async def start(self) -> None:
         """Begin to serve."""
@@ -103,7 +116,8 @@ class HttpApi:
 
 async def serve_until_signal(settings: Settings, on_started: Any = None) -> None:
     """Serve the API alone until SIGTERM or SIGINT: one of several, beside workers on a cluster."""
-    assert settings.kafka is not None
+    brokers = settings.kafka_brokers
+    assert brokers is not None
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -111,14 +125,19 @@ async def serve_until_signal(settings: Settings, on_started: Any = None) -> None
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(closing(api_listener(settings)))
+        health = stack.enter_context(closing(tcp_listener(settings.http_host, settings.http_port)))
         database = await asyncio.to_thread(open_database, settings)
         stack.callback(database.close)
         # Not started: workers deliver. It serves to check and change endpoints.
         webhooks = WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow)
         ring = KeyRing(settings.api_keys_path)
-        api = HttpApi(settings, database, webhooks, ring, settings.kafka, listener)
+        privacy = await asyncio.to_thread(open_privacy_if_keyed, settings, database)
+        api = HttpApi(settings, database, webhooks, ring, brokers, listener, privacy)
         await api.start()
         stack.push_async_callback(api.stop)
+        server = Server(health_app(lambda: api.problems, partial(exposition, API_REGISTRY)), health)
+        await server.start()
+        stack.push_async_callback(server.stop)
         log.info("api_started", url=api.url)
         if on_started is not None:
             on_started(api.url)

@@ -2,13 +2,17 @@
 
 import os
 import socket
+import ssl
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, FilePath, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from streams.brokers import Brokers
 
 
 def _default_data_dir() -> Path:
@@ -42,6 +46,21 @@ class Settings(BaseSettings):
     kafka: str | None = Field(
         None, description="Brokers, host:port[,host:port]; without it Kafka is started here."
     )
+    kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        "plaintext", description="How the brokers' listener is secured."
+    )
+    kafka_user: str | None = Field(None, description="For SASL.")
+    kafka_password: str | None = Field(None, description="For SASL.", repr=False)
+    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="Of SASL; PLAIN sends the password as it is, so only inside TLS."
+    )
+    kafka_ca_file: FilePath | None = Field(
+        None, description="PEM file of whom to trust for TLS; the system's authorities without it."
+    )
+    kafka_cert_file: FilePath | None = Field(
+        None, description="PEM file with a certificate of our own, where brokers ask for one."
+    )
+    kafka_key_file: FilePath | None = Field(None, description="PEM file with its key, if it is not in it.")
     kafka_port: Port = Field(9092, description="Port of the embedded Kafka; 0 chooses a free one.")
     kafka_controller_port: Port = Field(9093, description="Its second port; 0 chooses a free one.")
     kafka_heap_mb: Annotated[int, Field(ge=128)] = Field(300, description="Memory of the embedded Kafka.")
@@ -62,6 +81,20 @@ class Settings(BaseSettings):
     )
     clickhouse_reader_password: str | None = Field(
         None, description="Instead of a password in that URL.", repr=False
+    )
+    master_key: str | None = Field(
+        None,
+        description="Wraps all keys of the vault: 32 bytes in base64; earlier ones after commas.",
+        repr=False,
+    )
+    master_key_file: Path | None = Field(
+        None,
+        description="The same in a file; without either it is keys/master.key in the data directory, "
+        "made at the first start.",
+    )
+    kms: str | None = Field(
+        None,
+        description="package.module:function that returns a `store.master_key.MasterKey`, instead of both.",
     )
     http_host: str = Field("127.0.0.1", description="Where /metrics, /healthz and /readyz listen.")
     http_port: Port = Field(8080, description="Their port; 0 chooses a free one.")
@@ -136,6 +169,28 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Private networks that webhooks may reach, CIDR[,CIDR]; none by default.",
     )
+    seal_key: str | None = Field(
+        None,
+        repr=False,
+        description="The key that signs seals, 32 bytes in base64: the same on every worker of a cluster. "
+        "Without it keys/seal.pem in the data directory, made at the first start.",
+    )
+    seal_interval_s: Annotated[float, Field(ge=1)] = Field(
+        60.0, description="A row is sealed when it is this old, or sooner."
+    )
+    seal_rows: Annotated[int, Field(ge=1)] = Field(
+        10_000, description="As soon as a tenant has so many rows that are not sealed, they are."
+    )
+    anchor_interval_s: Annotated[float, Field(ge=1)] = Field(
+        600.0, description="Between two times that the newest seals are kept outside the store."
+    )
+    anchor_file: Path | None = Field(
+        None, description="Where they are appended; seals/anchors.ndjson in the data directory by default."
+    )
+    anchor_webhook: str | None = Field(None, description="URL that they are posted to as well.")
+    anchor_topic: str | None = Field(
+        None, description="Topic that they are sent to as well, e.g. audit.seals; created when it is missing."
+    )
     geoip_file: Path | None = Field(
         None,
         description="MMDB file of where addresses are, for impossible travel; without it there is none.",
@@ -150,6 +205,13 @@ class Settings(BaseSettings):
             [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         )
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _secure(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+            raise ValueError("must begin with https://: whoever is in between would sign in as everybody")
+        return value
+
     @field_validator("oidc_role_map", mode="before")
     @classmethod
     def _pairs(cls, value: object) -> object:
@@ -161,13 +223,44 @@ class Settings(BaseSettings):
         }
 
     @model_validator(mode="after")
-    def _reader_needs_a_server(self) -> "Settings":
+    def _reader_needs_a_server(self) -> Self:
         if self.clickhouse_reader is not None and self.clickhouse is None:
             raise ValueError(
                 "TENANTWATCH_CLICKHOUSE_READER needs TENANTWATCH_CLICKHOUSE: "
                 "the engine in the process has no users"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_kafka(self) -> Self:
+        if self.kafka_security.startswith("sasl") and not (self.kafka_user and self.kafka_password):
+            raise ValueError(
+                f"TENANTWATCH_KAFKA_SECURITY={self.kafka_security} needs TENANTWATCH_KAFKA_USER and "
+                "TENANTWATCH_KAFKA_PASSWORD"
+            )
+        if self.kafka_security == "sasl_plaintext" and self.kafka_mechanism == "PLAIN":
+            raise ValueError(
+                "TENANTWATCH_KAFKA_MECHANISM=PLAIN would send the password readable to everybody on the way; "
+                "fix: sasl_ssl, or SCRAM-SHA-512"
+            )
+        return self
+
+    @cached_property
+    def kafka_brokers(self) -> "Brokers | None":
+        """The brokers with what it takes to get in, or None for the embedded Kafka."""
+        from streams.brokers import Brokers, KafkaSecurity
+
+        if self.kafka is None:
+            return None
+        tls = None
+        if self.kafka_security.endswith("ssl"):
+            tls = ssl.create_default_context(cafile=self.kafka_ca_file)
+            if self.kafka_cert_file is not None:
+                tls.load_cert_chain(self.kafka_cert_file, self.kafka_key_file)
+        security = KafkaSecurity(
+            self.kafka_security, self.kafka_user, self.kafka_password, self.kafka_mechanism, tls
+        )
+        return Brokers(self.kafka, security)
 
     @cached_property
     def clickhouse_url(self) -> str | None:
@@ -178,6 +271,21 @@ class Settings(BaseSettings):
     def clickhouse_reader_url(self) -> str | None:
         """The reader's URL with the password in it, or None where there is none."""
         return _with_password(self.clickhouse_reader, self.clickhouse_reader_password)
+
+    @property
+    def keys_dir(self) -> Path:
+        """Where the signing key of seals is; only its owner can read it."""
+        return self.data_dir / "keys"
+
+    @property
+    def seals_dir(self) -> Path:
+        """Where the newest seals are remembered beside the store."""
+        return self.data_dir / "seals"
+
+    @property
+    def key_path(self) -> Path:
+        """Where the master key's file is, if there is one."""
+        return self.master_key_file or self.data_dir / "keys" / "master.key"
 
     @property
     def api_keys_path(self) -> Path:

@@ -13,18 +13,23 @@ import structlog
 from api.control import control_app
 from api.health import health_app
 from api.serve import Server, tcp_listener, unix_listener
+from api.trail import Seals
 from api.v1.key_ring import KeyRing
+from store.seals.anchors import AnchorBook
+from store.seals.keys import SealKeys
 from store.webhooks import WebhookStore
 from streams.app import StreamConfig
 from streams.breaker import Limits
 from streams.broker import BrokerConfig, EmbeddedKafka
 from streams.geography import locate_with
-from streams.topics import ensure_topics
+from streams.sealing import SealingConfig
+from streams.topics import ensure_anchor_topic, ensure_topics
 from streams.webhooks.delivery import WebhookDelivery
 from streams.worker import Worker
 from tenantwatch.database import open_database
 from tenantwatch.serving import HttpApi, api_listener
 from tenantwatch.settings import Settings
+from tenantwatch.vault import open_vault, privacy_of
 
 log = structlog.get_logger()
 BROKER_CHECK_S: Final = 1.0
@@ -65,7 +70,8 @@ class Pipeline:
 
         Raises
         ------
-        GeographyError, BrokerError, StoreLocked, StoreError, StoreUnavailable, TopicError, PortTaken
+        GeographyError, BrokerError, MasterKeyError, StoreLocked, StoreError, StoreUnavailable, TopicError,
+        PortTaken
             Each says what to do.
         """
         try:
@@ -85,7 +91,7 @@ class Pipeline:
         api = api_listener(settings) if self._with_api else None
         if api is not None:
             stack.callback(api.close)
-        self.bootstrap = settings.kafka or self._start_kafka()
+        self.bootstrap = settings.kafka_brokers or self._start_kafka()
         database = await asyncio.to_thread(open_database, settings, STORE_WAIT_S)
         stack.callback(database.close)
         topics = await asyncio.to_thread(
@@ -94,7 +100,13 @@ class Pipeline:
             partitions=settings.partitions,
             replication=settings.replication,
         )
+        vault = await asyncio.to_thread(open_vault, settings, database)
         webhooks = WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow)
+        sealing = sealing_config(settings)
+        if settings.anchor_topic:
+            await asyncio.to_thread(
+                ensure_anchor_topic, self.bootstrap, settings.anchor_topic, settings.replication
+            )
         config = StreamConfig(
             self.bootstrap,
             settings.data_dir,
@@ -107,22 +119,29 @@ class Pipeline:
             topics,
             database,
             webhooks,
+            vault,
             max_rows=settings.insert_rows,
             max_wait_s=settings.insert_wait_ms / 1000,
             limits=Limits(settings.dead_letter_max_run, settings.dead_letter_max_ratio),
             snapshot_interval_s=settings.snapshot_interval_s,
+            sealing=sealing,
             locate=locate,
         )
         stack.push_async_callback(self._stop_worker)
-        ring = KeyRing(settings.api_keys_path)
-        if api is not None:
-            self.api = HttpApi(settings, database, webhooks, ring, self.bootstrap, api)
+        # A worker of a cluster has no keys of its own: those it made would be good at no API process.
+        shared = self._with_api or settings.api_keys_file is not None
+        ring = KeyRing(settings.api_keys_path) if shared else None
+        privacy = privacy_of(settings, vault, database, self.bootstrap)
+        if api is not None and ring is not None:
+            self.api = HttpApi(settings, database, webhooks, ring, self.bootstrap, api, privacy)
         control = control_app(
             database,
             webhooks,
             status=self.status,
             webhook_allow=settings.webhook_allow,
             resume=worker.pipeline.resume,
+            seals=Seals(sealing.ring, sealing.book),
+            privacy=lambda: privacy,
             ring=ring,
         )
         for server in (
@@ -219,6 +238,20 @@ class Pipeline:
             await self._stack.aclose()
         finally:
             watchdog.cancel()
+
+
+def sealing_config(settings: Settings) -> SealingConfig:
+    """Return how the settings want rows sealed; makes the signing key where there is none."""
+    return SealingConfig(
+        SealKeys(settings.keys_dir, settings.seal_key),
+        AnchorBook(settings.seals_dir, settings.anchor_file),
+        settings.seal_interval_s,
+        settings.seal_rows,
+        settings.anchor_interval_s,
+        settings.anchor_webhook,
+        settings.anchor_topic,
+        settings.webhook_allow,
+    )
 
 
 def _end_process() -> None:

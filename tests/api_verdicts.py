@@ -10,6 +10,7 @@ from schema_examples import event
 from stored import store_alert, store_events
 
 from store.backtests import StoredBacktest, put_backtest
+from store.queries import TenantContext
 from store.webhooks import WebhookStore
 
 # The columns: nobody, each tenant role, each platform role.
@@ -74,6 +75,24 @@ def backtest_id(api: RunningApi, tenant_id: str) -> Mapping[str, str]:
     return {"backtest_id": made.backtest_id}
 
 
+def certificate_id(api: RunningApi, tenant_id: str) -> Mapping[str, str]:
+    """Forget somebody, and return the certificate's id."""
+    assert api.parts.privacy is not None
+    told = api.parts.privacy.forget(
+        TenantContext(tenant_id), ["gone@example.com"], actor="test", reason="table", now=api.clock.now()
+    )
+    return {"certificate_id": told["certificate_id"]}
+
+
+def hold_id(api: RunningApi, tenant_id: str) -> Mapping[str, str]:
+    """Place a hold on somebody, and return its id."""
+    assert api.parts.privacy is not None
+    hold = api.parts.privacy.hold(
+        TenantContext(tenant_id), "held@example.com", actor="test", reason="table", now=api.clock.now()
+    )
+    return {"hold_id": hold.hold_id}
+
+
 @dataclass(frozen=True)
 class Row:
     """What a route answers.
@@ -110,6 +129,8 @@ PUBLIC = "200 200 200 200 200 200 200 200 200"
 ANYONE = "401 200 200 200 200 200 200 200 200"
 HANDLES = "401 403 403 201 201 403 403 201 201"
 MANAGES = "401 403 403 403 200 403 403 200 200"
+PEOPLE = "401 403 403 403 200 403 403 403 200"
+WISH = {"subjects": ["somebody@example.com"], "reason": "table"}
 READS_REPORTS = "401 200 200 200 200 403 200 200 200"
 EVENT = {
     "event_id": "by-http", "kind": "auth", "time": "2026-01-01T00:00:00Z", "service": "login",
@@ -177,6 +198,22 @@ ROWS: dict[str, Row] = {
     "GET /v1/reports/activity": Row(READS_REPORTS, tenantless=400),
     "GET /v1/reports/alerts": Row(READS_REPORTS, tenantless=400),
     "GET /v1/reports/access-review": Row(READS_REPORTS, tenantless=400),
+    "POST /v1/privacy/masked": Row(
+        "401 200 200 200 200 403 200 403 200", json={"pseudonyms": ["p_1"]}, tenantless=400
+    ),
+    "POST /v1/privacy/reveal": Row(PEOPLE, json={"pseudonyms": ["p_1"], "reason": "table"}, tenantless=400),
+    "POST /v1/privacy/export": Row(PEOPLE, json=WISH, tenantless=400),
+    "POST /v1/privacy/forget": Row(PEOPLE, json=WISH, tenantless=400),
+    "GET /v1/privacy/certificates": Row(PEOPLE, tenantless=400),
+    "GET /v1/privacy/certificates/{certificate_id}": Row(PEOPLE, certificate_id, tenantless=400),
+    "GET /v1/privacy/holds": Row(PEOPLE, tenantless=400),
+    "POST /v1/privacy/holds": Row(
+        "401 403 403 403 201 403 403 403 201",
+        json={"subject": "held@example.com", "reason": "table"},
+        tenantless=400,
+    ),
+    "DELETE /v1/privacy/holds/{hold_id}": Row("401 403 403 403 204 403 403 403 204", hold_id, tenantless=400),
+    "GET /v1/privacy/report": Row(PEOPLE, tenantless=400),
     "GET /v1/keys": Row("401 403 403 403 200 403 403 200 200"),
     "POST /v1/keys": Row("401 403 403 403 201 403 403 201 201", json=NEW_KEY),
     "GET /v1/keys/{key_id}": Row("401 403 403 403 200 403 403 200 200", key_id),

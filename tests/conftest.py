@@ -167,7 +167,10 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """One `tenantwatch up` for the whole session: tests keep apart by tenant."""
     data_dir = tmp_path_factory.mktemp("up") / "data"
     log_path = data_dir.with_name("up.log")
-    env = settings_env(data_dir, webhook_allow="127.0.0.1/32")
+    env = settings_env(
+        data_dir, webhook_allow="127.0.0.1/32", seal_interval_s="1", anchor_interval_s="2",
+        anchor_topic="audit.seals",
+    )  # fmt: skip
     line = CommandLine(env)
     with log_path.open("wb") as log, line.start("up", stdout=log, stderr=log) as process:
         try:

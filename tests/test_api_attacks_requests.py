@@ -12,6 +12,7 @@ import httpx
 import pytest
 import structlog
 from api_server import PLATFORM_TENANT, RunningApi, add_tenant, running_api
+from conftest import eventually
 
 from api.v1.app import api_app
 from api.v1.authentication import Authentication
@@ -301,12 +302,10 @@ def test_a_store_that_is_away_lets_nobody_in(
 
 def test_a_slow_request_is_logged(database: Database, tmp_path: Path) -> None:
     """With its route and number, without its body."""
-    with (
-        running_api(database, tmp_path, ApiConfig(platform_tenant=PLATFORM_TENANT, slow_ms=-1)) as api,
-        structlog.testing.capture_logs() as logs,
-    ):
+    config = ApiConfig(platform_tenant=PLATFORM_TENANT, slow_ms=-1)
+    with running_api(database, tmp_path, config) as api, structlog.testing.capture_logs() as logs:
         answer = api.client().get("/v1/health")
-    [line] = [entry for entry in logs if entry["event"] == "request_served_slowly"]
+        [line] = eventually(lambda: [each for each in logs if each["event"] == "request_served_slowly"])
     assert (line["route"], line["request_id"]) == ("/v1/health", answer.headers["x-request-id"])
 
 

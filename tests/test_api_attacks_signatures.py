@@ -143,6 +143,21 @@ def test_a_signature_that_is_none(api: RunningApi, header: str) -> None:
     assert posted(api, {"Authorization": header, "Content-Type": "application/json"}).status_code == 401
 
 
+def test_an_old_secret_signs_during_the_overlap_only(api: RunningApi, signed: Signed) -> None:
+    """As it goes as a bearer."""
+    old = api.key(TENANT, "tenant_admin")
+    rotated = api.client(old).post(f"/v1/keys/{old[3:19]}/rotate", json={"overlap_s": 60})
+    new = rotated.json()["key"]
+    assert [posted(api, signed(key=each)).status_code for each in (old, new)] == [201, 201]
+    api.clock.pass_(seconds=61)
+    assert [posted(api, signed(key=each)).status_code for each in (old, new)] == [401, 201]
+
+
+def test_a_key_that_may_not_sign_for_more(api: RunningApi, signed: Signed) -> None:
+    """A signature says who it is, not what it may."""
+    assert posted(api, signed(key=api.key(TENANT, "producer"))).status_code == 403
+
+
 def test_somebody_else_s_nonce_cannot_be_used_up(api: RunningApi, signed: Signed) -> None:
     """A nonce counts once the signature is good."""
     headers = signed(nonce="nonce-of-the-owner")

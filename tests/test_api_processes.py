@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -120,3 +121,24 @@ def test_an_api_process_needs_a_cluster(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "TENANTWATCH_CLICKHOUSE" in refused.stderr
     assert "tenantwatch up" in refused.stderr
+
+
+def test_without_kafka_the_api_answers(
+    line: CommandLine, key: str, clickhouse_server: ClickHouseServer, tmp_path: Path
+) -> None:
+    """Its own events wait or are dropped; no request does, and readiness says why."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        away = f"127.0.0.1:{nobody.getsockname()[1]}"
+    env = dict(line.env) | {"TENANTWATCH_KAFKA": away, "TENANTWATCH_HTTP_PORT": str(free_port())}
+    with serving(CommandLine(env), tmp_path / "log") as address:
+        assert me(address, key) == 200
+        ready = httpx.get(f"http://127.0.0.1:{env['TENANTWATCH_HTTP_PORT']}/readyz", timeout=30)
+        assert ready.status_code == 503
+        assert "kafka" in ready.json()["problems"][0]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

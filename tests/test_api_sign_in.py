@@ -14,11 +14,13 @@ import httpx
 import jwt
 import pytest
 from api_server import PLATFORM_TENANT, PLENTY, RunningApi, add_tenant, running_api
+from conftest import CommandLine, settings_env
 from oidc_provider import CLIENT_ID, CLIENT_SECRET, SmallProvider, running_provider
 
 from api.v1.oidc import OidcConfig
 from api.v1.parts import ApiConfig
 from store.database import Database
+from tenantwatch.settings import Settings
 
 TENANT, OTHER = "sign-in-own", "sign-in-other"
 
@@ -286,6 +288,16 @@ def test_a_provider_without_tls() -> None:
     """Only on this machine: whoever is in between would sign in as everybody."""
     with pytest.raises(ValueError, match="https"):
         OidcConfig("http://idp.example.com", CLIENT_ID, None, "http://127.0.0.1/v1/auth/callback")
+
+
+def test_the_settings_say_what_is_wrong_with_a_provider(tmp_path: Path) -> None:
+    """By the variable's name, as of every setting; a role map is read as it is written."""
+    line = CommandLine(settings_env(tmp_path, oidc_issuer="http://idp.example.com"))
+    refused = line.run("keys", "list")
+    assert refused.returncode == 2
+    assert "TENANTWATCH_OIDC_ISSUER" in refused.stderr
+    mapped = Settings(oidc_role_map="SIEM Readers=viewer, Admins=tenant_admin")  # type: ignore[arg-type]
+    assert mapped.oidc_role_map == {"SIEM Readers": "viewer", "Admins": "tenant_admin"}
 
 
 def test_our_tokens_are_no_id_tokens(api: RunningApi) -> None:

@@ -76,6 +76,15 @@ def refreshed(api: RunningApi, key: str, refresh_token: str) -> Any:
     return api.token(key, grant_type="refresh_token", refresh_token=refresh_token)
 
 
+def test_asking_for_tokens_counts_as_requests(api: RunningApi, database: Database) -> None:
+    """A client in a loop is stopped, as on every route; one of a suspended tenant gets none."""
+    add_tenant(database, "tokens-limited", rate_limit={"requests": 2, "window_s": 60})
+    key = api.key("tokens-limited", "viewer")
+    assert [api.token(key).status_code for _ in range(3)] == [200, 200, 429]
+    add_tenant(database, "tokens-suspended", status="suspended")
+    assert api.token(api.key("tokens-suspended", "viewer")).json()["code"] == "tenant_suspended"
+
+
 def test_what_is_taken_from_a_key_is_taken_from_its_refresh_tokens(api: RunningApi) -> None:
     """A revoked key refreshes nothing."""
     key = api.key(TENANT, "viewer")

@@ -6,10 +6,15 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from conftest import REPOSITORY, CommandLine, settings_env
 
+from api.control import control_app
+from store.database import Database
 from store.lock import lock
+from store.webhooks import WebhookStore
+from streams.webhooks.delivery import WebhookDelivery
 from tenantwatch import control
 from tenantwatch.control import Control, ControlError, kafka_bootstrap, running
 from tenantwatch.settings import Settings
@@ -111,3 +116,13 @@ def test_an_embedded_kafka_on_a_free_port_needs_its_worker(settings: Settings) -
     """Nobody can know the port, and without its worker Kafka does not run."""
     with pytest.raises(ControlError, match="tenantwatch up"):
         kafka_bootstrap(settings.model_copy(update={"kafka_port": 0}))
+
+
+async def test_a_worker_without_the_api_s_keys_says_where_keys_are_made(database: Database) -> None:
+    """Keys that it made would be good at no API process."""
+    app = control_app(database, WebhookDelivery(WebhookStore(database)), status=dict)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
+        refused = await client.post("/keys", json={})
+    assert refused.status_code == 409
+    assert "TENANTWATCH_API_KEYS_FILE" in refused.json()["detail"]

@@ -27,7 +27,9 @@ HEALTH: dict[str, Any] = {
     "misplaced_by": [],
     "dead_letters": [],
     "webhooks": {"endpoints": 1, "pending": 0, "overdue": 0, "failed": 0, "disabled": []},
-}
+    "seals": {"seals": 7, "partitions": 2, "sealed_at": None, "unsealed": 0, "unsealed_age_s": 0.0,
+              "key_ids": ["ab"], "unknown_key_ids": []},
+}  # fmt: skip
 
 
 def store(**found: Any) -> dict[str, Check]:
@@ -40,6 +42,15 @@ def cluster(**found: Any) -> dict[str, Check]:
         **{"partitions": dict.fromkeys(CONFIGS, 12), "max_message_bytes": sizes, "lag": {}} | found
     )
     return {check.name: check for check in checks.check_cluster(view)}
+
+
+def test_keys_of_the_api_that_others_may_read() -> None:
+    """Whoever does can sign tokens: they must be changed, not only hidden."""
+    assert checks.check_api_keys("api-keys.json", 0o100600).status == "ok"
+    assert checks.check_api_keys("api-keys.json", None).status == "ok"
+    told = checks.check_api_keys("api-keys.json", 0o100640)
+    assert told.status == "fail"
+    assert "rotate-signing" in told.fix
 
 
 def test_all_is_well_when_nothing_is_wrong() -> None:
@@ -95,6 +106,14 @@ def test_a_reader_that_is_no_wall_is_told(is_open: bool | None, status: str, wor
         ),
         ("webhooks", {"webhooks": HEALTH["webhooks"] | {"overdue": 2}}, "warn", "over an hour"),
         ("webhooks", {"webhooks": HEALTH["webhooks"] | {"failed": 2}}, "warn", "redeliver"),
+        (
+            "seals",
+            {"seals": HEALTH["seals"] | {"unsealed": 9, "unsealed_age_s": 900.0}},
+            "warn",
+            "sealing_postponed",
+        ),
+        ("seals", {"seals": HEALTH["seals"] | {"unsealed": 9, "unsealed_age_s": 30.0}}, "ok", "9 rows"),
+        ("seals", {"seals": HEALTH["seals"] | {"unknown_key_ids": ["cd"]}}, "warn", "TENANTWATCH_SEAL_KEY"),
     ],
 )
 def test_what_the_store_tells_has_a_fix(name: str, found: dict[str, Any], status: str, words: str) -> None:
@@ -213,3 +232,18 @@ def test_a_wrong_setting_is_a_failure_and_ends_it(tmp_path: Path) -> None:
     found = shown(CommandLine(settings_env(tmp_path, log_level="loud")), 1)
     assert found.keys() == {"python", "settings"}
     assert found["settings"]["found"] == "TENANTWATCH_LOG_LEVEL is 'loud'"
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "words"),
+    [
+        (("keys/master.key", "", False), "ok", "keep a copy"),
+        (("keys/master.key", "", True), "warn", "every worker the same TENANTWATCH_MASTER_KEY"),
+        (("", "it can be read by others", False), "fail", "read by others"),
+    ],
+)
+def test_the_master_key_is_looked_at(found: tuple[str, str, bool], status: str, words: str) -> None:
+    """Where it is, whether it can be used, and what several workers need."""
+    check = checks.check_master_key(*found)
+    assert check.status == status
+    assert words in f"{check.found} {check.fix}"

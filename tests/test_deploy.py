@@ -1,5 +1,6 @@
 """The compose file, the image and what they mount: valid, complete, and without a secret in them."""
 
+import base64
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import sysconfig
 import threading
 import tomllib
 import xml.etree.ElementTree as ET
+from base64 import b64decode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -32,9 +34,11 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 SECRETS = (
     "TENANTWATCH_CLICKHOUSE_PASSWORD",
     "TENANTWATCH_CLICKHOUSE_READER_PASSWORD",
+    "TENANTWATCH_SEAL_KEY",
     "GRAFANA_CLICKHOUSE_PASSWORD",
     "GRAFANA_ADMIN_PASSWORD",
     "KAFKA_CLUSTER_ID",
+    "TENANTWATCH_MASTER_KEY",
 )
 
 
@@ -95,7 +99,9 @@ def test_make_env_writes_secrets_that_only_the_owner_reads(env_file: Path, tmp_p
     everything = [*values.values(), *_values(again).values()]
     assert len(set(everything)) == 2 * len(SECRETS)
     assert all(re.fullmatch(r"[0-9a-f]{48}", values[name]) for name in SECRETS if name.endswith("PASSWORD"))
+    assert len(b64decode(values["TENANTWATCH_SEAL_KEY"], validate=True)) == 32
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", values["KAFKA_CLUSTER_ID"])
+    assert len(base64.b64decode(values["TENANTWATCH_MASTER_KEY"], validate=True)) == 32
 
 
 def test_make_env_keeps_a_file_that_exists(env_file: Path) -> None:
@@ -196,15 +202,15 @@ def test_what_is_mounted_exists_and_cannot_be_changed(project: dict[str, Any]) -
 def test_no_secret_is_written_down() -> None:
     """Every password in the compose file is a variable that must be given."""
     for line in COMPOSE.read_text().splitlines():
-        if not line.lstrip().startswith("#") and re.search(r"(PASSWORD|SECRET|TOKEN)\w*:", line):
+        if not line.lstrip().startswith("#") and re.search(r"(PASSWORD|SECRET|TOKEN|MASTER_KEY)\w*:", line):
             assert re.search(r": \$\{\w+:\?run deploy/make-env first\}$", line), line
 
 
 def test_workers_get_settings_that_exist(project: dict[str, Any]) -> None:
     """A misspelt variable would be ignored in silence; two workers have two names."""
     known = {f"TENANTWATCH_{name.upper()}" for name in Settings.model_fields}
-    assert set(project["services"]["api"]["environment"]) <= known
     names = []
+    assert set(project["services"]["api"]["environment"]) <= known
     for worker in ("worker-1", "worker-2"):
         environment = project["services"][worker]["environment"]
         assert set(environment) <= known
@@ -238,12 +244,11 @@ def test_workers_and_the_api_log_in_as_themselves(
 def test_the_api_is_served_where_it_is_published(
     project: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its port and its health check are those it listens on, on every address of the container."""
+    """Its port is the one it listens on, on every address of the container."""
     api = project["services"]["api"]
     settings = _settings(project, "api", monkeypatch)
     assert api["command"] == ["api"]
     assert (settings.api_host, settings.api_port) == ("0.0.0.0", api["ports"][0]["target"])
-    assert f"http://127.0.0.1:{settings.api_port}/v1/health" in api["healthcheck"]["test"][-1]
     assert f"EXPOSE 8080 {settings.api_port}" in DOCKERFILE
 
 
@@ -265,11 +270,12 @@ def test_workers_and_the_api_share_the_api_s_keys(
 def test_prometheus_scrapes_the_workers_and_tells_alertmanager(project: dict[str, Any]) -> None:
     """Its targets are services of the compose file, on the ports they listen on."""
     config = yaml.safe_load((ROOT / "dashboards/prometheus/prometheus.yml").read_text())
-    (scraped,) = config["scrape_configs"]
-    workers = [name for name, service in project["services"].items() if service["command"] == ["worker"]]
+    scraped, api = config["scrape_configs"]
+    workers = [name for name, service in project["services"].items() if service.get("command") == ["worker"]]
     port = project["services"]["worker-1"]["environment"]["TENANTWATCH_HTTP_PORT"]
     assert scraped["job_name"] == "tenantwatch"
     assert scraped["static_configs"][0]["targets"] == [f"{worker}:{port}" for worker in workers]
+    assert (api["job_name"], api["static_configs"][0]["targets"]) == ("tenantwatch-api", [f"api:{port}"])
     (told,) = config["alerting"]["alertmanagers"]
     assert told["static_configs"][0]["targets"] == ["alertmanager:9093"]
 

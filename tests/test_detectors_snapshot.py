@@ -131,6 +131,9 @@ def test_the_streams_of_this_suite_leave_something_to_remember(make: Callable[[]
     if make().name == "service_health":
         # These take days: test_detectors_service_health.py interrupts them.
         del open_of["volume.episodes"], open_of["silences.episodes"]
+    if make().name == "failed_login":
+        # Nobody says where these addresses are: test_detectors_travel.py goes through snapshots, too.
+        del open_of["travel.journeys.episodes"]
     assert all(open_of.values())
     assert spells or make().name in ("rate_breach", "service_health", "custom_rule")
 

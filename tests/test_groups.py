@@ -14,6 +14,7 @@ from schemas.batch import EventBatch
 from schemas.parse import parse
 from store.database import Fenced, StoreError, StoreUnavailable
 from store.ownership import Claim
+from store.vault import Shredded, Subject
 from streams.chunk import DeadLetter, Handled
 from streams.groups import GroupWriter
 from streams.transport import Records
@@ -279,3 +280,64 @@ async def test_a_fenced_group_is_dropped_and_said() -> None:
         assert not groups.fenced
     assert writer.groups == []
     assert acked == []
+
+
+def kept_chunk(events: int, first_offset: int = 0) -> Handled:
+    """Return a chunk that speaks of somebody."""
+    handled = chunk(events, first_offset)
+    handled.subjects = [Subject("tenant-a", f"p_{first_offset}", "jane@example.com", 0)]
+    return handled
+
+
+async def test_people_are_durable_before_their_events_are() -> None:
+    """A crash between the two leaves a person without events, never a pseudonym without a person."""
+    writer, told = MemoryWriter(), list[str]()
+    insert = writer.insert_events
+    writer.insert_events = lambda block: (told.append("events"), insert(block))[1]  # type: ignore[method-assign]
+
+    def keep(subjects: Sequence[Subject]) -> list[Shredded]:
+        told.append(f"people {len(subjects)}")
+        return []
+
+    async with running(writer, keep=keep) as (groups, _):
+        await groups.add(kept_chunk(3), [], lambda: told.append("ack"))
+        await groups.add(kept_chunk(2, 3), [], lambda: told.append("ack"))
+        await groups.drained()
+    assert told == ["people 2", "events", "ack", "ack"]
+
+
+async def test_events_wait_for_a_vault_that_is_away() -> None:
+    """Nothing of the group is stored or acknowledged until its people are."""
+    writer, failures, acked = MemoryWriter(), [StoreUnavailable("away")] * 2, list[int]()
+
+    def keep(subjects: Sequence[Subject]) -> list[Shredded]:
+        assert not writer.groups
+        assert not acked
+        if failures:
+            raise failures.pop()
+        return []
+
+    async with running(writer, keep=keep) as (groups, _):
+        await groups.add(kept_chunk(3), [], lambda: acked.append(1))
+        await groups.drained()
+    assert (writer.groups, acked, failures) == ([3], [1], [])
+
+
+async def test_who_was_left_out_is_told() -> None:
+    """So that the next event of theirs makes them known."""
+    left_out, told = [Shredded("tenant-a", "p_0")], list[Sequence[Shredded]]()
+    async with running(MemoryWriter(), keep=lambda _: left_out, on_left_out=told.append) as (groups, _):
+        await groups.add(kept_chunk(3), [], lambda: None)
+        await groups.drained()
+    assert told == [left_out]
+
+
+async def test_a_group_without_people_asks_no_vault() -> None:
+    """Where there is no personal data, nothing is spent on it."""
+
+    def keep(subjects: Sequence[Subject]) -> list[Shredded]:
+        raise AssertionError("asked")
+
+    async with running(MemoryWriter(), keep=keep) as (groups, _):
+        await groups.add(chunk(3), [], lambda: None)
+        await groups.drained()

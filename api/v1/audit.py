@@ -46,6 +46,10 @@ class Audit:
 
     def request_served(self, trace: Trace, duration_ms: float) -> None:
         """Tell of a request that was answered."""
+        if trace.access is not None and trace.access.trail == "none":
+            return
+        if trace.problem == "rate_limited" and trace.principal is None:
+            return  # or whoever is refused for asking too much could write as much into the trail
         now = self._parts.clock()
         for kind, tenant_id, event in events_of(trace, duration_ms, now, self._parts.config.platform_tenant):
             self._offer(self._parts.producer, kind, tenant_id, event)

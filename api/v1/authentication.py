@@ -220,17 +220,16 @@ class Authentication:
 
 def _client_credentials(request: Request, form: dict[str, str]) -> tuple[str | None, str | None]:
     """Return client id and secret from the header (RFC 6749, 2.3.1) or the form; not from both."""
-    given = request.headers.getlist("authorization")
+    given = [each for each in request.headers.getlist("authorization") if each[:6].lower() == "basic "]
     if len(given) > 1 or (given and "client_secret" in form):
         raise Problem("repeated_parameter", "give the client's secret once: in the header or in the form")
     if not given:
         return form.get("client_id"), form.get("client_secret")
-    scheme, _, rest = given[0].partition(" ")
     try:
-        client_id, _, secret = base64.b64decode(rest, validate=True).decode().partition(":")
+        client_id, _, secret = base64.b64decode(given[0][6:], validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         return None, None
-    return (client_id, secret) if scheme.lower() == "basic" else (None, None)
+    return client_id, secret
 
 
 def _target(request: Request) -> str:

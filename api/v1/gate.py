@@ -108,6 +108,13 @@ class Gate:
     async def _home(self, principal: Principal) -> Tenant | None:
         return await self.tenants.get(principal.home) if principal.home else None
 
+    async def check_client(self, trace: Trace, principal: Principal) -> None:
+        """Refuse a client of a public route that calls too often, or whose tenant may not call."""
+        home = await self._home(principal)
+        self._check_rate(trace, principal, home)
+        if not principal.platform and (home is None or home.status == "suspended"):
+            raise Problem("tenant_suspended", "the tenant is suspended, or not in the directory any more")
+
     def _check_rate(self, trace: Trace, principal: Principal, home: Tenant | None) -> None:
         limit = home.requests_allowed() if home else self._parts.config.platform_limit
         verdict = self._limiter.take((principal.home, principal.subject), limit, self._parts.monotonic_s())

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from api.v1.key_ring import KeyRing
-from api.v1.oidc import OidcConfig
 from schemas.tenant import RateLimit
 from store.database import Database
+from store.privacy import Privacy
 from streams.webhooks.address import Network
 from streams.webhooks.delivery import WebhookDelivery
 
 if TYPE_CHECKING:
+    from api.v1.oidc import OidcConfig
     from streams.event_producer import EventProducer
 
 DEFAULT_PLATFORM_LIMIT = RateLimit(requests=10_000, window_s=15 * 60)
@@ -61,7 +62,7 @@ class ApiConfig:
     slow_ms: float = 1_000.0
     refresh_lifetime: timedelta = timedelta(days=7)
     webhook_allow: tuple[Network, ...] = ()
-    oidc: OidcConfig | None = None
+    oidc: "OidcConfig | None" = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Parts:
         Sends events; None where there is no Kafka (tests, tools).
     webhooks
         Delivers alerts; only `tenantwatch up` has a running one, elsewhere it serves to change endpoints.
+    privacy
+        Who is behind pseudonyms; None where there is no master key.
     clock
         The wall clock, aware.
     monotonic_s
@@ -85,6 +88,7 @@ class Parts:
     ring: KeyRing
     producer: "EventProducer | None" = None
     webhooks: WebhookDelivery | None = None
+    privacy: Privacy | None = None
     clock: Callable[[], datetime] = field(default=utc_now)
     monotonic_s: Callable[[], float] = field(default=monotonic)
 

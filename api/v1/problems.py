@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from api.v1.trace import trace_of
 from store.database import StoreUnavailable
@@ -28,6 +29,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "tenant_denied": (403, "The caller may not act for this tenant"),
     "tenant_suspended": (403, "The tenant is suspended"),
     "not_found": (404, "There is no such thing"),
+    "not_configured": (404, "This is not set up here"),
     "method_not_allowed": (405, "The path does not take this method"),
     "conflict": (409, "It is not in a state that allows this"),
     "body_too_large": (413, "The body is too large"),
@@ -37,7 +39,6 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "invalid": (422, "A field is wrong"),
     "rate_limited": (429, "Too many requests"),
     "internal": (500, "Something of ours failed"),
-    "not_configured": (404, "This is not set up here"),
     "unavailable": (503, "A part of the system is away; try again"),
 }
 RETRY_S: Final = 5
@@ -115,10 +116,15 @@ def response(problem: Problem, request_id: str) -> JSONResponse:
 _OF_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
-def _of_http(error: HTTPException) -> Problem:
+def _of_http(error: HTTPException, request: Request) -> Problem:
     code = _OF_STATUS.get(error.status_code, "malformed_request")
     if error.status_code == 404:
         return not_found("path")
+    if error.status_code == 405:
+        # Each method of a path is a route of its own, and the error knows of one only.
+        routes = [each for each in request.app.routes if each.matches(request.scope)[0] != Match.NONE]
+        allowed = ", ".join(sorted({method for each in routes for method in each.methods}))
+        return Problem(code, f"the path takes {allowed}", headers={"Allow": allowed})
     detail = HTTPStatus(error.status_code).phrase
     return Problem(code, detail.lower(), headers=error.headers)
 
@@ -147,7 +153,7 @@ def add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
-        return answer(request, _of_http(error))
+        return answer(request, _of_http(error, request))
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(request: Request, error: RequestValidationError) -> JSONResponse:

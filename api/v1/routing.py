@@ -26,6 +26,7 @@ MAX_SINGLE_BYTES: Final = 1024 * 1024
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 # Below that, looking how deep a body is costs less than handing it to another thread.
 LOOK_HERE_BYTES: Final = 64 * 1024
+Trail = Literal["full", "request", "none"]
 _ACTIONS: Final = {"GET": "read", "POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -45,7 +46,7 @@ class Access:
         Their ``action``.
     trail
         ``full``: an access event and a request event for each call. ``request``: no access event, for
-        routes that are called for every event.
+        routes that are called for every event. ``none``: neither, for what a balancer asks every second.
     max_body_bytes
         A larger body is refused before it is read.
     """
@@ -54,7 +55,7 @@ class Access:
     reach: Reach
     resource: str
     action: str
-    trail: Literal["full", "request"] = "full"
+    trail: Trail = "full"
     max_body_bytes: int = MAX_SINGLE_BYTES
 
     def __post_init__(self) -> None:
@@ -205,7 +206,7 @@ class Routes:
         permission: Permission | None,
         reach: Reach = "tenant",
         action: str | None = None,
-        trail: Literal["full", "request"] = "full",
+        trail: Trail = "full",
         max_body_bytes: int = MAX_SINGLE_BYTES,
         problems: Sequence[str] = (),
         **options: Any,

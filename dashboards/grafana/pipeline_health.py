@@ -270,6 +270,34 @@ def pipeline_health() -> models.Dashboard:
             width=12,
         ),
     ]
+    sealing = [
+        graph(
+            "Not sealed yet",
+            promql("max by (instance) (tenantwatch_unsealed_age_seconds)", "oldest row {{instance}}", "A"),
+            promql(quantile(0.95, "tenantwatch_seal_seconds"), "p95 of sealing", "B"),
+            see="Age of the oldest row that no seal covers, and how long sealing takes.",
+            worry="the age is above some minutes: what is not sealed can be changed unseen.",
+            act="look for sealing_postponed in the worker's log; sealing needs the store.",
+            unit=units.Seconds,
+            width=12,
+        ),
+        graph(
+            "Seals and anchors",
+            promql("sum(rate(tenantwatch_rows_sealed_total[$__rate_interval]))", "rows/s", "A"),
+            promql("sum(rate(tenantwatch_seals_total[$__rate_interval]))", "seals/s", "B"),
+            promql(
+                "sum by (target) (increase(tenantwatch_anchors_failed_total[1h]))",
+                "not anchored {{target}}",
+                "C",
+            ),
+            promql("sum(tenantwatch_seal_chains_cut)", "chains cut off", "D"),
+            see="Rows and seals a second; anchors that could not be sent; chains that have lost their end.",
+            worry="a chain is cut off, or anchors fail for hours: a loss at the end would go unseen.",
+            act="run tenantwatch verify.",
+            unit=units.Short,
+            width=12,
+        ),
+    ]
     ledger = [
         graph(
             "Events per second, as accounted",
@@ -321,6 +349,7 @@ def pipeline_health() -> models.Dashboard:
             "Lost, late or misplaced": [lost, flagged],
             "Alerts and their delivery": [alerts, webhooks],
             "Accounts": [ledger, age],
+            "Seals of the trail": [sealing],
             "Restarts": [takeover],
         },
         since="now-3h",

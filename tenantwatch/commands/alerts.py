@@ -120,18 +120,36 @@ AlertId = Annotated[
 ]
 
 
+Reveal = Annotated[
+    bool, typer.Option("--reveal", help="Show who is behind pseudonyms, not masked; it is noted.")
+]
+
+
 @app.command()
-def show(alert_id: AlertId, as_json: AsJson = False) -> None:
+def show(alert_id: AlertId, reveal: Reveal = False, as_json: AsJson = False) -> None:
     """Show one alert in full: evidence, what to do, and how it developed."""
+    from tenantwatch.commands.privacy import actor
     from tenantwatch.control import Control
+    from tenantwatch.people import people_in
 
     with Control(Settings()) as control:
         revisions = control.get(f"/alerts/{alert_id}")
+        alert = revisions[-1]
+        people = people_in(control, alert["tenant_id"], alert, actor=actor(), reveal=reveal)
     if as_json:
-        print_json({**revisions[-1], "revisions": revisions})
+        print_json({**alert, "revisions": revisions, "people": people})
     else:
-        print_alert(revisions[-1])
+        print_alert(alert)
+        print_people(people)
         print_revisions(revisions)
+
+
+def print_people(people: Mapping[str, str]) -> None:
+    """Print who is behind the pseudonyms of an output, after an empty line."""
+    if people:
+        print_line("")
+        for pseudonym, who in people.items():
+            print_line(f"{pseudonym}  {who}")
 
 
 def print_alert(alert: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -96,17 +97,31 @@ def _cut(text: str) -> str:
 def show(
     letter: LetterId,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Print the message's bytes as they are, and nothing else.")
+        bool,
+        typer.Option("--raw", help="Print the message's bytes as they are, and nothing else; it is noted."),
+    ] = False,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show who it is about, not masked; it is noted.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one in full: why, and the message itself; of an array the events that were rejected."""
+    """Show one in full: why, and the message itself; of an array the events that were rejected.
+
+    Who it is about is masked, unless --reveal or --raw asks for it.
+    """
+    from tenantwatch.commands.privacy import actor
     from tenantwatch.control import Control
+    from tenantwatch.people import note_reading
 
     settings = Settings()
     with Control(settings) as control:
         row = letter_row(control, letter)
+        if raw or reveal:
+            reason = f"dead letter {letter_id(row)}"
+            note_reading(control, row["tenant_id"], actor=actor(), reason=reason)
     found, problem = _fetch(settings, row)
+    if found is not None and not raw and not reveal:
+        found = _masked(found)
     if raw:
         if found is None:
             raise fail(problem)
@@ -138,6 +153,21 @@ def _fetch(settings: Settings, row: dict[str, Any]) -> "tuple[Letter | None, str
         f"the message is gone: Kafka at {bootstrap} has let go of it (the retention of audit.dead-letters), "
         "or is another one than it was; the store never holds it"
     )
+
+
+def _masked(letter: "Letter") -> "Letter":
+    """Return a letter without who it is about."""
+    from tenantwatch.people import masked_message
+
+    def shown(value: bytes | None) -> bytes | None:
+        try:
+            return None if value is None else masked_message(value.decode()).encode()
+        except UnicodeDecodeError:
+            # Bytes that are no text stay: they may be what is wrong.
+            return value
+
+    headers = [(name, shown(value)) for name, value in letter.headers]
+    return replace(letter, key=shown(letter.key), value=shown(letter.value), headers=headers)
 
 
 def _text(value: bytes | None) -> str | None:

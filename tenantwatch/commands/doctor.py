@@ -25,6 +25,7 @@ PORTS = {
     "TENANTWATCH_KAFKA_PORT": "kafka_port",
     "TENANTWATCH_KAFKA_CONTROLLER_PORT": "kafka_controller_port",
     "TENANTWATCH_HTTP_PORT": "http_port",
+    "TENANTWATCH_API_PORT": "api_port",
 }
 
 
@@ -59,7 +60,7 @@ def _print(check: "Check") -> None:
 
 
 def _checks() -> "Iterator[Check]":
-    from tenantwatch.checks import Check, check_python, check_variables, check_worker
+    from tenantwatch.checks import Check, check_api_keys, check_python, check_variables, check_worker
     from tenantwatch.control import ControlError
 
     yield check_python(sys.version_info[:3])
@@ -72,6 +73,9 @@ def _checks() -> "Iterator[Check]":
         return
     yield check_variables(os.environ)
     yield _data_dir(settings.data_dir)
+    yield _master_key(settings)
+    keys = settings.api_keys_path
+    yield check_api_keys(str(keys), keys.stat().st_mode if keys.exists() else None)
     try:
         status = _status(settings)
     except ControlError as error:
@@ -89,6 +93,25 @@ def _data_dir(path: Path) -> "Check":
 
     there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
     return check_data_dir(str(path), writable(str(path.absolute())), shutil.disk_usage(there).free)
+
+
+def _master_key(settings: Settings) -> "Check":
+    from store.master_key import MasterKeyError, parse_keys, read_key_file
+    from tenantwatch.checks import check_master_key
+
+    if settings.kms is not None:
+        return check_master_key(f"KMS {settings.kms}", "", False)
+    own = settings.master_key is None and settings.master_key_file is None
+    if own and not settings.key_path.exists():
+        return check_master_key("made at the first start", "", settings.clickhouse is not None)
+    try:
+        if settings.master_key is not None:
+            parse_keys(settings.master_key, "TENANTWATCH_MASTER_KEY")
+            return check_master_key("TENANTWATCH_MASTER_KEY", "", False)
+        read_key_file(settings.key_path)
+    except MasterKeyError as error:
+        return check_master_key("", str(error), False)
+    return check_master_key(str(settings.key_path), "", own and settings.clickhouse is not None)
 
 
 def _status(settings: Settings) -> dict[str, Any] | None:
@@ -126,7 +149,7 @@ def _kafka(settings: Settings, status: dict[str, Any] | None) -> "Iterator[Check
     from streams.topics import TopicError
     from tenantwatch.checks import Check, check_cluster
 
-    bootstrap = settings.kafka or (status and status["kafka"])
+    bootstrap = settings.kafka_brokers or (status and status["kafka"])
     if not bootstrap:
         yield Check("kafka", "warn", "does not run: it is started by `tenantwatch up`", "`tenantwatch up`")
         return

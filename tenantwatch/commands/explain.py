@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenantwatch.commands.alerts import AlertId, print_alert, print_revisions
+from tenantwatch.commands.alerts import AlertId, Reveal, print_alert, print_people, print_revisions
 from tenantwatch.commands.chart import Point, chart
 from tenantwatch.commands.output import (
     AsJson,
@@ -49,25 +49,32 @@ def explain(
     file: FromFile = None,
     tenants: FileTenants = None,
     learn: Learn = "14d",
+    reveal: Reveal = False,
     as_json: AsJson = False,
 ) -> None:
     """Say why an alert was raised: its events, their scores against the threshold, what is usual, what to do.
 
     The tenant's events are put before the detectors once more, with the settings that they came with.
     """
-    found = _from_file(file, tenants, alert_id) if file else _from_store(alert_id, learn)
+    if file:
+        found, people = _from_file(file, tenants, alert_id), dict[str, str]()
+    else:
+        found, people = _from_store(alert_id, learn, reveal)
     if as_json:
-        print_json(_as_json(found))
+        print_json(_as_json(found) | {"people": people})
     else:
         _print(found)
+        print_people(people)
 
 
-def _from_store(alert_id: str, learn: str) -> "Explanation":
+def _from_store(alert_id: str, learn: str, reveal: bool) -> "tuple[Explanation, dict[str, str]]":
     from schemas.alert import Alert, from_ms, rfc3339
     from tenantwatch.backtest import Backtest
     from tenantwatch.commands.feeds import feed_store, locate_here, settings_then
+    from tenantwatch.commands.privacy import actor
     from tenantwatch.control import Control
     from tenantwatch.explain import HOUR_MS, Explanation, Replay, Span, hours_of, kinds_of
+    from tenantwatch.people import people_in
 
     with Control(Settings()) as control:
         revisions = [Alert.model_validate(one) for one in control.get(f"/alerts/{alert_id}")]
@@ -92,10 +99,13 @@ def _from_store(alert_id: str, learn: str) -> "Explanation":
         settings_of = settings_then(control, alert.tenant_id)
         run = Backtest([replay], locate=locate_here())
         feed_store(run, control, alert.tenant_id, settings_of, since, from_ms(replay.until_ms))
+        told = [alert.model_dump(mode="json"), events]
+        people = people_in(control, alert.tenant_id, told, actor=actor(), reveal=reveal)
     raised = bool(replay.revisions)
     for event in events:
         event["time"] = rfc3339(datetime.fromisoformat(event["time"]))
-    return Explanation(revisions, kind, replay.series(), raised, events, [Span(**span) for span in spans])
+    usual = [Span(**span) for span in spans]
+    return Explanation(revisions, kind, replay.series(), raised, events, usual), people
 
 
 def _field_of(alert: "Alert", kind: str) -> str | None:

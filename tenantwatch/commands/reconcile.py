@@ -24,10 +24,11 @@ def reconcile(as_json: AsJson = False) -> None:
 
     settings = Settings()
     with Control(settings) as control:
-        bootstrap = settings.kafka or (control.get("/status")["kafka"] if running(settings) else None)
+        bootstrap = settings.kafka_brokers or (control.get("/status")["kafka"] if running(settings) else None)
         # Asked first: what is committed now is in the ledger already.
         committed = committed_offsets(bootstrap) if bootstrap else None
         found: dict[str, Any] = control.request("POST", "/reconciliation", json=committed)
+        found["seals"] = control.get("/trail/seals")
     if as_json:
         print_json({**found, "committed_checked": committed is not None})
     else:
@@ -60,5 +61,8 @@ def _print(found: dict[str, Any], committed_checked: bool) -> None:
         print_line(f"{gap['topic']} {gap['partition']}: {gap['kind']}: {gap['detail']}", "bold red")
     if not committed_checked:
         note("Kafka was not asked what is committed: no worker runs here and TENANTWATCH_KAFKA is not set")
+    if waiting := found["seals"]["unsealed"]:
+        age_s = found["seals"]["unsealed_age_s"]
+        note(f"{waiting:,} rows are not sealed yet, the oldest for {age_s:.0f} s; `tenantwatch verify`")
     if not found["gaps"] and found["accounts"]:
         print_line("every offset and every row is accounted for", "green")

@@ -36,6 +36,7 @@ TEMPLATE = {
             "note": "penetration test",
         }
     ],
+    "personal_data": {"user_id": "auto", "attributes": ["employee_number"], "not_personal": ["name"]},
     "contacts": [{"name": "Security", "email": "security@example.com", "role": "security"}],
 }
 

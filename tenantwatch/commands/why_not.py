@@ -47,11 +47,11 @@ def why_not(
     start = as_time(since) or (datetime.min.replace(tzinfo=UTC) if file else parse_when(DEFAULT_SPAN, now))
     end = as_time(until) or (datetime.max.replace(tzinfo=UTC) if file else now)
     suspect = Suspect(tenant, user, ip, to_ms(start), to_ms(end))
-    trial = WhyNot(suspect)
     if file:
+        trial = WhyNot(suspect)
         _over_file(trial, suspect, file, tenants)
     else:
-        _over_store(trial, suspect, parse_when(learn, start), end)
+        trial = _over_store(suspect, parse_when(learn, start), end)
     verdicts = trial.verdicts()
     if as_json:
         print_json({"events": trial.events, "rules": [_as_json(verdict) for verdict in verdicts]})
@@ -70,17 +70,22 @@ def _over_file(trial: "WhyNot", suspect: "Suspect", file: Path, tenants: Path | 
     feed_files(run, [str(file)], suspect.tenant_id, None)
 
 
-def _over_store(trial: "WhyNot", suspect: "Suspect", since: datetime, until: datetime) -> None:
+def _over_store(suspect: "Suspect", since: datetime, until: datetime) -> "WhyNot":
     from tenantwatch.backtest import Backtest
     from tenantwatch.commands.feeds import feed_store, locate_here, settings_then
     from tenantwatch.commands.tenants import find_tenant
     from tenantwatch.control import Control
+    from tenantwatch.people import stored_user_id
+    from tenantwatch.why_not import WhyNot
 
     with Control(Settings()) as control:
-        find_tenant(control, suspect.tenant_id)
+        tenant = find_tenant(control, suspect.tenant_id)
+        # The trail may know the user by a pseudonym only.
+        trial = WhyNot(suspect._replace(user_id=stored_user_id(control, tenant, suspect.user_id)))
         settings_of = settings_then(control, suspect.tenant_id)
         run = Backtest([trial], locate=locate_here())
         feed_store(run, control, suspect.tenant_id, settings_of, since, until)
+    return trial
 
 
 def _as_json(verdict: "Verdict") -> dict[str, Any]:

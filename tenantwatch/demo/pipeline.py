@@ -50,6 +50,7 @@ def _environment(data_dir: Path) -> dict[str, str]:
         "TENANTWATCH_KAFKA_PORT": "0",
         "TENANTWATCH_KAFKA_CONTROLLER_PORT": "0",
         "TENANTWATCH_HTTP_PORT": "0",
+        "TENANTWATCH_API_PORT": "0",
         "TENANTWATCH_WEBHOOK_ALLOW": "127.0.0.1/32",
     }
 

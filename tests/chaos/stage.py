@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 import httpx
 
 from api.address import unix_address
+from store.master_key import new_secret
 from streams.broker import BrokerConfig, BrokerError, EmbeddedKafka
 from tests.clickhouse_server import ClickHouseServer
 
@@ -133,6 +134,7 @@ class Worker:
         mine = {
             "data_dir": str(self.data_dir),
             "http_port": "0",
+            "api_port": "0",
             "worker_id": name,
             "session_timeout_s": str(SESSION_TIMEOUT_S),
             "snapshot_interval_s": str(SNAPSHOT_INTERVAL_S),
@@ -277,6 +279,7 @@ class Stage:
         if mode == "cluster":
             self.store = ClickHouseServer(folder / "clickhouse", http_port=free_port())
             self._settings["clickhouse"] = self.store.start()
+            self._settings["master_key"] = new_secret()
         self.workers = [self.new_worker(f"worker-{number}") for number in range(WORKERS[mode])]
 
     def new_worker(self, name: str) -> Worker:

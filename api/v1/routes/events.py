@@ -16,6 +16,7 @@ from api.v1.export import FORMS, ExportFormat, written
 from api.v1.ingest import JSON, NDJSON, Message, messages, read_events
 from api.v1.parts import Parts, PartsOf
 from api.v1.problems import Problem, not_found
+from api.v1.routes.privacy import stored_user_id
 from api.v1.routing import MAX_BATCH_BYTES, Routes
 from api.v1.trace import trace_of
 from schemas.alert import UtcTime
@@ -83,7 +84,7 @@ async def search_events(
     request: Request, caller: CallerOf, parts: PartsOf, asked: Annotated[EventPageQuery, Query()]
 ) -> EventPage:
     """Search the tenant's events: all filters must hold. A repeated `kind` stands for any of them."""
-    wanted, filters = asked.search(), asked.asked()
+    wanted, filters = await _wanted(caller, parts, asked), asked.asked()
     at = open_cursor(parts.ring, caller, _LIST, filters, asked.cursor)
     page = await asyncio.to_thread(
         search, parts.database, caller.tenant_context, wanted, asked.limit, Position(*at) if at else None
@@ -120,7 +121,7 @@ async def export_events(
     for a formula begin with an apostrophe. `ocsf`: OCSF 1.8 on each line.
     """
     form = FORMS[asked.format]
-    pages = _pages(request, caller, parts, asked.search())
+    pages = _pages(request, caller, parts, await _wanted(caller, parts, asked))
     first = await anext(pages)  # so that an error of the store is an answer, not half a file
     suffix = "csv" if asked.format == "csv" else "ndjson"
 
@@ -132,6 +133,12 @@ async def export_events(
     name = f"events-{caller.tenant_id}.{suffix}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(content(), media_type=form.media_type, headers=headers)
+
+
+async def _wanted(caller: Caller, parts: Parts, asked: EventQuery) -> EventSearch:
+    """Return what the store is asked: for a person by the pseudonym, if the caller may ask so."""
+    stored = await stored_user_id(caller, parts, asked.user_id)
+    return asked.model_copy(update={"user_id": stored}).search()
 
 
 async def _pages(

@@ -18,7 +18,7 @@ class Health(BaseModel):
     version: Literal["v1"] = "v1"
 
 
-@routes.get("", permission=None, reach="public")
+@routes.get("", permission=None, reach="public", trail="none")
 async def show_health(parts: PartsOf) -> Health:
     """Say whether the API answers and reaches its store (otherwise 503)."""
     await asyncio.to_thread(parts.database.query, "SELECT 1 AS one")

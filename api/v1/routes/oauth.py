@@ -11,7 +11,7 @@ from api.v1.authentication import Refused
 from api.v1.caller import Principal
 from api.v1.grants import Granted, GrantRefused
 from api.v1.parts import Parts, PartsOf
-from api.v1.problems import Problem, document
+from api.v1.problems import PROBLEM_JSON, Problem, document
 from api.v1.routing import Routes, read_body
 from api.v1.trace import AuthFact, trace_of
 
@@ -51,7 +51,11 @@ def _form(*required: str, **optional: dict[str, Any]) -> dict[str, Any]:
 
 
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    400: {"model": OAuthError, "description": "`invalid_request`, `invalid_grant`, `invalid_scope`, …"},
+    400: {
+        "model": OAuthError,
+        "description": "`invalid_request`, `invalid_grant`, `invalid_scope`, …; an unreadable form",
+        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    },
     401: {"model": OAuthError, "description": "`invalid_client`"},
 }
 
@@ -63,7 +67,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     response_model=Tokens,
     response_model_exclude_none=True,
     max_body_bytes=MAX_FORM_BYTES,
-    problems=["unsupported_media_type"],
+    problems=["unsupported_media_type", "tenant_suspended"],
     responses=_ERRORS,
     openapi_extra=_form(
         "grant_type",
@@ -129,7 +133,7 @@ def tokens_shown(granted: Granted, parts: Parts) -> dict[str, Any]:
     status_code=200,
     response_model=None,
     max_body_bytes=MAX_FORM_BYTES,
-    problems=["unsupported_media_type"],
+    problems=["unsupported_media_type", "tenant_suspended"],
     responses=_ERRORS,
     openapi_extra=_form("token", token_type_hint=_OPTIONAL),
 )
@@ -157,10 +161,13 @@ async def revoke_token(request: Request) -> Response:
 
 async def _client(request: Request, form: dict[str, str], *, optional: bool) -> Principal | None:
     """Return the client; None if it may be left out and was, as people's refresh tokens have none."""
-    if optional and "authorization" not in request.headers and "client_secret" not in form:
+    basic = request.headers.get("authorization", "")[:6].lower() == "basic "
+    if optional and not basic and "client_secret" not in form:
         return None
     client: Principal = await request.app.state.gate.authentication.client(request, form)
-    trace_of(request.scope).principal = client
+    trace = trace_of(request.scope)
+    trace.principal = client
+    await request.app.state.gate.check_client(trace, client)
     return client
 
 

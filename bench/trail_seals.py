@@ -1,0 +1,189 @@
+"""What seals and backups cost: ``python -m bench.trail_seals``; writes ``build/trail_seals.json``.
+
+Fills a store of a million rows, seals it, verifies it, backs it up, restores that into an empty directory in
+a process of its own and verifies it there. With ``--pipeline``, the pipeline with and without sealing reads
+the same topics in turn; with sealing it is not done before the last row is sealed.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.running import REPOSITORY, machine, write
+from bench.trail import fill
+from schemas.event import KINDS
+from store.backups.create import create
+from store.backups.manifest import Backup, newest
+from store.backups.restore import prove, restore
+from store.database import Database
+from store.events import KafkaIds
+from store.migrations import migrate
+from store.seals.keys import SealKeys, Signer, Trust
+from store.seals.sealing import Sealing
+from store.seals.trail import StoredTrail
+from store.seals.verification import Verification
+from tenantwatch.logs import configure_logging
+
+PARTITIONS = 12
+# As a worker: so many rows are read and hashed together.
+SHARE = 4
+
+
+class Clock:
+    """Wall clock and CPU seconds of a block, of all threads."""
+
+    def __enter__(self) -> "Clock":
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.seconds = round(time.perf_counter() - self._wall, 2)
+        self.cpu_s = round(time.process_time() - self._cpu, 2)
+
+
+def seal_all(database: Database, signer: Signer) -> int:
+    """Seal every row, in rounds as large as a worker's; return how many seals that made."""
+    ids = KafkaIds("cluster", {f"audit.{kind}": f"id-{kind}" for kind in KINDS})
+    sealing, heads, made = Sealing(database, ids), {}, 0
+    ends = {
+        (row["kafka_partition"], row["kafka_topic"]): row["position"]
+        for row in database.query(
+            "SELECT kafka_partition, kafka_topic, max(kafka_offset) + 1 AS position FROM events "
+            "GROUP BY kafka_partition, kafka_topic"
+        )
+    }
+    for first in range(0, PARTITIONS, PARTITIONS // SHARE):
+        some = range(first, first + PARTITIONS // SHARE)
+        stretches = [
+            sealing.stretch(p, None, {topic: ends.get((p, topic), 0) for topic in ids.topic_ids})
+            for p in some
+        ]
+        seals = sealing.seal(stretches, heads, signer, datetime.now(UTC))
+        made += len(seals)
+    return made
+
+
+def measured(rows: int, root: Path) -> dict[str, Any]:
+    """Return what each step took on a store of so many rows."""
+    database = Database.embedded(root / "first" / "clickhouse")
+    migrate(database)
+    *_, _ = fill(database, rows)
+    ring = SealKeys(root / "keys")
+    with Clock() as sealed:
+        seals = seal_all(database, ring.signer)
+    with Clock() as verified:
+        verdict = Verification(StoredTrail(database), ring.trust()).run()
+    assert verdict.holds, verdict.findings[:3]
+    assert verdict.rows == rows, verdict
+    [size] = database.query(
+        "SELECT sumIf(bytes_on_disk, table = 'seals') AS seals, "
+        "sumIf(bytes_on_disk, table = 'events') AS events "
+        "FROM system.parts WHERE active AND database = currentDatabase()"
+    )
+    with Clock() as backed_up:
+        backup = create(database, root / "backups", ring.signer, datetime.now(UTC))
+    database.close()
+    return {
+        "rows": rows,
+        "tenants": verdict.tenants,
+        "seals": seals,
+        "seal_us_per_event": round(sealed.cpu_s / rows * 1e6, 2),
+        "seal_rows_per_s": round(rows / sealed.seconds),
+        "seal_bytes_per_event": round(size["seals"] / rows, 1),
+        "event_bytes": round(size["events"] / rows, 1),
+        "verify_s": verified.seconds,
+        "verify_cpu_s": verified.cpu_s,
+        "backup_s": backed_up.seconds,
+        "backup_bytes": sum((backup.path / name).stat().st_size for name, _ in backup.files()),
+        "backup_rows": backup.rows(),
+        **restored(root),
+    }
+
+
+def restored(root: Path) -> dict[str, Any]:
+    """Restore in a process of its own: a process has one engine."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.trail_seals", "--restore", root],
+        stdout=subprocess.PIPE, check=True, cwd=REPOSITORY,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def restore_here(root: Path) -> dict[str, Any]:
+    """Restore the newest backup into an empty directory, and compare seals."""
+    backup: Backup = newest(root / "backups")
+    trust: Trust = SealKeys(root / "keys").trust()
+    database = Database.embedded(root / "second" / "clickhouse")
+    with Clock() as took:
+        restore(database, backup)
+    with Clock() as verified:
+        verdict, differ = prove(database, backup, trust)
+    database.close()
+    return {
+        "restore_s": took.seconds,
+        "verify_restored_s": verified.seconds,
+        "seals_equal": verdict.holds and not differ,
+        "restored_events": verdict.rows,
+    }
+
+
+def piped(events: int, tenant_count: int, rounds: int) -> dict[str, Any]:
+    """Return throughput and CPU of the pipeline with and without sealing, in turn."""
+    from bench.pipeline import fill as fill_topics
+    from bench.pipeline import measure
+    from bench.running import kafka
+
+    found: dict[str, list[dict[str, Any]]] = {"sealed": [], "unsealed": []}
+    with kafka() as (bootstrap, root):
+        fill_topics(bootstrap, events, tenant_count, 10_000, 7)
+        for number in range(rounds):
+            for subject, results in found.items():
+                results.append(measure(subject, bootstrap, root / f"round-{number}", events))
+    best = {name: max(r["events_per_s"] for r in results) for name, results in found.items()}
+    cpu_us = {
+        name: round(min(r["cpu_s"] for r in results) / events * 1e6, 2) for name, results in found.items()
+    }
+    return {
+        "events": events,
+        "tenants": tenant_count,
+        "events_per_s": best,
+        "all_events_per_s": {name: [r["events_per_s"] for r in results] for name, results in found.items()},
+        "cpu_us_per_event": cpu_us,
+        "sealing_cpu_us_per_event": round(cpu_us["sealed"] - cpu_us["unsealed"], 2),
+        "sealed_to_unsealed": round(best["sealed"] / best["unsealed"], 3),
+    }
+
+
+def main() -> None:
+    """Measure and write the results."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--rows", type=int, default=1_000_000)
+    arguments.add_argument("--pipeline", action="store_true", help="also the pipeline with and without seals")
+    arguments.add_argument("--events", type=int, default=2_000_000, help="that the pipeline reads")
+    arguments.add_argument("--tenants", type=int, default=300)
+    arguments.add_argument("--rounds", type=int, default=2)
+    arguments.add_argument("--restore", type=Path, help=argparse.SUPPRESS)
+    arguments.add_argument("--out", type=Path, default=Path("build/trail_seals.json"))
+    given = arguments.parse_args()
+    configure_logging("warning", "console")
+    if given.restore:
+        sys.stdout.write(json.dumps(restore_here(given.restore)))
+        return
+    here = machine()
+    with tempfile.TemporaryDirectory(prefix="tenantwatch-bench-") as folder:
+        result: dict[str, Any] = {"machine": here, "store": measured(given.rows, Path(folder))}
+    print(json.dumps(result["store"]), file=sys.stderr, flush=True)
+    if given.pipeline:
+        result["pipeline"] = piped(given.events, given.tenants, given.rounds)
+    write(result, given.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What the trail holds of people: their events and alerts, by pseudonym."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from store.database import Database
+from store.queries import TenantContext
+
+# Where a pseudonym may stand (`streams.pseudonyms`); a test compares the two.
+FIELDS: Final = (
+    "user_id", "event_id", "service", "user_agent", "session_id", "trace_id", "token_id", "reason",
+    "attributes", "permission", "resource_type", "resource_id", "http_route", "http_path", "api_key_id",
+)  # fmt: skip
+TEXT: Final = "concatWithSeparator(' ', " + ", ".join(FIELDS) + ")"
+PAGE_ROWS: Final = 10_000
+_PAGE: Final = (
+    "SELECT * FROM events WHERE {scope} AND {speaks_of} "
+    "AND time > fromUnixTimestamp64Milli({{after_ms:Int64}}, 'UTC') "
+    "ORDER BY time LIMIT {{rows:UInt32}} WITH TIES"
+)
+
+
+def speaks_of(name: str = "pseudonyms") -> str:
+    """Return the condition that an event speaks of people; the parameter is an array.
+
+    Of pseudonyms, which are found wherever they stand, and of other user ids, which are not.
+    """
+    people = f"{{{name}:Array(String)}}"
+    return f"(user_id IN {people} OR {_in_text(TEXT, people)})"
+
+
+def _in_text(text: str, people: str) -> str:
+    # One pass over the texts for most rows: hardly any holds any pseudonym.
+    found = f"arrayExists(p -> match(p, '^p_[a-z2-7]{{26}}$') AND position({text}, p) > 0, {people})"
+    return f"(position({text}, 'p_') > 0 AND {found})"
+
+
+def _of_alerts() -> str:
+    people = "{pseudonyms:Array(String)}"
+    return f"(entity_value IN {people} OR {_in_text('body', people)})"
+
+
+def counts(database: Database, tenant: TenantContext, pseudonyms: Sequence[str]) -> dict[str, int]:
+    """Return how many rows speak of people, by table."""
+    scope, bound = tenant.condition()
+    bound |= {"pseudonyms": list(pseudonyms)}
+    events = database.query(f"SELECT count() AS n FROM events WHERE {scope} AND {speaks_of()}", bound)
+    alerts = database.query(
+        f"SELECT uniqExact(alert_id) AS n FROM alerts WHERE {scope} AND {_of_alerts()}", bound
+    )
+    return {"events": int(events[0]["n"]), "alerts": int(alerts[0]["n"])}
+
+
+def events_of(
+    database: Database, tenant: TenantContext, pseudonyms: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the events that speak of people, by time: what each has a value for, as JSON has it."""
+    scope, bound = tenant.condition()
+    sql = _PAGE.format(scope=scope, speaks_of=speaks_of())
+    after_ms = -1
+    while True:
+        rows = database.query(
+            sql, {**bound, "pseudonyms": list(pseudonyms), "after_ms": after_ms, "rows": PAGE_ROWS}
+        )
+        for row in rows:
+            after_ms = round(row["time"].timestamp() * 1000)
+            yield _plain(row)
+        if len(rows) < PAGE_ROWS:
+            return
+
+
+def alerts_of(
+    database: Database, tenant: TenantContext, pseudonyms: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the newest revision of each alert that speaks of people."""
+    scope, bound = tenant.condition()
+    rows = database.query(
+        f"SELECT body FROM alerts WHERE {scope} AND {_of_alerts()} "
+        "ORDER BY revision DESC, published_at DESC LIMIT 1 BY alert_id",
+        {**bound, "pseudonyms": list(pseudonyms)},
+    )
+    yield from (json.loads(row["body"]) for row in rows)
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in row.items() if value not in ("", None)}
+    if "attributes" in kept:
+        kept["attributes"] = json.loads(kept["attributes"])
+    for name in ("time", "ingest_time"):
+        kept[name] = kept[name].isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return kept

@@ -1,0 +1,248 @@
+"""A person's rights, and the operator's duties: export, forget, hold, release, rotate, report."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import structlog
+
+from schemas.personal import is_identifier, is_pseudonym, pseudonyms_in
+from store.certificates import Sign, TopicRetention, certificate, raw_copies
+from store.database import Database
+from store.holds import WHOLE_TENANT, Hold, active, check_free, place, release
+from store.master_key import MasterKeys
+from store.people import alerts_of, counts, events_of
+from store.privacy_log import entries, record
+from store.queries import MAX_ROWS, Scope, TenantContext
+from store.vault import Rotation, Vault
+
+log = structlog.get_logger()
+# Asks Kafka; None where it cannot be asked.
+AskKafka = Callable[[], Mapping[str, TopicRetention] | None]
+
+
+class NotPseudonymous(Exception):
+    """The trail holds a person by a user id that never became a pseudonym; the message says what to do."""
+
+
+class Privacy:
+    """What is done with personal data; each of these is noted in ``privacy_log``.
+
+    Whether somebody may is not judged here: the routes that call this ask for ``pii:read`` (export) and
+    ``privacy:manage``.
+
+    Parameters
+    ----------
+    database, vault
+        Where the trail and the originals are.
+    ask_kafka
+        Tells how long Kafka keeps the raw copies.
+    sign
+        Signs certificates.
+    master_change
+        Returns a context in which there is a new master key before the present one.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        vault: Vault,
+        ask_kafka: AskKafka = lambda: None,
+        sign: Sign | None = None,
+        master_change: Callable[[], AbstractContextManager[MasterKeys]] | None = None,
+    ) -> None:
+        self._database = database
+        self.vault = vault
+        self._ask_kafka = ask_kafka
+        self._sign = sign
+        self._master_change = master_change
+
+    def pseudonyms(self, tenant: TenantContext, subjects: Sequence[str]) -> list[str]:
+        """Return the pseudonym of each subject, given by an original or by a pseudonym."""
+        return list(dict.fromkeys(self.vault.pseudonym(tenant.tenant_id, subject) for subject in subjects))
+
+    def _known_as(self, tenant: TenantContext, subjects: Sequence[str]) -> list[str]:
+        """Return what may stand in the trail for subjects: a plain user id may be stored as it is, too."""
+        plain = [one for one in subjects if not is_identifier(one)]
+        return list(dict.fromkeys([*self.pseudonyms(tenant, subjects), *plain]))
+
+    def _check_pseudonymous(self, tenant: TenantContext, subjects: Sequence[str]) -> None:
+        for subject in subjects:
+            if not is_identifier(subject) and not is_pseudonym(subject):
+                stored = counts(self._database, tenant, [subject])["events"]
+                if stored:
+                    raise NotPseudonymous(
+                        f"{stored:,} events of {tenant.tenant_id} hold this user_id as it is, it cannot be "
+                        'forgotten: set `"personal_data": {"user_id": "always"}` for the tenant; new events '
+                        "hold pseudonyms from then on, and these age out"
+                    )
+
+    def export(
+        self, tenant: TenantContext, subjects: Sequence[str], *, actor: str, reason: str
+    ) -> Iterator[dict[str, Any]]:
+        """Yield everything about a person: first what is known of them, then their events and alerts.
+
+        Their own pseudonyms are written out; those of others stay, and are listed masked, because an event
+        may speak of two people.
+        """
+        own = self._known_as(tenant, subjects)
+        record(self._database, "export", tenant.tenant_id, own, actor, reason)
+        originals = self.vault.originals(tenant, own)
+        held = [asdict(hold) for hold in active(self._database, tenant) if hold.pseudonym in own]
+        rows = counts(self._database, tenant, own)
+        yield {
+            "type": "subject",
+            "tenant_id": tenant.tenant_id,
+            "pseudonyms": {one: originals.get(one) for one in own},
+            "exported_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "rows": rows,
+            "holds": [{**hold, "placed_at": hold["placed_at"].isoformat()} for hold in held],
+        }
+        others: dict[str, None] = {}
+        for kind, found in (
+            ("event", events_of(self._database, tenant, own)),
+            ("alert", alerts_of(self._database, tenant, own)),
+        ):
+            for row in found:
+                text = json.dumps(row, ensure_ascii=False)
+                others |= dict.fromkeys(pseudonyms_in([text]))
+                for pseudonym, original in originals.items():
+                    text = text.replace(pseudonym, json.dumps(original, ensure_ascii=False)[1:-1])
+                yield {"type": kind, **json.loads(text)}
+        beside = [one for one in others if one not in own]
+        yield {"type": "others", "masked": self.vault.masked(tenant, beside), "pseudonyms": beside}
+
+    def forget(
+        self, tenant: TenantContext, subjects: Sequence[str], *, actor: str, reason: str, now: datetime
+    ) -> dict[str, Any]:
+        """Forget people, and return the certificate, which is kept too.
+
+        Raises
+        ------
+        Held
+            If a legal hold forbids it.
+        NotPseudonymous
+            If the trail holds a subject as it is.
+        VaultBusy
+            If it could not be seen in time that the bytes are gone.
+        """
+        own = self.pseudonyms(tenant, subjects)
+        check_free(self._database, tenant, self._known_as(tenant, subjects))
+        self._check_pseudonymous(tenant, subjects)
+        certificate_id = uuid4().hex
+        removed = self.vault.shred(tenant.tenant_id, own, certificate_id, now)
+        told = certificate(
+            certificate_id=certificate_id,
+            tenant_id=tenant.tenant_id,
+            pseudonyms=own,
+            actor=actor,
+            reason=reason,
+            now=now,
+            removed=removed,
+            kept=counts(self._database, tenant, own),
+            kafka=raw_copies(self._ask_kafka(), now),
+            sign=self._sign,
+        )
+        record(self._database, "forget", tenant.tenant_id, own, actor, reason, told, certificate_id)
+        log.info("people_forgotten", tenant_id=tenant.tenant_id, people=len(own), **removed)
+        return told
+
+    def note_reading(self, tenant_id: str, actor: str, reason: str) -> None:
+        """Note that somebody read originals by another way than the vault, e.g. in a dead letter."""
+        record(self._database, "reveal", tenant_id, [], actor, reason)
+
+    def certificates(self, scope: Scope, certificate_id: str | None = None) -> list[dict[str, Any]]:
+        """Return certificates, the latest first."""
+        found = entries(self._database, scope, action="forget", entry_id=certificate_id)
+        return [entry["body"] for entry in found]
+
+    def hold(
+        self, tenant: TenantContext, subject: str | None, *, actor: str, reason: str, now: datetime
+    ) -> Hold:
+        """Place a legal hold on a person, or on the whole tenant."""
+        pseudonym = self._stored_as(tenant, subject) if subject else WHOLE_TENANT
+        hold = place(self._database, tenant, pseudonym, reason=reason, actor=actor, now=now)
+        whom = [pseudonym] if pseudonym else []
+        record(self._database, "hold", tenant.tenant_id, whom, actor, reason, {"hold_id": hold.hold_id})
+        return hold
+
+    def _stored_as(self, tenant: TenantContext, subject: str) -> str:
+        pseudonym = self.vault.pseudonym(tenant.tenant_id, subject)
+        known = is_identifier(subject) or self.vault.masked(tenant, [pseudonym])
+        return pseudonym if known else subject
+
+    def holds(self, scope: Scope) -> list[Hold]:
+        """Return the holds that are not released."""
+        return active(self._database, scope)
+
+    def release(
+        self, tenant: TenantContext, hold_ids: Sequence[str], *, actor: str, reason: str, now: datetime
+    ) -> list[Hold]:
+        """Release holds, and return those that were there."""
+        released = release(self._database, tenant, hold_ids, actor=actor, now=now)
+        for hold in released:
+            whom = [hold.pseudonym] if hold.pseudonym else []
+            record(
+                self._database, "release", tenant.tenant_id, whom, actor, reason, {"hold_id": hold.hold_id}
+            )
+        return released
+
+    def rotate(
+        self, tenant_id: str | None, *, master: bool = False, actor: str, reason: str, now: datetime
+    ) -> Rotation:
+        """Change keys (`Vault.rotate`).
+
+        Parameters
+        ----------
+        master
+            The master key too, where it is in a file of ours.
+        """
+        if master and self._master_change is not None:
+            with self._master_change() as masters:
+                self.vault.keys.masters = masters
+                done = self.vault.rotate(now, tenant_id)
+            self.vault.keys.masters = MasterKeys(masters.current)
+        else:
+            done = self.vault.rotate(now, tenant_id)
+        record(self._database, "rotate_keys", tenant_id or "", [], actor, reason, asdict(done))
+        return done
+
+    def report(self, scope: Scope, since: datetime) -> dict[str, Any]:
+        """Return what was deleted since a time and why: by age, by people's wish; and what is held."""
+        condition, bound = scope.condition()
+        aged = self._database.query(
+            "SELECT run_at, tenant_id, kind, retention_days, cutoff, sum(rows_removed) AS rows_removed "
+            f"FROM retention_runs WHERE {condition} AND run_at >= {{since:DateTime64(3)}} "
+            "GROUP BY run_at, tenant_id, kind, retention_days, cutoff "
+            f"ORDER BY run_at, tenant_id, kind LIMIT {MAX_ROWS}",
+            {**bound, "since": since},
+        )
+        noted = entries(self._database, scope, since=since, limit=MAX_ROWS)
+        return {
+            "aged_out": [
+                {**row, "why": f"older than {row['retention_days']} days, the tenant's setting for its kind"}
+                for row in aged
+            ],
+            "forgotten": [
+                {
+                    "at": entry["at"],
+                    "tenant_id": entry["tenant_id"],
+                    "people": len(entry["pseudonyms"]),
+                    "certificate_id": entry["entry_id"],
+                    "requested_by": entry["actor"],
+                    "why": entry["reason"],
+                }
+                for entry in noted
+                if entry["action"] == "forget"
+            ],
+            "held": [asdict(hold) for hold in self.holds(scope)],
+            "noted": [
+                {name: entry[name] for name in ("at", "action", "tenant_id", "actor", "reason")}
+                | {"people": len(entry["pseudonyms"])}
+                for entry in noted
+            ],
+        }

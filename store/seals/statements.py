@@ -1,0 +1,205 @@
+"""Signed statements: why rows are not there, who was forgotten, which key follows which.
+
+Retention deletes, and so does whoever wants something gone. Rows that are missing are excused only by a
+statement that the signing key made, not by a row of ``retention_runs``, which anybody can write who can
+delete.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from store.database import Database
+from store.seals.keys import STATEMENT, Signer, Trust, key_id, pem, read_public
+
+StatementKind = Literal["retention", "shredded", "key"]
+_READ: Final = "SELECT tenant_id, kind, body, signature FROM seal_statements ORDER BY stated_at, kind"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement.
+
+    Parameters
+    ----------
+    tenant_id
+        Whom it is about; ``''`` is the platform.
+    content
+        What it says, by kind: ``retention`` has ``event_kind``, ``cutoff_ms``, ``retention_days``, ``rows``;
+        ``shredded`` has ``subject``, the pseudonym that stays in the rows; ``key`` has ``public_key``.
+    body, signature
+        The bytes that are signed, and the signature in base64.
+    """
+
+    kind: StatementKind
+    tenant_id: str
+    content: Mapping[str, Any]
+    stated_at: str
+    key_id: str
+    body: bytes
+    signature: str
+
+    @classmethod
+    def make(
+        cls,
+        kind: StatementKind,
+        tenant_id: str,
+        content: Mapping[str, Any],
+        now: datetime,
+        signer: Signer,
+    ) -> "Statement":
+        """Return one, signed."""
+        stated_at = now.astimezone(UTC).isoformat(timespec="milliseconds")
+        head = {"kind": kind, "tenant_id": tenant_id, "stated_at": stated_at, "key_id": signer.key_id}
+        body = json.dumps({**head, "content": content}, separators=(",", ":")).encode()
+        signature = signer.sign(STATEMENT, body)
+        return cls(kind, tenant_id, content, stated_at, signer.key_id, body, signature)
+
+    @classmethod
+    def read(cls, body: bytes, signature: str) -> "Statement":
+        """Return one from its body.
+
+        Raises
+        ------
+        ValueError
+            If it is none.
+        """
+        try:
+            given = json.loads(body)
+            return cls(
+                given["kind"], given["tenant_id"], given["content"], given["stated_at"], given["key_id"],
+                body, signature,
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a statement: {error}") from error
+
+    def holds(self, trust: Trust) -> bool:
+        """Return whether a key that is believed signed it."""
+        return bool(trust.verifies(self.key_id, STATEMENT, self.body, self.signature))
+
+
+def keep(database: Database, statements: Iterable[Statement]) -> None:
+    """Store statements."""
+    database.insert_rows(
+        "seal_statements",
+        [
+            {
+                "tenant_id": statement.tenant_id,
+                "kind": statement.kind,
+                "stated_at": datetime.fromisoformat(statement.stated_at),
+                "body": statement.body.decode(),
+                "signature": statement.signature,
+            }
+            for statement in statements
+        ],
+    )
+
+
+def read_statements(database: Database) -> tuple[list[Statement], int]:
+    """Return the stored statements, oldest first, and how many rows are none."""
+    found, broken = [], 0
+    for row in database.query(_READ):
+        try:
+            found.append(Statement.read(row["body"].encode(), row["signature"]))
+        except ValueError:
+            broken += 1
+    return found, broken
+
+
+def state_key(new: Ed25519PublicKey, by: Signer, now: datetime) -> Statement:
+    """Return the statement that seals of a new key are to be believed, made by the one before."""
+    content = {"public_key": pem(new), "new_key_id": key_id(new)}
+    return Statement.make("key", "", content, now, by)
+
+
+def state_retention(
+    tenant_id: str,
+    kind: str,
+    cutoff: datetime,
+    retention_days: int,
+    rows: int,
+    now: datetime,
+    signer: Signer,
+) -> Statement:
+    """Return the statement that retention removes a tenant's rows of a kind that are older than a moment."""
+    content = {
+        "event_kind": kind,
+        "cutoff_ms": int(cutoff.timestamp() * 1000),
+        "retention_days": retention_days,
+        "rows": rows,
+    }
+    return Statement.make("retention", tenant_id, content, now, signer)
+
+
+def state_shredded(tenant_id: str, subject: str, now: datetime, signer: Signer) -> Statement:
+    """Return the statement that a person was forgotten; the rows keep the pseudonym, which is nobody's."""
+    return Statement.make("shredded", tenant_id, {"subject": subject}, now, signer)
+
+
+def read_shreddings(database: Database, tenant_id: str | None = None) -> dict[str, set[str]]:
+    """Return by tenant the pseudonyms of people who were forgotten, as the vault has it.
+
+    Unsigned, which does no harm: being forgotten excuses no missing and no altered row.
+    """
+    chosen = "1" if tenant_id is None else "tenant_id = {tenant:String}"
+    rows = database.query(
+        f"SELECT DISTINCT tenant_id, pseudonym FROM shreddings WHERE {chosen}",
+        {} if tenant_id is None else {"tenant": tenant_id},
+    )
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["tenant_id"], set()).add(row["pseudonym"])
+    return found
+
+
+class Stated:
+    """What statements that hold say, and which of them do not.
+
+    Parameters
+    ----------
+    statements
+        Oldest first.
+    trust
+        Keys that are believed; those that a statement introduces are added.
+    """
+
+    def __init__(self, statements: Sequence[Statement], trust: Trust) -> None:
+        self.refused: list[Statement] = []
+        self._cutoffs: dict[tuple[str, str], int] = {}
+        self.shredded: dict[str, set[str]] = {}
+        # First the keys, in any order: a statement may be older than the one that introduces its key.
+        keys = [statement for statement in statements if statement.kind == "key"]
+        while keys:
+            believed = [statement for statement in keys if statement.holds(trust)]
+            for statement in believed:
+                trust.add(statement.content["public_key"])
+            keys = [statement for statement in keys if statement not in believed]
+            if not believed:
+                break
+        self.refused += keys
+        for statement in statements:
+            if statement.kind != "key":
+                self._take(statement, trust)
+
+    def _take(self, statement: Statement, trust: Trust) -> None:
+        if not statement.holds(trust):
+            self.refused.append(statement)
+        elif statement.kind == "retention":
+            key = (statement.tenant_id, statement.content["event_kind"])
+            self._cutoffs[key] = max(self._cutoffs.get(key, 0), statement.content["cutoff_ms"])
+        elif statement.kind == "shredded":
+            self.shredded.setdefault(statement.tenant_id, set()).add(statement.content["subject"])
+
+    def cutoff_ms(self, tenant_id: str, topic: str) -> int:
+        """Return what is older than this was removed by retention: a tenant's events of a topic."""
+        return self._cutoffs.get((tenant_id, topic.removeprefix("audit.")), 0)
+
+
+def introduced_keys(statements: Iterable[Statement]) -> dict[str, str]:
+    """Return the public keys that statements introduce, by id."""
+    texts = [statement.content["public_key"] for statement in statements if statement.kind == "key"]
+    return {key_id(read_public(text)): text for text in texts}

@@ -1,0 +1,278 @@
+"""Backups of the store: make, list, restore, verify."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from tenantwatch.commands.output import AsJson, fail, note, print_json, print_line, print_table
+from tenantwatch.settings import Settings
+
+if TYPE_CHECKING:
+    from store.backups.manifest import Backup
+    from store.database import Database
+    from store.seals.keys import Trust
+
+app = typer.Typer(no_args_is_help=True)
+TIMEOUT_S: Final = 24 * 3600.0
+
+Directory = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A directory of backups, or one backup in it.")
+]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(help="A file that holds the passphrase of the keys; without it keys are left out."),
+]
+Keys = Annotated[
+    list[Path] | None,
+    typer.Option("--key", help="Public key whose seals are believed besides this machine's; repeatable."),
+]
+
+
+@app.command()
+def create(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where backups are kept.")],
+    passphrase_file: PassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a backup of the store and the tenant directory into a new directory below DIR.
+
+    Workers go on meanwhile. Keys stay where they are, and their directory is named: without them the seals
+    of a restored store can still be verified, but not continued, and the vault cannot be read.
+    """
+    from tenantwatch.control import Control
+
+    settings = Settings()
+    asked = {"path": str(directory.absolute()), "passphrase": _passphrase(passphrase_file)}
+    started = time.monotonic()
+    with Control(settings) as control:
+        made = control.request("POST", "/backups", json=asked, timeout_s=TIMEOUT_S)
+    made["seconds"] = round(time.monotonic() - started, 1)
+    if as_json:
+        print_json(made)
+        return
+    print_line(
+        f"{made['rows']:,} rows of {made['tables']} tables are in {made['path']} ({made['bytes']:,} bytes)"
+    )
+    if made["keys"]:
+        print_line("the keys are in it, under the passphrase")
+    else:
+        note(
+            f"keys are not in the backup: keep {settings.keys_dir} elsewhere, or the settings that hold them"
+        )
+
+
+def _passphrase(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        return file.read_text().rstrip("\n")
+    except OSError as error:
+        raise fail(f"cannot read the passphrase in {file}: {error.strerror}") from error
+
+
+@app.command("list")
+def list_backups(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where backups are kept.")],
+    as_json: AsJson = False,
+) -> None:
+    """List the complete backups in a directory."""
+    from store.backups.manifest import KEYS_FILE, backups_in
+
+    found = [
+        {
+            "path": str(backup.path),
+            "created_at": backup.manifest["created_at"],
+            "version": backup.manifest["version"],
+            "rows": backup.rows(),
+            "events": backup.manifest["tables"].get("events", {}).get("rows", 0),
+            "keys": KEYS_FILE in backup.manifest["other_files"],
+        }
+        for backup in backups_in(directory)
+    ]
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        {
+            "made at": lambda row: row["created_at"],
+            "events": lambda row: f"{row['events']:,}",
+            "rows": lambda row: f"{row['rows']:,}",
+            "keys": lambda row: "with" if row["keys"] else "apart",
+            "path": lambda row: row["path"],
+        },
+        found,
+        f"there are no backups in {directory}",
+    )
+
+
+@app.command()
+def restore(
+    directory: Directory,
+    passphrase_file: PassphraseFile = None,
+    key: Keys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Restore a backup into an empty store, and prove by the seals that it is the same.
+
+    Of a directory of backups the newest is taken. Nothing that exists is replaced: name a new data directory
+    with TENANTWATCH_DATA_DIR, or an empty database with TENANTWATCH_CLICKHOUSE. Exit code 1 if the seals
+    do not hold.
+    """
+    from store.backups.manifest import newest
+    from tenantwatch.control import running
+
+    settings = Settings()
+    if running(settings):
+        raise fail(
+            f"a worker runs with the data directory {settings.data_dir}; a backup needs an empty store"
+        )
+    backup = newest(directory)
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _restore_keys(backup, settings, _passphrase(passphrase_file))
+    trust = _trust(settings, key)
+    with _opened(settings) as database:
+        done = _restored(database, backup, trust)
+    _tell(done, as_json)
+    note(
+        "Kafka is not in a backup. If it is the same one, its group has gone on since: "
+        f"{backup.path / 'offsets.csv'} has where the backup ends, for kafka-consumer-groups.sh "
+        "--reset-offsets --from-file. If it is a new one, "
+        f"`tenantwatch tenants apply {backup.path / 'tenants.ndjson'}` fills its directory"
+    )
+    raise typer.Exit(0 if done["holds"] else 1)
+
+
+@app.command()
+def verify(
+    directory: Directory,
+    quick: Annotated[
+        bool, typer.Option(help="Checksums and signature only; restores nothing to look at the seals.")
+    ] = False,
+    key: Keys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a backup's files, and its seals in a store that it is restored into for the purpose.
+
+    Exit code 1 if a file is damaged, or the trail in it was tampered with.
+    """
+    from store.backups.manifest import newest
+    from store.database import Database
+    from tenantwatch.logs import configure_logging
+
+    configure_logging("error", "console")
+    settings = Settings()
+    backup = newest(directory)
+    trust = _trust(settings, key)
+    if damaged := backup.damaged():
+        raise fail(f"{backup.path} is damaged: {'; '.join(damaged)}")
+    signed = backup.signature_holds(trust)
+    if signed is False:
+        raise fail(f"the manifest of {backup.path} is not what the key {backup.manifest['key_id']} signed")
+    if signed is None:
+        note(
+            f"the manifest is signed by the key {backup.manifest['key_id']}, which is not known here: --key",
+            "yellow",
+        )
+    if quick:
+        done: dict[str, Any] = {"path": str(backup.path), "holds": signed is True, "signed": signed}
+        _tell(done, as_json)
+        raise typer.Exit(0 if signed else 1)
+    with tempfile.TemporaryDirectory(prefix="tenantwatch-backup-") as folder:
+        database = Database.embedded(Path(folder) / "clickhouse")
+        try:
+            done = _restored(database, backup, trust)
+        finally:
+            database.close()
+    done["signed"] = signed
+    _tell(done, as_json)
+    raise typer.Exit(0 if done["holds"] and signed else 1)
+
+
+def _restore_keys(backup: "Backup", settings: Settings, passphrase: str | None) -> None:
+    from store.backups.key_box import unlock_keys
+    from store.backups.manifest import KEYS_FILE
+
+    if passphrase is None:
+        return
+    if KEYS_FILE not in backup.manifest["other_files"]:
+        raise fail(f"there are no keys in {backup.path}")
+    names = unlock_keys((backup.path / KEYS_FILE).read_bytes(), passphrase, settings.keys_dir)
+    note(f"restored the keys {', '.join(names)}")
+
+
+def _trust(settings: Settings, files: list[Path] | None) -> "Trust":
+    from store.seals.keys import SealKeys, Trust, read_public
+
+    ring = SealKeys.existing(settings.keys_dir, settings.seal_key)
+    known = list(ring.trust().keys.values()) if ring is not None else []
+    try:
+        given = [read_public(file.read_text()) for file in files or []]
+    except OSError as error:
+        raise fail(f"cannot read the key {error.filename}: {error.strerror}") from error
+    if not known and not given:
+        raise fail(
+            f"no key is known here: restore {settings.keys_dir} first, give --passphrase-file, "
+            "or name the public key with --key"
+        )
+    return Trust([*known, *given])
+
+
+@contextmanager
+def _opened(settings: Settings) -> "Iterator[Database]":
+    from tenantwatch.database import open_database
+    from tenantwatch.logs import configure_logging
+
+    configure_logging("error", "console")  # each migration would be a line among the data
+    database = open_database(settings)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _restored(database: "Database", backup: "Backup", trust: "Trust") -> dict[str, Any]:
+    from store.backups.restore import prove, restore
+
+    started = time.monotonic()
+    tables = restore(database, backup)
+    restored_s = time.monotonic() - started
+    verdict, differ = prove(database, backup, trust)
+    return {
+        "path": str(backup.path),
+        "rows": sum(tables.values()),
+        "tables": tables,
+        "restore_seconds": round(restored_s, 1),
+        "verify_seconds": round(time.monotonic() - started - restored_s, 1),
+        "heads_equal": not differ,
+        "verdict": verdict.as_dict(),
+        "holds": verdict.holds and not differ,
+    }
+
+
+def _tell(done: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(done)
+        return
+    if "verdict" not in done:
+        print_line(
+            f"every file of {done['path']} is what was written", "green" if done["holds"] else "yellow"
+        )
+        return
+    verdict = done["verdict"]
+    for finding in verdict["findings"]:
+        print_line(
+            f"{finding['kind']}: {finding['tenant_id'] or 'the partition'}: {finding['detail']}", "yellow"
+        )
+    print_line(
+        f"{done['rows']:,} rows restored in {done['restore_seconds']:.1f} s; {verdict['rows']:,} rows in "
+        f"{verdict['seals']:,} seals looked at in {done['verify_seconds']:.1f} s"
+    )
+    if done["holds"]:
+        print_line("the seals are equal and hold", "green")
+    else:
+        print_line("the seals do not hold", "bold red")

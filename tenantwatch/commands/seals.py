@@ -1,0 +1,79 @@
+"""The seals of the trail, and the key that signs them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tenantwatch.commands.output import AsJson, fail, moment, print_json, print_line
+from tenantwatch.settings import Settings
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show how far the trail is sealed, and with which key."""
+    from tenantwatch.control import Control
+
+    with Control(Settings()) as control:
+        found = control.get("/trail/seals")
+    if as_json:
+        print_json(found)
+        return
+    print_line(f"{'seals':12} {found['seals']:,} of {found['partitions']:,} partitions")
+    print_line(f"{'newest':12} {moment(found['sealed_at']) or 'none'}")
+    waiting = f"{found['unsealed']:,} rows, the oldest for {found['unsealed_age_s']:.0f} s"
+    print_line(f"{'not sealed':12} {waiting if found['unsealed'] else 'none'}")
+    print_line(f"{'key':12} {found['key_id'] or 'none'}")
+    if others := sorted(set(found["keys"]) - {found["key_id"]}):
+        print_line(f"{'believed too':12} {', '.join(others)}")
+
+
+@app.command()
+def key(as_json: AsJson = False) -> None:
+    """Print the public key, for whoever is to verify bundles."""
+    from tenantwatch.control import Control
+
+    with Control(Settings()) as control:
+        found = control.get("/trail/seals")
+    if found["key_id"] is None:
+        raise fail("there is no signing key here: the first `tenantwatch up` makes one")
+    if as_json:
+        print_json({"key_id": found["key_id"], "public_key": found["keys"][found["key_id"]]})
+    else:
+        print_line(found["keys"][found["key_id"]].rstrip())
+
+
+@app.command()
+def rotate(as_json: AsJson = False) -> None:
+    """Sign with a new key from now on; the old one states first that the new one is to be believed."""
+    from tenantwatch.control import Control
+
+    with Control(Settings()) as control:
+        done = control.request("POST", "/trail/rotate")
+    if as_json:
+        print_json(done)
+        return
+    print_line(f"the key {done['key_id']} signs from now on, in place of {done['previous_key_id']}")
+    print_line("give the new public key to whoever verifies bundles: `tenantwatch seals key`")
+
+
+@app.command()
+def introduce(
+    file: Annotated[Path, typer.Argument(metavar="PUBLIC.pem", help="The public key of the new one.")],
+    as_json: AsJson = False,
+) -> None:
+    """State that seals of another key are to be believed: before TENANTWATCH_SEAL_KEY is changed."""
+    from tenantwatch.control import Control
+
+    try:
+        text = file.read_text()
+    except OSError as error:
+        raise fail(f"cannot read {file}: {error.strerror}") from error
+    with Control(Settings()) as control:
+        done = control.request("POST", "/trail/introduce", json={"public_key": text})
+    if as_json:
+        print_json(done)
+        return
+    print_line(f"the key {done['previous_key_id']} states that the key {done['key_id']} is to be believed")

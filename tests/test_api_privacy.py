@@ -1,0 +1,139 @@
+"""People behind pseudonyms at the HTTP API: who may know, search by and forget them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from api_server import RunningApi, add_tenant, running_api
+from schema_examples import event
+from stored import store_events
+
+from store.database import Database
+from store.privacy_log import entries
+from store.queries import TenantContext
+from store.vault import Subject
+
+JANE = "jane@example.com"
+OWN, OTHER = f"people-{uuid4().hex[:8]}", f"people-{uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="module")
+def api(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApi]:
+    """The API, with two tenants; Jane is known to the first, and one event of hers is stored."""
+    for tenant_id in (OWN, OTHER):
+        add_tenant(database, tenant_id)
+    with running_api(database, tmp_path_factory.mktemp("api")) as running:
+        known(running, JANE)
+        store_events(database, event("auth", tenant_id=OWN, event_id="janes", user_id=pseudonym(running)))
+        yield running
+
+
+def pseudonym(api: RunningApi, who: str = JANE) -> str:
+    assert api.parts.privacy is not None
+    return api.parts.privacy.vault.pseudonym(OWN, who)
+
+
+def known(api: RunningApi, who: str) -> str:
+    """Put somebody into the first tenant's vault, and return the pseudonym."""
+    assert api.parts.privacy is not None
+    api.parts.privacy.vault.keep([Subject(OWN, pseudonym(api, who), who, 2**43)])
+    return pseudonym(api, who)
+
+
+def found(api: RunningApi, role: str, user_id: str, tenant_id: str = OWN) -> list[str]:
+    """Return the ids of the events that a role finds of a user."""
+    client = api.client(api.key(tenant_id, role))
+    answer = client.get("/v1/events", params={"user_id": user_id})
+    assert answer.status_code == 200, answer.text
+    return [one["event_id"] for one in answer.json()["events"]]
+
+
+def test_events_are_found_by_the_original_by_those_who_may_read_it(api: RunningApi) -> None:
+    """In any spelling; to others an address is a word that no event has, so they learn nothing from it."""
+    assert found(api, "tenant_admin", "Jane@Example.com") == ["janes"]
+    assert found(api, "viewer", JANE) == []
+    assert found(api, "viewer", pseudonym(api)) == ["janes"]
+    assert found(api, "tenant_admin", JANE, OTHER) == []
+
+
+def test_an_export_of_events_goes_by_the_original_too(api: RunningApi) -> None:
+    """The same filters, the same people."""
+    client = api.client(api.key(OWN, "tenant_admin"))
+    rows = client.get("/v1/events/export", params={"user_id": JANE}).text.splitlines()
+    assert [json.loads(row)["user_id"] for row in rows] == [pseudonym(api)]
+    viewer = api.client(api.key(OWN, "analyst"))
+    assert viewer.get("/v1/events/export", params={"user_id": JANE}).text == ""
+
+
+def test_everybody_who_sees_events_sees_people_masked(api: RunningApi) -> None:
+    """Of the own tenant only."""
+    body = {"pseudonyms": [pseudonym(api), "ana"]}
+    answer = api.client(api.key(OWN, "viewer")).post("/v1/privacy/masked", json=body)
+    assert answer.json() == {"people": {pseudonym(api): "j***@example.com"}}
+    answer = api.client(api.key(OTHER, "viewer")).post("/v1/privacy/masked", json=body)
+    assert answer.json() == {"people": {}}
+
+
+def test_a_reveal_is_noted_and_in_the_trail(api: RunningApi, database: Database) -> None:
+    """With who and why; once."""
+    client = api.client(api.key(OWN, "tenant_admin", name="officer"))
+    told: list[Any] = []
+    assert api.parts.privacy is not None
+    api.parts.privacy.vault.on_reveal.append(lambda *what: told.append(what))
+    body = {"pseudonyms": [pseudonym(api)], "reason": "case 17"}
+    assert client.post("/v1/privacy/reveal", json=body).json() == {"people": {pseudonym(api): JANE}}
+    noted = entries(database, TenantContext(OWN), action="reveal")[0]
+    assert (noted["reason"], noted["actor"].startswith("key:")) == ("case 17", True)
+    trail = [one for one in api.produced.of("access", OWN) if one["action"] == "reveal"]
+    assert [(one["permission"], one["outcome"], one["record_count"]) for one in trail] == [
+        ("pii:read", "success", 1)
+    ]
+    assert told == []
+
+
+def test_another_tenant_s_person_is_nobody(api: RunningApi) -> None:
+    """Neither revealed nor exported by its pseudonym."""
+    client = api.client(api.key(OTHER, "tenant_admin"))
+    body = {"pseudonyms": [pseudonym(api)], "reason": "curious"}
+    assert client.post("/v1/privacy/reveal", json=body).json() == {"people": {}}
+    wish = {"subjects": [pseudonym(api)], "reason": "curious"}
+    head, *rows = client.post("/v1/privacy/export", json=wish).text.splitlines()
+    assert json.loads(head)["pseudonyms"] == {pseudonym(api): None}
+    assert [json.loads(row)["type"] for row in rows] == ["others"]
+    assert client.post("/v1/privacy/forget", json=wish).json()["removed"]["rows"] == {"vault": 0}
+    assert found(api, "tenant_admin", JANE) == ["janes"]
+
+
+def test_a_person_is_exported_held_and_forgotten(api: RunningApi) -> None:
+    """One after the other, each by the original."""
+    client = api.client(api.key(OWN, "tenant_admin"))
+    wish = {"subjects": ["ben@example.com"], "reason": "request 3"}
+    who = known(api, "ben@example.com")
+    head = json.loads(client.post("/v1/privacy/export", json=wish).text.splitlines()[0])
+    assert head["pseudonyms"] == {who: "ben@example.com"}
+    hold = client.post("/v1/privacy/holds", json={"subject": "ben@example.com", "reason": "case 4"}).json()
+    refused = client.post("/v1/privacy/forget", json=wish)
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    assert hold["hold_id"] in refused.json()["detail"]
+    assert [one["hold_id"] for one in client.get("/v1/privacy/holds").json()["holds"]] == [hold["hold_id"]]
+    assert client.delete(f"/v1/privacy/holds/{hold['hold_id']}").status_code == 204
+    told = client.post("/v1/privacy/forget", json=wish).json()
+    assert told["removed"]["rows"] == {"vault": 1}
+    assert client.get(f"/v1/privacy/certificates/{told['certificate_id']}").json() == told
+    body = {"pseudonyms": [who], "reason": "after"}
+    assert client.post("/v1/privacy/reveal", json=body).json() == {"people": {}}
+    forgotten = client.get("/v1/privacy/report").json()["forgotten"]
+    assert told["certificate_id"] in [one["certificate_id"] for one in forgotten]
+
+
+def test_without_a_master_key_the_vault_is_not_set_up(
+    database: Database, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """An API process may serve all else without one."""
+    with running_api(database, tmp_path_factory.mktemp("api"), privacy=False) as keyless:
+        client = keyless.client(keyless.key(OWN, "tenant_admin"))
+        answer = client.get("/v1/privacy/holds")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_configured")
+        assert client.get("/v1/events").status_code == 200

@@ -1,0 +1,410 @@
+"""A person's rights in the store: what is exported, that the forgotten are gone, what a hold forbids."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.batch import EventBatch
+from schemas.event import KINDS
+from schemas.tenant import PersonalData, Tenant
+from store.certificates import TopicRetention, certificate, is_untouched, raw_copies
+from store.database import Database
+from store.holds import Held
+from store.people import FIELDS
+from store.privacy import NotPseudonymous, Privacy
+from store.queries import TenantContext
+from store.retention import run_retention
+from store.vault import Vault
+from store.vault_expiry import expire_people
+from store.writer import EventWriter
+from streams.pseudonyms import TEXTS, Pseudonymiser
+from tests.api_server import MASTERS
+from tests.files import files_holding
+from tests.schema_examples import event
+from tests.test_store import alert, batch, insert
+
+WHO = {"actor": "officer", "reason": "request 17"}
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def vault(database: Database) -> Vault:
+    return Vault(database, MASTERS)
+
+
+@pytest.fixture
+def rights(database: Database, vault: Vault) -> Privacy:
+    week_ms = 7 * 24 * 3_600_000
+    return Privacy(database, vault, lambda: {"audit.auth": TopicRetention(week_ms, week_ms)})
+
+
+@pytest.fixture
+def tenant() -> TenantContext:
+    return TenantContext(f"privacy-{uuid4().hex[:8]}")
+
+
+def store_events(
+    database: Database, vault: Vault, kind: Any, *events: dict[str, Any], settings: PersonalData | None = None
+) -> EventBatch:
+    """Store events as a worker does: people first."""
+    given = batch(kind, *events, ingest_time_ms=int(time.time() * 1000))
+    tenants = tuple(one.model_copy(update={"personal_data": settings}) for one in given.tenants)
+    enriched, subjects = Pseudonymiser(vault.pseudonym_key).apply(
+        replace(given, tenants=tenants), int(time.time() * 1000)
+    )
+    vault.keep(subjects)
+    insert(database, enriched)
+    return enriched
+
+
+def rows(database: Database, table: str, tenant: TenantContext) -> list[dict[str, Any]]:
+    return database.query(
+        f"SELECT * FROM {table} WHERE tenant_id = {{t:String}} ORDER BY ALL", {"t": tenant.tenant_id}
+    )
+
+
+def files_with(database: Database, *needles: bytes) -> list[Path]:
+    """Return the files of the engine's data directory that hold any of some bytes."""
+    return files_holding(Path(database.description.partition(" in ")[2]), *needles)
+
+
+# Forgetting.
+
+
+def test_no_byte_of_forgotten_people_is_left_in_any_file(
+    database: Database, vault: Vault, rights: Privacy, tenant: TenantContext
+) -> None:
+    """Neither of a hundred originals nor of what they were encrypted to; those of others stay."""
+    marker = uuid4().hex[:12]
+    people = [f"{marker}-{i}@example.com" for i in range(110)]
+    of = {"tenant_id": tenant.tenant_id}
+    for kind, fields in (
+        ("auth", lambda who: {"user_id": who, "attributes": {"note": f"for {who}"}}),
+        ("access", lambda who: {"user_id": "service", "resource_id": f"user:{who}"}),
+        ("request", lambda who: {"http_path": f"/users/{who}", "unknown_field": who}),
+    ):
+        store_events(
+            database, vault, kind, *(event(kind, **of, event_id=f"{kind}-{i}", **fields(who))
+            for i, who in enumerate(people)),
+        )  # fmt: skip
+    assert files_with(database, marker.encode()) == []
+    # What says that the search can find something: a tenant that keeps addresses in its trail.
+    plain = f"plain-{marker}"
+    open_tenant = PersonalData(user_id="never")
+    store_events(
+        database, vault, "auth",
+        event(tenant_id=f"{tenant.tenant_id}-plain", user_id=f"{plain}@example.com"), settings=open_tenant,
+    )  # fmt: skip
+    assert files_with(database, plain.encode()) != []
+
+    sealed = {
+        row["pseudonym"]: bytes.fromhex(row["original"])
+        for row in database.query(
+            "SELECT pseudonym, hex(original) AS original FROM vault WHERE tenant_id = {t:String}",
+            {"t": tenant.tenant_id},
+        )
+    }
+    first, last = people[:100], people[100:]
+    gone = [sealed[one] for one in rights.pseudonyms(tenant, first)]
+    left = [sealed[one] for one in rights.pseudonyms(tenant, last)]
+    database.command("OPTIMIZE TABLE vault FINAL")
+    assert files_with(database, gone[0][-30:]) != []
+    before = rows(database, "events", tenant)
+    told = rights.forget(tenant, first, now=datetime.now(UTC), **WHO)
+    assert told["removed"]["rows"] == {"vault": 100}
+    assert files_with(database, *(one[-30:] for one in gone), marker.encode()[:12] + b"-5@") == []
+    assert files_with(database, left[0][-30:]) != []
+    # The trail is not touched, so that what was sealed of it can be verified.
+    assert rows(database, "events", tenant) == before
+    assert told["kept"]["rows"] == {"events": 300, "alerts": 0}
+
+
+def test_a_certificate_says_what_when_who_and_when_kafka_forgets(
+    database: Database, vault: Vault, rights: Privacy, tenant: TenantContext
+) -> None:
+    """It is kept, its digest tells a change, and it names no original."""
+    store_events(database, vault, "auth", event(tenant_id=tenant.tenant_id, user_id="jane@example.com"))
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    told = rights.forget(tenant, ["jane@example.com"], now=now, **WHO)
+    assert (told["requested_by"], told["reason"]) == ("officer", "request 17")
+    assert told["forgotten_at"] == "2026-03-01T00:00:00.000Z"
+    assert told["kafka"]["gone_by"] == "2026-03-15T00:06:00.000Z"
+    assert rights.certificates(tenant, told["certificate_id"]) == [told]
+    assert rights.certificates(TenantContext("somebody-else"), told["certificate_id"]) == []
+    assert is_untouched(told)
+    assert not is_untouched({**told, "reason": "another"})
+    assert "jane" not in json.dumps(told)
+
+
+def test_a_certificate_is_signed_where_there_is_who_signs(
+    database: Database, vault: Vault, tenant: TenantContext
+) -> None:
+    """Over the bytes that the digest is of."""
+    signed: list[bytes] = []
+
+    def sign(content: bytes) -> dict[str, str]:
+        signed.append(content)
+        return {"key_id": "k1", "signature": "c2lnbmVk"}
+
+    rights = Privacy(database, vault, sign=sign)
+    told = rights.forget(tenant, ["jane@example.com"], now=datetime.now(UTC), **WHO)
+    assert told["signature"] == {"key_id": "k1", "signature": "c2lnbmVk"}
+    assert is_untouched({**json.loads(signed[0]), "digest": told["digest"]})
+
+
+def test_a_topic_without_an_end_is_named() -> None:
+    """A certificate must not promise what Kafka will not do."""
+    told = raw_copies(
+        {"audit.auth": TopicRetention(-1, 1), "audit.access": TopicRetention(1, 1)}, datetime.now(UTC)
+    )
+    assert told["gone_by"] is None
+    assert "audit.auth" in told["note"]
+
+
+def test_a_kafka_that_cannot_be_asked_is_told() -> None:
+    """The defaults are stated as such."""
+    told = raw_copies(None, datetime(2026, 3, 1, tzinfo=UTC))
+    assert (told["asked"], told["gone_by"]) == (False, "2026-03-15T00:06:00.000Z")
+
+
+def test_who_comes_back_has_the_same_pseudonym_and_a_new_key(
+    database: Database, vault: Vault, rights: Privacy, tenant: TenantContext
+) -> None:
+    """Detectors know them again; what is stored of them now can be forgotten again."""
+    jane = event(tenant_id=tenant.tenant_id, user_id="jane@example.com")
+    first = store_events(database, vault, "auth", jane).columns["user_id"][0]
+    [before] = rows(database, "vault", tenant)
+    rights.forget(tenant, ["jane@example.com"], now=datetime.now(UTC) - DAY, **WHO)
+    assert store_events(database, vault, "auth", jane).columns["user_id"][0] == first
+    [after] = rows(database, "vault", tenant)
+    assert after["wrapped_key"] != before["wrapped_key"]
+    assert vault.masked(tenant, [first]) == {first: "j***@example.com"}
+
+
+def test_a_user_id_that_is_stored_as_it_is_cannot_be_forgotten(
+    database: Database, vault: Vault, rights: Privacy, tenant: TenantContext
+) -> None:
+    """It says what to set, and certifies nothing."""
+    store_events(database, vault, "auth", event(tenant_id=tenant.tenant_id, user_id="ana"))
+    with pytest.raises(NotPseudonymous, match='"user_id": "always"'):
+        rights.forget(tenant, ["ana"], now=datetime.now(UTC), **WHO)
+    assert rights.certificates(tenant) == []
+
+
+# Export.
+
+
+def test_an_export_holds_everything_about_a_person_and_nothing_of_others(
+    database: Database, vault: Vault, rights: Privacy, tenant: TenantContext
+) -> None:
+    """Their own pseudonyms are written out wherever they stand; whoever else is named is masked."""
+    of = {"tenant_id": tenant.tenant_id}
+    jane, ben = "jane@example.com", "ben@example.com"
+    store_events(
+        database,
+        vault,
+        "auth",
+        event(**of, user_id=jane, event_id="a"),
+        event(**of, user_id=ben, event_id="b"),
+    )
+    store_events(
+        database, vault, "access",
+        event(
+            "access", **of, user_id=ben, event_id="c", resource_id=f"user:{jane}", attributes={"x": 1},
+            time="2026-02-01T09:30:00Z",
+        ),
+    )  # fmt: skip
+    [pseudonym] = rights.pseudonyms(tenant, [jane])
+    about = alert(tenant.tenant_id, f"alert-{uuid4().hex[:6]}", 1)
+    about = about.model_copy(update={"summary": f"failed logins of {pseudonym}"})
+    EventWriter(database, Any, "w").insert_alerts([about])  # type: ignore[arg-type]
+    head, *found, others = rights.export(tenant, [jane], **WHO)
+    assert head["pseudonyms"] == {pseudonym: jane}
+    assert head["rows"] == {"events": 2, "alerts": 1}
+    assert [(one["type"], one.get("event_id")) for one in found] == [
+        ("event", "a"),
+        ("event", "c"),
+        ("alert", None),
+    ]
+    assert found[0]["user_id"] == jane
+    assert found[1]["resource_id"] == f"user:{jane}"
+    assert found[1]["attributes"] == {"x": 1}
+    assert found[2]["summary"] == f"failed logins of {jane}"
+    assert list(others["masked"].values()) == ["b***@example.com"]
+    assert ben not in json.dumps([head, *found, others])
+
+
+def test_an_export_of_another_tenant_is_empty(
+    database: Database, vault: Vault, rights: Privacy, tenant: TenantContext
+) -> None:
+    """The same address is another person there."""
+    store_events(database, vault, "auth", event(tenant_id=tenant.tenant_id, user_id="jane@example.com"))
+    head, *found, _ = rights.export(TenantContext("privacy-other"), ["jane@example.com"], **WHO)
+    assert set(head["pseudonyms"].values()) == {None}
+    assert found == []
+
+
+def test_an_export_finds_a_plain_user_id(
+    database: Database, vault: Vault, rights: Privacy, tenant: TenantContext
+) -> None:
+    """Exactly that one: it is no part of another."""
+    of = {"tenant_id": tenant.tenant_id}
+    users = ("ana", "banana")
+    store_events(database, vault, "auth", *(event(**of, event_id=u, user_id=u) for u in users))
+    _, *found, _ = rights.export(tenant, ["ana"], **WHO)
+    assert [one["event_id"] for one in found] == ["ana"]
+
+
+def test_long_histories_are_read_in_pages(
+    database: Database,
+    vault: Vault,
+    rights: Privacy,
+    tenant: TenantContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each event is there once, also where many are of one moment."""
+    monkeypatch.setattr("store.people.PAGE_ROWS", 3)
+    of = {"tenant_id": tenant.tenant_id, "user_id": "jane@example.com"}
+    times = [f"2026-01-31T09:30:0{i // 4}Z" for i in range(20)]
+    events = (event(**of, event_id=f"e{i}", time=at) for i, at in enumerate(times))
+    store_events(database, vault, "auth", *events)
+    _, *found, _ = rights.export(tenant, ["jane@example.com"], **WHO)
+    assert sorted(one["event_id"] for one in found) == sorted(f"e{i}" for i in range(20))
+
+
+def test_people_are_looked_for_wherever_they_are_replaced() -> None:
+    """Columns that may hold pseudonyms and columns that an export reads are the same."""
+    assert {"user_id", "attributes", *(name for kind in KINDS for name in TEXTS[kind])} == set(FIELDS)
+
+
+# Legal holds.
+
+
+@pytest.mark.parametrize("whom", ["jane@example.com", None], ids=["the person", "the whole tenant"])
+def test_a_hold_forbids_forgetting_until_it_is_released(
+    database: Database, vault: Vault, rights: Privacy, tenant: TenantContext, whom: str | None
+) -> None:
+    """The message names the hold and how it ends; others can be forgotten meanwhile."""
+    store_events(database, vault, "auth", event(tenant_id=tenant.tenant_id, user_id="jane@example.com"))
+    now = datetime.now(UTC)
+    hold = rights.hold(tenant, whom, now=now, **WHO)
+    with pytest.raises(Held, match=f"legal hold {hold.hold_id} .*privacy release"):
+        rights.forget(tenant, ["jane@example.com"], now=now, **WHO)
+    assert len(rows(database, "vault", tenant)) == 1
+    if whom is not None:
+        rights.forget(tenant, ["ben@example.com"], now=now, **WHO)
+    assert rights.release(TenantContext("another"), [hold.hold_id], now=now, **WHO) == []
+    [released] = rights.release(tenant, [hold.hold_id], now=now + DAY, **WHO)
+    assert released.hold_id == hold.hold_id
+    rights.forget(tenant, ["jane@example.com"], now=now + DAY, **WHO)
+    assert rows(database, "vault", tenant) == []
+
+
+@pytest.mark.parametrize(
+    ("whom", "left"),
+    [
+        ("jane@example.com", {"jane", "about jane"}),
+        ("ana", {"ana"}),
+        (None, {"jane", "about jane", "ben", "ana"}),
+    ],
+    ids=["a person", "a plain user_id", "the whole tenant"],
+)
+def test_what_is_held_does_not_age_out(
+    database: Database, vault: Vault, rights: Privacy, tenant: TenantContext, whom: str | None, left: set[str]
+) -> None:
+    """Neither a person's own events nor those that speak of them; after the release they go."""
+    of = {"tenant_id": tenant.tenant_id, "time": "2024-01-31T09:30:00Z"}
+    now = datetime.now(UTC)
+    users = (("jane", "jane@example.com"), ("ben", "ben@example.com"), ("ana", "ana"))
+    store_events(database, vault, "auth", *(event(**of, event_id=e, user_id=u) for e, u in users))
+    about = event("access", **of, event_id="about jane", resource_id="user:jane@example.com")
+    store_events(database, vault, "access", about)
+    hold = rights.hold(tenant, whom, now=now, **WHO)
+    run_retention(database, now + 400 * DAY)
+    assert {row["event_id"] for row in rows(database, "events", tenant)} == left
+    rights.release(tenant, [hold.hold_id], now=now + DAY, **WHO)
+    run_retention(database, now + 401 * DAY)
+    assert rows(database, "events", tenant) == []
+
+
+def test_people_leave_the_vault_with_their_last_event(
+    database: Database, vault: Vault, rights: Privacy, tenant: TenantContext
+) -> None:
+    """Not those that any event, an alert or a hold still speaks of, nor those of late."""
+    of = {"tenant_id": tenant.tenant_id, "time": "2024-01-31T09:30:00Z"}
+    jane, ben, cleo, dan = (f"{name}@example.com" for name in ("jane", "ben", "cleo", "dan"))
+    store_events(
+        database, vault, "auth", *(event(**of, event_id=w[:3], user_id=w) for w in (jane, ben, cleo, dan))
+    )
+    now = datetime.now(UTC)
+    about = alert(tenant.tenant_id, f"alert-{uuid4().hex[:6]}", 1)
+    told = {"summary": f"logins of {rights.pseudonyms(tenant, [ben])[0]}"}
+    EventWriter(database, Any, "w").insert_alerts([about.model_copy(update=told)])  # type: ignore[arg-type]
+    rights.hold(tenant, cleo, now=now, **WHO)
+    database.command(
+        "DELETE FROM events WHERE tenant_id = {t:String} AND event_id != 'dan'", {"t": tenant.tenant_id}
+    )
+    expire_people(database, vault, now)
+    assert len(rows(database, "vault", tenant)) == 4
+    expire_people(database, vault, now + 2 * DAY)
+    left = {row["pseudonym"] for row in rows(database, "vault", tenant)}
+    assert left == set(rights.pseudonyms(tenant, [ben, cleo, dan]))
+    noted = rights.report(tenant, now - DAY)["noted"]
+    assert ("expire", 1) in [(entry["action"], entry["people"]) for entry in noted]
+
+
+# The report.
+
+
+def test_the_report_says_what_was_deleted_and_why(
+    database: Database, vault: Vault, rights: Privacy, tenant: TenantContext
+) -> None:
+    """By age, with the setting; by wish, with the certificate; and who looked, without naming whom."""
+    settings = Tenant(tenant_id=tenant.tenant_id, organization_id="o", name="n", retention_days={"auth": 30})
+    now = datetime.now(UTC)
+    database.insert_rows(
+        "tenants",
+        [
+            {
+                "tenant_id": tenant.tenant_id,
+                "version": 1,
+                "body": settings.model_dump_json(),
+                "applied_at": now,
+            }
+        ],
+    )
+    jane = event(tenant_id=tenant.tenant_id, user_id="jane@example.com", time="2024-01-31T09:30:00Z")
+    store_events(database, vault, "auth", jane)
+    run_retention(database, now + 31 * DAY)
+    told = rights.forget(tenant, ["jane@example.com"], now=now, **WHO)
+    vault.reveal(tenant, rights.pseudonyms(tenant, ["jane@example.com"]), **WHO)
+    report = rights.report(tenant, now - DAY)
+    [aged] = report["aged_out"]
+    assert (aged["kind"], aged["rows_removed"], aged["retention_days"]) == ("auth", 1, 30)
+    assert "older than 30 days" in aged["why"]
+    [forgotten] = report["forgotten"]
+    assert (forgotten["certificate_id"], forgotten["why"]) == (told["certificate_id"], "request 17")
+    assert [entry["action"] for entry in report["noted"]] == ["reveal", "forget"]
+    assert "jane" not in json.dumps(report, default=str)
+
+
+@given(st.dictionaries(st.sampled_from(["vault"]), st.integers(0, 9)), st.text(max_size=20))
+def test_any_change_of_a_certificate_is_told(removed: dict[str, int], reason: str) -> None:
+    """The digest is over all of it."""
+    make: Callable[..., dict[str, Any]] = certificate
+    told = make(
+        certificate_id="c", tenant_id="t", pseudonyms=["p"], actor="a", reason=reason,
+        now=datetime(2026, 1, 1, tzinfo=UTC), removed=removed, kept={}, kafka={},
+    )  # fmt: skip
+    for name in told.keys() - {"digest", "signature"}:
+        assert not is_untouched({**told, name: f"{told[name]}x"})
+    assert is_untouched(json.loads(json.dumps(told)))
