@@ -74,14 +74,6 @@ class Settings(BaseSettings):
         None, description="http[s]://user:password@host:port/database; without it the engine runs here."
     )
     clickhouse_password: str | None = Field(None, description="Instead of a password in the URL.", repr=False)
-    clickhouse_reader: str | None = Field(
-        None,
-        description="The same server as a user whose row policies go by the tenant asked for "
-        "(deploy/clickhouse/users.d/reader.xml); gets every query that is bound to a tenant. None without.",
-    )
-    clickhouse_reader_password: str | None = Field(
-        None, description="Instead of a password in that URL.", repr=False
-    )
     master_key: str | None = Field(
         None,
         description="Wraps all keys of the vault: 32 bytes in base64; earlier ones after commas.",
@@ -95,6 +87,14 @@ class Settings(BaseSettings):
     kms: str | None = Field(
         None,
         description="package.module:function that returns a `store.master_key.MasterKey`, instead of both.",
+    )
+    clickhouse_reader: str | None = Field(
+        None,
+        description="The same server as a user whose row policies go by the tenant asked for "
+        "(deploy/clickhouse/users.d/reader.xml); gets every query that is bound to a tenant. None without.",
+    )
+    clickhouse_reader_password: str | None = Field(
+        None, description="Instead of a password in that URL.", repr=False
     )
     http_host: str = Field("127.0.0.1", description="Where /metrics, /healthz and /readyz listen.")
     http_port: Port = Field(8080, description="Their port; 0 chooses a free one.")
@@ -223,7 +223,7 @@ class Settings(BaseSettings):
         }
 
     @model_validator(mode="after")
-    def _reader_needs_a_server(self) -> Self:
+    def _reader_needs_a_server(self) -> "Settings":
         if self.clickhouse_reader is not None and self.clickhouse is None:
             raise ValueError(
                 "TENANTWATCH_CLICKHOUSE_READER needs TENANTWATCH_CLICKHOUSE: "

@@ -33,8 +33,8 @@ COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 SECRETS = (
     "TENANTWATCH_CLICKHOUSE_PASSWORD",
-    "TENANTWATCH_CLICKHOUSE_READER_PASSWORD",
     "TENANTWATCH_SEAL_KEY",
+    "TENANTWATCH_CLICKHOUSE_READER_PASSWORD",
     "GRAFANA_CLICKHOUSE_PASSWORD",
     "GRAFANA_ADMIN_PASSWORD",
     "KAFKA_CLUSTER_ID",
@@ -209,6 +209,7 @@ def test_no_secret_is_written_down() -> None:
 def test_workers_get_settings_that_exist(project: dict[str, Any]) -> None:
     """A misspelt variable would be ignored in silence; two workers have two names."""
     known = {f"TENANTWATCH_{name.upper()}" for name in Settings.model_fields}
+    assert set(project["services"]["api"]["environment"]) <= known
     names = []
     assert set(project["services"]["api"]["environment"]) <= known
     for worker in ("worker-1", "worker-2"):
@@ -244,11 +245,12 @@ def test_workers_and_the_api_log_in_as_themselves(
 def test_the_api_is_served_where_it_is_published(
     project: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its port is the one it listens on, on every address of the container."""
+    """Its port and its health check are those it listens on, on every address of the container."""
     api = project["services"]["api"]
     settings = _settings(project, "api", monkeypatch)
     assert api["command"] == ["api"]
     assert (settings.api_host, settings.api_port) == ("0.0.0.0", api["ports"][0]["target"])
+    assert f"http://127.0.0.1:{settings.api_port}/v1/health" in api["healthcheck"]["test"][-1]
     assert f"EXPOSE 8080 {settings.api_port}" in DOCKERFILE
 
 
