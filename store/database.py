@@ -292,6 +292,16 @@ class Database:
                 # (docs/decisions/0022).
                 yield client, {"query_id": f"{tenant_id}/{uuid4().hex}"}
 
+    def reader_is_open(self) -> bool | None:
+        """Return whether the reader shows rows to who names no tenant: then it has no row policies.
+
+        None where there is no reader. An empty directory shows nothing either way.
+        """
+        if self._readers is None:
+            return None
+        with self._readers.client() as client:
+            return bool(client.query("SELECT 1 FROM tenants LIMIT 1").result_rows)
+
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the rows of a SELECT as dictionaries.
 

@@ -19,7 +19,7 @@ def health(database: Database) -> dict[str, Any]:
     dict
         ``now`` of the store and ``asked_at`` of this process; ``pending_migrations``; ``tenants`` in the
         directory; ``events``, ``late`` and ``future`` ones; ``misplaced`` producers; ``dead_letters`` by
-        reason; ``webhooks``; ``seals``.
+        reason; ``webhooks``; ``seals``; ``reader_is_open`` (`Database.reader_is_open`).
     """
     asked_at = datetime.now(UTC)
     [clock] = database.query("SELECT now64(3, 'UTC') AS now")
@@ -38,6 +38,7 @@ def health(database: Database) -> dict[str, Any]:
         **events,
         **tenants,
         "asked_at": asked_at,
+        "reader_is_open": database.reader_is_open(),
         "pending_migrations": [name for _, name, _ in migrations() if name not in applied],
         "misplaced_by": _misplaced(database) if events["misplaced"] else [],
         "dead_letters": database.query(

@@ -192,6 +192,7 @@ def check_store(health: Mapping[str, Any], server: bool) -> Iterator[Check]:
         yield Check("store", "ok", "answers, every migration is applied")
     if server:
         yield check_clock(_time(health["now"]), _time(health["asked_at"]))
+        yield check_reader(health["reader_is_open"])
     if health["tenants"]:
         yield Check("tenants", "ok", f"{health['tenants']:,} in the directory")
     else:
@@ -206,6 +207,18 @@ def check_store(health: Mapping[str, Any], server: bool) -> Iterator[Check]:
 
 def _time(value: Any) -> datetime:
     return value if isinstance(value, datetime) else datetime.fromisoformat(value)
+
+
+def check_reader(is_open: bool | None) -> Check:
+    """A reader without row policies would be no wall, and nobody would notice."""
+    setting = "TENANTWATCH_CLICKHOUSE_READER"
+    if is_open is None:
+        fix = f"set {setting} (deploy/README.md), so that the server is a second wall"
+        return Check("reader", "warn", "queries for a tenant go as the writer, who sees every tenant", fix)
+    if is_open:
+        fix = f"let {setting} name the user of deploy/clickhouse/users.d/reader.xml"
+        return Check("reader", "fail", "it shows rows to who names no tenant: it has no row policies", fix)
+    return Check("reader", "ok", "shows a tenant's rows to that tenant's queries only")
 
 
 def check_clock(there: datetime, here: datetime) -> Check:

@@ -60,6 +60,22 @@ def test_all_is_well_when_nothing_is_wrong() -> None:
 
 
 @pytest.mark.parametrize(
+    ("is_open", "status", "words"),
+    [
+        (False, "ok", "only"),
+        (None, "warn", "set TENANTWATCH"),
+        (True, "fail", "reader.xml"),
+    ],
+)
+def test_a_reader_that_is_no_wall_is_told(is_open: bool | None, status: str, words: str) -> None:
+    """One whose user has no row policies, and one that is not there; on a server only."""
+    check = checks.check_reader(is_open)
+    assert (check.status, bool(check.fix)) == (status, status != "ok")
+    assert words in f"{check.found}; {check.fix}"
+    assert "reader" not in store()
+
+
+@pytest.mark.parametrize(
     ("name", "found", "status", "words"),
     [
         ("store", {"pending_migrations": ["0002_x.sql"]}, "fail", "0002_x.sql"),

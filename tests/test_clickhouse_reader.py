@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from store import history, reports
+from store import history, holds, privacy_log, reports
 from store.alert_notes import notes_of
 from store.alert_search import AlertSearch, search_alerts
 from store.api_keys import ApiKeys
@@ -50,6 +50,8 @@ READS: dict[str, Callable[[Database, TenantContext], Any]] = {
     "notes_of": lambda d, t: notes_of(d, t, TEXTS),
     "list_backtests": lambda d, t: list_backtests(d, t, 100),
     "find_backtest": lambda d, t: [find_backtest(d, t, text) for text in TEXTS],
+    "holds": lambda d, t: holds.active(d, t),
+    "privacy_log": lambda d, t: privacy_log.entries(d, t),
     "api_keys": lambda d, t: ApiKeys(d).listed(t),
 }
 
@@ -146,7 +148,7 @@ def test_what_is_asked_for_a_tenant_may_be_read(walled: Walled) -> None:
 
     A module may read other tables in queries that are bound to nobody; those are listed.
     """
-    unbound = {"tenant_keys": {"vault.py"}}
+    unbound = {"shreddings": {"vault.py"}, "tenant_keys": {"vault.py"}}
     tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", "".join(sql for _, _, sql in migrations())))
     granted = walled.peers["reader"].granted()
     missing = {}
@@ -164,6 +166,15 @@ def test_a_wrong_password_shows_at_the_start(walled: Walled) -> None:
     wrong = re.sub(r":\w+@", ":wrong@", walled.server.reader_url)
     with pytest.raises(StoreUnavailable, match="tenantwatch_reader"):
         Database.server(walled.server.url, wrong)
+
+
+def test_a_reader_without_policies_is_noticed(walled: Walled, database: Database) -> None:
+    """Somebody may name the writer as the reader."""
+    assert database.reader_is_open() is False
+    assert walled.writer.reader_is_open() is None
+    open_ = Database.server(walled.server.url, walled.server.url)
+    assert open_.reader_is_open() is True
+    open_.close()
 
 
 def test_settings_name_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
