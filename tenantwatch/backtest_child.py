@@ -39,7 +39,7 @@ async def run_backtest(tenant_id: str, request: Mapping[str, Any]) -> dict[str, 
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tenantwatch",
+        "tenantwatch.cli",
         "backtest",
         *options,
         "--json",
