@@ -22,7 +22,7 @@ SHOWN_FIELDS = frozenset(
     ("kind", "time", "outcome", "action", "auth_method", "http_method", "http_status", "record_count")
 )
 
-_ANNOTATIONS = frozenset(("$schema", "$id", "title", "description", "default"))
+_ANNOTATIONS = frozenset(("$schema", "$id", "title", "description", "default", "x-data-classification"))
 _KEYWORDS = frozenset(
     (
         *("type", "enum", "const", "anyOf", "minimum", "maximum", "minLength", "maxLength", "pattern"),
