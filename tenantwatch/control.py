@@ -100,8 +100,10 @@ class Control:
         except StoreLocked as error:
             return None, str(error)
         self._close = database.close
+        # Beside a cluster, keys made here would be good at no API process.
+        ours = settings.clickhouse is None or settings.api_keys_file or settings.api_keys_path.exists()
         try:
-            ring = KeyRing(settings.api_keys_path)
+            ring = KeyRing(settings.api_keys_path) if ours else None
         except KeyRingError as error:
             raise ControlError(str(error)) from error
         status = {

@@ -164,8 +164,11 @@ class KeyRing:
                 for key in signing
             ],
         }
-        # mkstemp gives it to its owner only.
-        descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}-")
+        try:
+            # For its owner only.
+            descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}-")
+        except OSError as error:
+            raise KeyRingError(f"cannot write {self._path}: {error.strerror}") from error
         try:
             with os.fdopen(descriptor, "w") as file:
                 json.dump(held, file, indent=1)
