@@ -4,8 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 TESTS  ?=
-# Processes that `make test` runs in; files of tests stay together. One is for debugging.
-JOBS   ?= 2
+# Processes that `make test` runs in: one more than the cores we have, because many tests wait. Files of tests stay
+# together. One is for debugging.
+JOBS   ?= 3
 # Of `make chaos`: rounds, what its chance comes from, embedded or cluster.
 ROUNDS ?= 50
 SEED   ?= 7
