@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import faust
+from aiokafka.consumer import fetcher
 from prometheus_client import Counter
 from prometheus_client.samples import Sample
 
@@ -29,7 +30,7 @@ from store.seals.keys import SealKeys
 from store.vault import Vault
 from store.webhooks import WebhookStore
 from store.writer import EventWriter
-from streams import metrics
+from streams import metrics, transport
 from streams.app import StreamConfig
 from streams.sealing import SealingConfig
 from streams.topics import KIND_OF, TOPIC_OF, ensure_topics
@@ -159,6 +160,8 @@ async def no_store(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]
 
 async def plain(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
     """The same job as a plain Faust agent: one message at a time, a windowed table, rows in batches."""
+    # With Kafka's client as it comes, without what `streams.transport` puts in its place.
+    fetcher.PartitionRecords = transport.PartitionRecords
     database = Database.embedded(directory / "clickhouse")
     migrate(database)
     ensure_topics(bootstrap)
