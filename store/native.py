@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from store.row_binary import length_bytes, text_bytes
+
 Piece = bytes | Any  # anything with a buffer
 FORMAT: Final = "Native"
 _NUMBERS: Final[dict[Any, str]] = {
@@ -43,25 +45,11 @@ def encode_block(columns: Mapping[str, Any]) -> bytes:
     b'\\x02\\x01\\x01n\\x05UInt8\\x01\\x04text\\x06String\\x01a'
     """
     rows = len(next(iter(columns.values())))
-    pieces: list[Piece] = [_length(len(columns)), _length(rows)]
+    pieces: list[Piece] = [length_bytes(len(columns)), length_bytes(rows)]
     for name, array in columns.items():
         kind, values = _column(array)
-        pieces += [_text(name), _text(kind), *values]
+        pieces += [text_bytes(name), text_bytes(kind), *values]
     return b"".join(pieces)
-
-
-def _length(value: int) -> bytes:
-    septets = bytearray()
-    while value >= 0x80:
-        septets.append(value & 0x7F | 0x80)
-        value >>= 7
-    septets.append(value)
-    return bytes(septets)
-
-
-def _text(value: str) -> bytes:
-    text = value.encode()
-    return _length(len(text)) + text
 
 
 def _column(array: Any) -> tuple[str, list[Piece]]:
@@ -90,7 +78,7 @@ def _coded(array: Any) -> list[Piece]:
     return [
         _SHARED_DICTIONARIES,
         np.array([width | _OWN_DICTIONARY, len(distinct)], np.uint64).tobytes(),
-        *map(_text, distinct),
+        *map(text_bytes, distinct),
         np.uint64(len(codes)).tobytes(),
         _numbers(codes.cast(kind)),
     ]
@@ -102,7 +90,7 @@ def _texts(array: Any) -> Piece:
         array = array.fill_null("")
     array = array.cast(pa.binary())
     lengths = pc.dictionary_encode(pc.binary_length(array))
-    before = pa.array(map(_length, lengths.dictionary.to_pylist()), pa.binary()).take(lengths.indices)
+    before = pa.array(map(length_bytes, lengths.dictionary.to_pylist()), pa.binary()).take(lengths.indices)
     joined = pc.binary_join_element_wise(before, array, b"")
     ends = np.frombuffer(joined.buffers()[1], np.int32)
     first, last = int(ends[joined.offset]), int(ends[joined.offset + len(joined)])

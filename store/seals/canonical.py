@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from store.row_binary import text_bytes
+
 CURRENT_FORM: Final = 1
 # 128 bits: whoever wants another row with the same hash must try 2^127 of them, and one who also wrote the
 # first row 2^64. A whole digest would double what seals take.
@@ -56,20 +58,6 @@ def columns(form: int) -> list[str]:
     return [*(name for name, _ in FORMS[form]), *IDENTITY]
 
 
-def _length(value: int) -> bytes:
-    septets = bytearray()
-    while value >= 0x80:
-        septets.append(value & 0x7F | 0x80)
-        value >>= 7
-    septets.append(value)
-    return bytes(septets)
-
-
-def _text(value: str) -> bytes:
-    text = value.encode()
-    return _length(len(text)) + text
-
-
 def _time(value: str) -> bytes:
     return struct.pack("<q", (datetime.fromisoformat(value) - _EPOCH) // _MS)
 
@@ -82,7 +70,7 @@ def _encoder(kind: str) -> Callable[[Any], bytes]:
         inner = _encoder(kind.removeprefix("Nullable(").removesuffix(")"))
         return lambda value: b"\x01" if value is None else b"\x00" + inner(value)
     if kind == "String":
-        return _text
+        return text_bytes
     if kind == "DateTime64(3)":
         return _time
     return struct.Struct(_NUMBERS[kind]).pack

@@ -23,6 +23,14 @@ from store.queries import Reader
 routes = Routes("/alerts", "alert")
 AlertId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 MAX_NOTE: Final = 4_000
+# How people's doings with an alert are declared.
+_HANDLING: Final[dict[str, Any]] = {
+    "permission": "alerts:write",
+    "reach": "either",
+    "status_code": 201,
+    "action": "update",
+    "problems": ["conflict"],
+}
 
 
 class AlertQuery(BaseModel):
@@ -150,14 +158,7 @@ async def show_alert(
     return JSONResponse(detail.model_dump(mode="json"))
 
 
-@routes.post(
-    "/{alert_id}/acknowledge",
-    permission="alerts:write",
-    reach="either",
-    status_code=201,
-    action="update",
-    problems=["conflict"],
-)
+@routes.post("/{alert_id}/acknowledge", **_HANDLING)
 async def acknowledge_alert(
     caller: CallerOf, parts: PartsOf, alert_id: AlertId, why: NoteText
 ) -> AlertDetail:
@@ -165,40 +166,19 @@ async def acknowledge_alert(
     return await _do(caller, parts, alert_id, "acknowledge", why.text)
 
 
-@routes.post(
-    "/{alert_id}/resolve",
-    permission="alerts:write",
-    reach="either",
-    status_code=201,
-    action="update",
-    problems=["conflict"],
-)
+@routes.post("/{alert_id}/resolve", **_HANDLING)
 async def resolve_alert(caller: CallerOf, parts: PartsOf, alert_id: AlertId, why: NoteText) -> AlertDetail:
     """Say that nothing is left to be done about it; its episode may go on all the same."""
     return await _do(caller, parts, alert_id, "resolve", why.text)
 
 
-@routes.post(
-    "/{alert_id}/reopen",
-    permission="alerts:write",
-    reach="either",
-    status_code=201,
-    action="update",
-    problems=["conflict"],
-)
+@routes.post("/{alert_id}/reopen", **_HANDLING)
 async def reopen_alert(caller: CallerOf, parts: PartsOf, alert_id: AlertId, why: NoteText) -> AlertDetail:
     """Take back that it is acknowledged or resolved."""
     return await _do(caller, parts, alert_id, "reopen", why.text)
 
 
-@routes.post(
-    "/{alert_id}/comments",
-    permission="alerts:write",
-    reach="either",
-    status_code=201,
-    action="update",
-    problems=["conflict"],
-)
+@routes.post("/{alert_id}/comments", **_HANDLING)
 async def comment_on_alert(
     caller: CallerOf, parts: PartsOf, alert_id: AlertId, comment: CommentText
 ) -> AlertDetail:
