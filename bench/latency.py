@@ -1,7 +1,7 @@
 """Latency at a steady rate: event sent -> alert on ``audit.alerts``, and -> webhook received.
 
-Kafka, the worker (with the engine) and the traffic are processes of their own; this process receives. An
-alert's evidence names the event that crossed the threshold, and that event's id says when it was sent, by
+Kafka, the worker (with the engine) and the traffic are processes of their own; this process receives. The
+newest event that an alert's first revision names crossed the threshold, and its id says when it was sent, by
 the same clock. CPU time is the worker's, the engine's threads included. Writes ``build/latency.json``.
 """
 
@@ -21,7 +21,7 @@ import psutil
 from confluent_kafka import Consumer, TopicPartition
 
 from bench.running import REPOSITORY, RunningWorker, broker, kafka, machine, worker, write
-from bench.steady import CROSSING
+from bench.steady import ATTACK
 from streams.topics import ALERTS, ensure_topics
 from tenantwatch.demo.receiver import Receiver
 
@@ -49,14 +49,18 @@ class Arrivals:
 
     def take(self, alert: Mapping[str, Any], now_ns: int) -> None:
         """Note an alert revision."""
-        for event_id in alert["evidence"]["event_ids"]:
-            if event_id.startswith(CROSSING):
-                number, sent_ns = map(int, event_id.removeprefix(CROSSING).split("-"))
-                self.sent_ns.setdefault(number, sent_ns)
-                self.arrived_ns.setdefault(number, now_ns)
-                self.tenant_ids[number] = alert["tenant_id"]
-                return
-        self.others += 1
+        named = [
+            tuple(map(int, event_id.removeprefix(ATTACK).split("-")))
+            for event_id in alert["evidence"]["event_ids"]
+            if event_id.startswith(ATTACK)
+        ]
+        if not named:
+            self.others += 1
+            return
+        sent_ns, number = max((sent_ns, number) for number, sent_ns in named)
+        if number not in self.sent_ns:
+            self.sent_ns[number], self.arrived_ns[number] = sent_ns, now_ns
+            self.tenant_ids[number] = alert["tenant_id"]
 
     def delays_ms(self, begin_ns: int, end_ns: int, tenant_ids: Iterable[str] | None = None) -> list[float]:
         """Return the delays of what was sent in an interval, for some tenants or for all."""

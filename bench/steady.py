@@ -1,8 +1,8 @@
 """Steady traffic with planted attacks, from a process of its own: ``python -m bench.steady BOOTSTRAP …``.
 
 Services send an event when something happens, so each event is a message, and what falls due is sent every
-few milliseconds. An attack is six failed logins from an address of its own; the sixth crosses the threshold
-of `failed_login`, and its event id says when it was sent: ``crossing-NUMBER-NANOSECONDS``.
+few milliseconds. An attack is six failed logins from an address of its own; one of them crosses the threshold
+of `failed_login`. Their event ids say when they were sent: ``attack-NUMBER-NANOSECONDS``.
 Prints one line of JSON at the end.
 """
 
@@ -21,7 +21,7 @@ from bench.traffic import tenants
 from schemas.event import KINDS, Kind
 from streams.topics import TENANTS, TOPIC_OF
 
-CROSSING: Final = "crossing-"
+ATTACK: Final = "attack-"
 FAILURES: Final = 6
 FAILURE_GAP_S: Final = 0.1
 TICK_S: Final = 0.002
@@ -88,10 +88,9 @@ class Attacks:
                 heappush(self._due, (begin_s + i * FAILURE_GAP_S, self.begun, i))
             self.begun += 1
         while self._due and self._due[0][0] <= elapsed_s:
-            _, number, i = heappop(self._due)
+            _, number, _ = heappop(self._due)
             tenant_id = self._tenant_ids[number % len(self._tenant_ids)]
-            last = i == FAILURES - 1
-            event_id = f"{CROSSING}{number}-{time.time_ns()}" if last else f"before-{number}-{i}"
+            event_id = f"{ATTACK}{number}-{time.time_ns()}"
             user = self._first_user + number
             yield tenant_id, event_of(user, tenant_id, "auth", event_id, now_text(), failed=True)
 

@@ -1,6 +1,8 @@
 """Tampering with the trail, made directly in ClickHouse: each kind is found and named."""
 
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -306,3 +308,70 @@ def test_everybody_is_verified_together(trail: SealedTrail) -> None:
     trail.alter(f"DELETE FROM events WHERE {OWN} AND kafka_offset = 3")
     verdict = Verification(StoredTrail(trail.database), Trust([trail.signer.public])).run()
     assert [f.kind for f in verdict.findings if f.tenant_id == trail.tenant] == ["removed", "removed"]
+
+
+class Busy(StoredTrail):
+    """A trail that goes on while it is read: after the partitions' own seals were, something happens."""
+
+    def __init__(self, trail: SealedTrail, then: Callable[[], object]) -> None:
+        super().__init__(trail.database)
+        self._then: Callable[[], object] | None = then
+
+    def seals(self, tenant_ids: Sequence[str]) -> Any:
+        found = super().seals(tenant_ids)
+        if self._then is not None:
+            then, self._then = self._then, None
+            then()
+        return found
+
+
+def seen_while(trail: SealedTrail, then: Callable[[], object]) -> list[str]:
+    """Return the kinds of what verification finds while something happens."""
+    verdict = Verification(Busy(trail, then), Trust([trail.signer.public])).run(trail.tenant)
+    return [finding.kind for finding in verdict.findings if trail.owns(finding)]
+
+
+def test_a_round_that_is_sealed_meanwhile_is_no_fork(trail: SealedTrail) -> None:
+    """Its seals are not in the rounds that were read; they are in those that are there by then."""
+
+    def go_on() -> None:
+        trail.store(3)
+        trail.seal()
+
+    assert seen_while(trail, go_on) == []
+
+
+def test_seals_that_no_round_names_are_a_fork_all_the_same(trail: SealedTrail) -> None:
+    """Also where rounds go on at that moment."""
+    own = trail.sealing.partition_chain(trail.partition)
+
+    def forge() -> None:
+        trail.store(3)
+        heads = dict(trail.heads)
+        trail.seal()
+        trail.alter(
+            "DELETE FROM seals WHERE kafka_cluster_id = {cluster:String} AND tenant_id = '' "
+            f"AND sequence > {heads[own].sequence}"
+        )
+
+    assert seen_while(trail, forge) == ["forked"]
+
+
+def test_a_key_that_is_rotated_meanwhile_is_believed(trail: SealedTrail) -> None:
+    """The statement that introduces it was not there when statements were read."""
+
+    def rotate() -> None:
+        fresh = Signer.new()
+        keep(trail.database, [state_key(fresh.public, trail.signer, trail.now)])
+        trail.store(3)
+        trail.seal(fresh)
+
+    assert seen_while(trail, rotate) == []
+
+
+def test_what_retention_removes_meanwhile_has_expired(trail: SealedTrail) -> None:
+    """As its signed statement says, which was not there when statements were read."""
+    trail.now += timedelta(days=5)
+    _keep_for_a_day(trail)
+    kinds = seen_while(trail, lambda: run_retention(trail.database, trail.now, trail.signer))
+    assert kinds == ["expired", "expired"]

@@ -90,19 +90,13 @@ class Verification:
         self._contents_at_hand: Mapping[ChainId, Mapping[int, list[bytes]]] | None = None
         # Cluster and partition of every chain and row that was looked at.
         self._touched: set[tuple[str, int]] = set()
+        # Chains with seals that no round names which was there when rounds were read.
+        self._unnamed: list[Chain] = []
 
     def run(self, tenant_id: str | None = None) -> Verdict:
         """Verify one tenant's rows, or everybody's."""
         verdict, trail = self._verdict, self._trail
-        statements, broken = trail.statements()
-        self._stated = Stated(statements, self._trust)
-        for refused in self._stated.refused:
-            if tenant_id not in (None, refused.tenant_id) and refused.tenant_id:
-                continue
-            what = f"a statement about {refused.kind} of {refused.stated_at}: no known key signed it"
-            self._say(Finding("bad_signature", refused.tenant_id, "", -1, what))
-        if broken:
-            self._say(Finding("seal_broken", "", "", -1, f"{broken} rows among the statements are none"))
+        broken = self._read_statements()
         if trail.complete:
             self._check_partitions()
         found = trail.tenants(tenant_id)
@@ -112,6 +106,8 @@ class Verification:
         verdict.tenants = len(found)
         for group in _packed(found):
             self._check_tenants(group, sum(found[t] for t in group) > 2 * ROWS_AT_ONCE)
+        self._look_for_orphans()
+        self._tell_of_statements(tenant_id, broken)
         # Of one tenant, only what its own chains rest on.
         for chain_id, chain in self._partitions.items():
             if tenant_id is None or chain_id[1:] in self._touched:
@@ -128,6 +124,21 @@ class Verification:
     def _say(self, finding: Finding) -> None:
         self._verdict.findings.append(finding)
 
+    def _read_statements(self) -> int:
+        """Read what is stated by now, and return how many things in the place of statements are none."""
+        statements, broken = self._trail.statements()
+        self._stated = Stated(statements, self._trust)
+        return broken
+
+    def _tell_of_statements(self, tenant_id: str | None, broken: int) -> None:
+        for refused in self._stated.refused:
+            if tenant_id not in (None, refused.tenant_id) and refused.tenant_id:
+                continue
+            what = f"a statement about {refused.kind} of {refused.stated_at}: no known key signed it"
+            self._say(Finding("bad_signature", refused.tenant_id, "", -1, what))
+        if broken:
+            self._say(Finding("seal_broken", "", "", -1, f"{broken} rows among the statements are none"))
+
     def _check_partitions(self) -> None:
         seals, broken = self._trail.seals([""])
         self._tell_broken(broken)
@@ -140,14 +151,35 @@ class Verification:
             }
             chain = check_chain(chain_id, own, self._trust, named)
             self._partitions[chain_id] = chain
-            for seal, contents in self._contents(chain):
-                if contents is None:
-                    what = f"what seal {seal.sequence} holds the digest of is not there"
-                    chain.findings.append(about_chain("seal_broken", chain_id, what, [seal.sequence]))
-                else:
-                    rounds.setdefault(chain_id, []).extend(unpack_members(contents))
+            rounds[chain_id] = self._named_by(chain)
         self._verdict.findings += check_anchors(self._partitions, self._anchors)
         self._members = members_by_chain(rounds)
+
+    def _named_by(self, chain: Chain) -> list[Member]:
+        """Return the tenants' seals that a partition's good ones name."""
+        members: list[Member] = []
+        for seal, contents in self._contents(chain):
+            if contents is None:
+                what = f"what seal {seal.sequence} holds the digest of is not there"
+                chain.findings.append(about_chain("seal_broken", chain.id, what, [seal.sequence]))
+            else:
+                members += unpack_members(contents)
+        return members
+
+    def _look_for_orphans(self) -> None:
+        """Tell of seals that no round names, not even one of those that were sealed while this read."""
+        before = {ChainId("", c.id.cluster_id, c.id.partition): c for c in self._unnamed}
+        seals = self._trail.seals([""])[0] if before else []
+        later: dict[ChainId, list[Member]] = {}
+        for chain_id, own in _by_chain(seals).items():
+            if chain_id in before:
+                reached = self._partitions[chain_id].good[-1].sequence
+                good = check_chain(chain_id, own, self._trust).good
+                later[chain_id] = self._named_by(Chain(chain_id, [s for s in good if s.sequence > reached]))
+        members = members_by_chain(later)
+        for chain in self._unnamed:
+            named = self._members.get(chain.id, {}) | members.get(chain.id, {})
+            self._verdict.findings += orphans(chain, named)
 
     def _tell_broken(self, rows: Iterable[Mapping[str, Any]]) -> None:
         for row in rows:
@@ -177,6 +209,8 @@ class Verification:
     def _check_tenants(self, tenant_ids: Sequence[str], large: bool) -> None:
         seals, broken = self._trail.seals(tenant_ids)
         self._tell_broken(broken)
+        if any(seal.key_id not in self._trust.keys for seal in seals):
+            self._read_statements()  # the key may have been rotated since
         checked: dict[str, list[Chain]] = {tenant_id: [] for tenant_id in tenant_ids}
         own = _by_chain(seals)
         missing = [c for c in self._members if c.tenant_id in checked and c not in own]
@@ -187,8 +221,8 @@ class Verification:
                 chain_id, own.get(chain_id, []), self._trust, named, from_start=self._trail.complete
             )
             partition = self._partitions.get(ChainId("", chain_id.cluster_id, chain_id.partition))
-            if self._trail.complete and partition is not None and partition.whole:
-                chain.findings.extend(orphans(chain, named))
+            if self._trail.complete and partition is not None and partition.whole and orphans(chain, named):
+                self._unnamed.append(chain)
             self._count(chain)
             checked[chain_id.tenant_id].append(chain)
         if large or self._since_ms is not None or self._until_ms is not None:
@@ -239,7 +273,12 @@ class Verification:
         looked_at = sum(len(rows) for _, rows in pairs)
         self._verdict.rows += looked_at
         self.rows_by_tenant[tenant_id] = self.rows_by_tenant.get(tenant_id, 0) + looked_at
-        self._verdict.findings += compare(tenant_id, sealed, stored, self._stated)
+        found = compare(tenant_id, sealed, stored, self._stated)
+        if any(finding.kind == "removed" for finding in found):
+            # Retention may have stated and removed it since statements were read.
+            self._read_statements()
+            found = compare(tenant_id, sealed, stored, self._stated)
+        self._verdict.findings += found
 
     def _held(self, found: Iterable[Chain]) -> Iterator[tuple[Seal, Rows]]:
         """Yield the chosen good seals with their rows; those whose rows are not there are told."""
