@@ -145,7 +145,7 @@ def piped(events: int, tenant_count: int, rounds: int) -> dict[str, Any]:
         fill_topics(bootstrap, events, tenant_count, 10_000, 7)
         for number in range(rounds):
             for subject, results in found.items():
-                results.append(measure(subject, bootstrap, root / f"round-{number}", events))
+                results.append(measure(subject, bootstrap, root, events, number))
     best = {name: max(r["events_per_s"] for r in results) for name, results in found.items()}
     cpu_us = {
         name: round(min(r["cpu_s"] for r in results) / events * 1e6, 2) for name, results in found.items()
