@@ -58,6 +58,8 @@ class GroupWriter:
         Stores people, and returns those that it left out (`Vault.keep`).
     on_left_out
         Told of these, on the event loop.
+    on_stored
+        Told of each chunk of which every event is stored, when it is acknowledged.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class GroupWriter:
         max_pending_rows: int,
         keep: Callable[[Sequence[Subject]], list[Shredded]] | None = None,
         on_left_out: Callable[[Sequence[Shredded]], None] = lambda _: None,
+        on_stored: Callable[[Handled], None] = lambda _: None,
     ) -> None:
         self._writer = writer
         self._worker_id = worker_id
@@ -77,6 +80,7 @@ class GroupWriter:
         self._max_wait_s = max_wait_s
         self._max_pending_rows = max_pending_rows
         self._keep, self._on_left_out = keep, on_left_out
+        self._on_stored = on_stored
         self._group = _Group()
         self._pending_rows = 0
         self._full = asyncio.Event()
@@ -203,8 +207,9 @@ class GroupWriter:
             abandoned, self._writer.insert_rows, "ledger", ledger_rows(group.handled, self._worker_id)
         )
         inserted = perf_counter()
-        for ack in group.acks:
+        for handled, ack in zip(group.handled, group.acks, strict=True):
             ack()
+            self._on_stored(handled)
         self._report(group, encoded - started, kept - encoded, inserted - kept)
 
     async def _store_events(self, block: EventBlock, abandoned: asyncio.Event) -> None:

@@ -19,6 +19,7 @@ from store.seals.seal import ChainId, Seal
 from store.seals.sealing import Sealing, Stretch, Weight
 from streams import metrics
 from streams.topics import KIND_OF
+from streams.unsealed import Unsealed
 from streams.webhooks.address import Network
 
 log = structlog.get_logger()
@@ -97,6 +98,8 @@ class Sealer:
         self._states: Mapping[Key, SealedState] | None = None
         self._heads: dict[ChainId, Seal] = {}
         self._cut: set[int] = set()
+        # What is stored is to be counted here.
+        self.unsealed = Unsealed()
         self._sealing_now = asyncio.Lock()
 
     async def run(self) -> None:
@@ -157,25 +160,36 @@ class Sealer:
             await asyncio.to_thread(self._book.append, cut)
         self._cut = {anchor.partition for anchor in cut}
         metrics.SEAL_CHAINS_CUT.set(len(self._cut))
+        self.unsealed.keep(claims)
+        await self._count([self._stretch(states, partition) for partition in claims])
         self._states = states
+
+    async def _count(self, stretches: Sequence[Stretch]) -> None:
+        """Ask the store what waits in some stretches: what others stored there was not counted here."""
+        some = [stretch for stretch in stretches if stretch.offsets]
+        weights = await asyncio.to_thread(self._sealing.weigh, some) if some else {}
+        self.unsealed.found(stretches, weights)
 
     async def _seal_due(
         self, states: Mapping[Key, SealedState], claims: Mapping[int, list[Claim]], everything: bool
     ) -> bool:
         stretches = [s for partition in claims if (s := self._stretch(states, partition)).offsets]
-        weights = await asyncio.to_thread(self._sealing.weigh, stretches) if stretches else {}
+        weights = [self.unsealed.weight(stretch) for stretch in stretches]
         now = self._now()
-        oldest_ms = min((weight.oldest_ms for weight in weights.values()), default=None)
-        due, more = [], False
-        for stretch in stretches:
-            weight = weights.get(stretch.partition, Weight(0, 0, 0))
+        oldest_ms = min((weight.oldest_ms for weight in weights if weight.rows), default=None)
+        due, rest = [], []
+        for stretch, weight in zip(stretches, weights, strict=True):
             if not everything and not self._is_due(stretch, weight, now):
                 continue
             if weight.rows > ROWS_AT_ONCE:
-                stretch, more = stretch.cut(ROWS_AT_ONCE / weight.rows), True
+                rest.append(stretch.partition)
+                stretch = stretch.cut(ROWS_AT_ONCE / weight.rows)
             due.append((stretch, min(weight.rows, ROWS_AT_ONCE)))
         for group in _groups(due):
             await self._seal_group(group, [c for s in group for c in claims[s.partition]])
+        more = bool(rest)
+        if self._states is states:
+            await self._count([self._stretch(states, partition) for partition in rest])
         sealed_all = not more and len(due) == len(stretches)
         age_s = 0.0 if sealed_all or oldest_ms is None else max(now.timestamp() - oldest_ms / 1000, 0.0)
         metrics.UNSEALED_AGE.set(age_s)
@@ -217,6 +231,8 @@ class Sealer:
             await asyncio.to_thread(self._ownership.end_insert, guard.query_id)
             raise
         self._heads |= {seal.chain: seal for seal in made}
+        for stretch in group:
+            self.unsealed.sealed(stretch)
         own = [seal for seal in made if not seal.chain.tenant_id]
         await asyncio.to_thread(self._book.remember, [Anchor.of(seal) for seal in own])
         rows = sum(seal.rows for seal in own)

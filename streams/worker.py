@@ -26,6 +26,7 @@ from streams.addresses import AddressReader
 from streams.anchoring import Anchoring, Send, webhook_target
 from streams.app import Pipeline, StreamConfig, create_app
 from streams.breaker import Limits
+from streams.chunk import Handled
 from streams.directory import Entry
 from streams.geography import Locate
 from streams.groups import GroupWriter
@@ -113,6 +114,7 @@ class Worker:
             max_pending_rows=3 * max_rows,
             keep=None if vault is None else vault.keep,
             on_left_out=self._on_shredded,
+            on_stored=self._on_stored,
         )
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tenant_changes: list[tuple[str, Entry | None, int]] = []
@@ -290,6 +292,10 @@ class Worker:
                     "another worker has claimed partitions of this one, and the consumer group has not "
                     f"changed for {patience_s:.0f} s. If two groups write to one store, give each its own"
                 )
+
+    def _on_stored(self, handled: Handled) -> None:
+        if self.sealer is not None:
+            self.sealer.unsealed.add(handled.batch, handled.records.offsets[-1] + 1)
 
     def _on_shredded(self, who: Sequence[Shredded]) -> None:
         if who and self._pseudonymiser is not None:

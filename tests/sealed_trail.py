@@ -1,6 +1,7 @@
 """A trail of a few tenants in a Kafka cluster that nobody else in the session has, stored and sealed."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -45,6 +46,8 @@ class SealedTrail:
         self.now = NOW
         # Of the claim that rows are stored under.
         self.term = 1
+        # Told of each batch that is stored.
+        self.on_put: list[Callable[[EventBatch, int], None]] = []
         self._next: Counter[str] = Counter()
         self._writer = EventWriter(database, self.ids, "worker")
 
@@ -80,6 +83,8 @@ class SealedTrail:
             [(found, Claim(found.topic, self.partition, self.term, self.term))]
         ):
             self._writer.insert_events(block)
+        for told in self.on_put:
+            told(found, int(found.offset[-1]) + 1)
 
     def seal(self, signer: Signer | None = None) -> list[Seal]:
         """Seal what was stored since the last time."""

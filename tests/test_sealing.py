@@ -20,6 +20,7 @@ from store.seals.anchors import Anchor, AnchorBook, read_anchors
 from store.seals.chains import read_seals
 from store.seals.keys import MANIFEST, Signer, Trust
 from store.seals.seal import Seal
+from store.seals.sealing import Sealing
 from streams import metrics
 from streams.anchoring import Anchoring, document, webhook_target
 from streams.sealing import Key, Sealer
@@ -74,6 +75,7 @@ class Sealed:
             self.owner, database, self.trail.ids, "worker", lambda: self.trail.signer, self.book,
             interval_s=60, max_rows=100, now=lambda: self.now,
         )  # fmt: skip
+        self.trail.on_put.append(self.sealer.unsealed.add)
 
     async def after(self, seconds: float, **how: Any) -> list[int]:
         """Let time pass, seal what is due, and return the rows of the partition's seals so far."""
@@ -111,6 +113,30 @@ async def test_rows_are_sealed_at_once_when_a_tenant_has_enough_of_them(sealed: 
     assert await sealed.after(1) == []
     sealed.trail.store(40)
     assert await sealed.after(1) == [160]
+
+
+async def test_what_a_former_owner_stored_counts_from_the_start(sealed: Sealed) -> None:
+    """It was not counted here: the store is asked when partitions are taken over, and not again."""
+    sealed.trail.on_put.clear()
+    sealed.trail.store(100)
+    assert await sealed.after(1) == [100]
+
+
+async def test_the_store_is_asked_how_much_waits_only_at_the_start(
+    sealed: Sealed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker counts what it stores; what is not committed yet stays counted when the rest is sealed."""
+    trail = sealed.trail
+    trail.store(3)
+    await sealed.after(61)
+    monkeypatch.setattr(Sealing, "weigh", None)
+    trail.now = sealed.now
+    trail.store(60)
+    trail.put(batch("auth", trail.tenant, range(63, 163), sealed.now))
+    assert await sealed.after(61) == [3, 60]
+    trail.advance("audit.auth", 100)
+    assert await sealed.after(1) == [3, 60, 100]
+    assert trail.kinds() == []
 
 
 async def test_the_age_of_what_is_not_sealed_is_shown(sealed: Sealed) -> None:

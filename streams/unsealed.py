@@ -1,0 +1,83 @@
+"""How much waits to be sealed, counted as it is stored: the store is asked only where a worker takes over."""
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from schemas.batch import EventBatch
+from store.seals.sealing import Stretch, Weight
+
+NOTHING: Final = Weight(0, 0, 0)
+Place = tuple[str, int]
+
+
+class _Part(NamedTuple):
+    # Where the messages ended that the rows came in.
+    next_offset: int
+    tenants: Mapping[str, int]
+    oldest_ms: int
+
+
+class Unsealed:
+    """Rows by partition and tenant, in the order in which they were stored.
+
+    What is counted decides when to seal, never what: a row that is not counted is sealed with its neighbours.
+    """
+
+    def __init__(self) -> None:
+        self._parts: defaultdict[Place, deque[_Part]] = defaultdict(deque)
+        # By partition, what the store held when it was asked.
+        self._found: dict[int, Weight] = {}
+
+    def add(self, batch: EventBatch, next_offset: int) -> None:
+        """Count rows that are stored.
+
+        Parameters
+        ----------
+        batch
+            Of one topic and partition, received at its ``ingest_time_ms``.
+        next_offset
+            Where its messages ended.
+        """
+        if len(batch) and batch.ingest_time_ms is not None:
+            counts = np.bincount(batch.tenant.codes, minlength=len(batch.tenant.values)).tolist()
+            tenants = dict(zip(batch.tenant.values, counts, strict=True))
+            self._parts[batch.topic, batch.partition].append(
+                _Part(next_offset, tenants, batch.ingest_time_ms)
+            )
+
+    def found(self, stretches: Iterable[Stretch], weights: Mapping[int, Weight]) -> None:
+        """Begin anew with what the store holds in some stretches; what was counted beyond them stays."""
+        for stretch in stretches:
+            self.sealed(stretch)
+            self._found[stretch.partition] = weights.get(stretch.partition, NOTHING)
+
+    def sealed(self, stretch: Stretch) -> None:
+        """Count no longer what a stretch holds."""
+        self._found.pop(stretch.partition, None)
+        for topic, _, end in stretch.topics.values():
+            parts = self._parts[topic, stretch.partition]
+            while parts and parts[0].next_offset <= end:
+                parts.popleft()
+
+    def keep(self, partitions: Iterable[int]) -> None:
+        """Forget partitions that are another worker's by now."""
+        kept = set(partitions)
+        for place in [place for place in self._parts if place[1] not in kept]:
+            del self._parts[place]
+
+    def weight(self, stretch: Stretch) -> Weight:
+        """Return what was counted within a stretch."""
+        before = self._found.get(stretch.partition, NOTHING)
+        tenants: Counter[str] = Counter()
+        oldest_ms = [before.oldest_ms] if before.rows else []
+        for topic, _, end in stretch.topics.values():
+            for part in self._parts.get((topic, stretch.partition), ()):
+                if part.next_offset > end:
+                    break
+                tenants.update(part.tenants)
+                oldest_ms.append(part.oldest_ms)
+        largest = max(tenants.values(), default=0)
+        return Weight(before.rows + tenants.total(), before.largest + largest, min(oldest_ms, default=0))
