@@ -50,6 +50,19 @@ class ArrowColumn(Sequence[Any]):
         column.__dict__["values"] = texts
         return column
 
+    @classmethod
+    def of_codes(cls, codes: Int32s, distinct: list[str | None]) -> "ArrowColumn":
+        """Return a column of few texts that many rows have: `codes` and `distinct` of it.
+
+        >>> list(ArrowColumn.of_codes(np.array([0, 1, 0], np.int32), ["b", None]))
+        ['b', None, 'b']
+        """
+        indices, dictionary = pa.array(codes), text_array(distinct)
+        column = cls(dictionary.take(indices))
+        column.__dict__["_coded"] = pa.DictionaryArray.from_arrays(indices, dictionary)
+        column.__dict__["distinct"] = distinct
+        return column
+
     @property
     def made(self) -> bool:
         """Whether the Python values exist already."""

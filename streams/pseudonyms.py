@@ -12,7 +12,7 @@ import numpy as np
 from pydantic_core import from_json, to_json
 
 from schemas.batch import FIELDS, Column, EventBatch
-from schemas.columns import ArrowColumn, search, text_bytes
+from schemas.columns import ArrowColumn, Int32s, search, text_bytes
 from schemas.event import KINDS, Kind
 from schemas.personal import (
     MAYBE_IDENTIFIER,
@@ -167,10 +167,7 @@ class Pseudonymiser:
         changed: dict[str, Column] = {}
         users = batch.columns["user_id"]
         if any(one.settings.user_id == "always" for one in people) or _may(users, b"(", b"@", b"+", b"%40"):
-            codes = batch.tenant.codes.tolist()
-            tables = [one.users for one in people]
-            stored = [tables[code][user_id] for code, user_id in zip(codes, users, strict=True)]
-            changed["user_id"] = ArrowColumn.of(stored) if isinstance(users, ArrowColumn) else stored
+            changed["user_id"] = _stored(users, batch.tenant.codes, [one.users for one in people])
         for name in TEXTS[batch.kind]:
             column = batch.columns[name]
             if _may(column, b"@", b"+", b"%40"):
@@ -247,6 +244,20 @@ class Pseudonymiser:
         """Forget everything: what was met may not have been stored."""
         self._people, self._before = {}, {}
         self._pending.subjects, self._pending.values = [], 0
+
+
+def _stored(users: Column, codes: Int32s, tables: Sequence[_Users]) -> Column:
+    """Return ``(n,)`` what is stored for users, by the tables of their tenants."""
+    if not isinstance(users, ArrowColumn):
+        return [tables[code][user_id] for code, user_id in zip(codes.tolist(), users, strict=True)]
+    # Mostly a user is there several times, and of one tenant: then each of them is looked up once.
+    tenant_of = np.zeros(len(users.distinct), np.int32)
+    tenant_of[users.codes] = codes
+    if (tenant_of[users.codes] == codes).all():
+        found = [tables[code][user] for code, user in zip(tenant_of.tolist(), users.distinct, strict=True)]
+        if len(set(found)) == len(found):  # not of one who is written in two ways
+            return ArrowColumn.of_codes(users.codes, found)
+    return ArrowColumn.of([tables[code][user] for code, user in zip(codes.tolist(), users, strict=True)])
 
 
 def _may(column: Column, *signs: bytes) -> bool:

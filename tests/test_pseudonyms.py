@@ -70,6 +70,31 @@ def test_an_address_as_user_id_becomes_a_pseudonym(copies: int) -> None:
     assert subjects == [Subject("tenant-a", of_a(EMAIL), EMAIL, SEEN_MS)]
 
 
+@pytest.mark.parametrize("copies", [1, MIN_RECORDS], ids=["as list", "as Arrow column"])
+@pytest.mark.parametrize(
+    "who",
+    [
+        [("tenant-a", EMAIL), ("tenant-b", "ben@example.com"), ("tenant-a", "ana"), ("tenant-b", None)],
+        [("tenant-a", EMAIL), ("tenant-b", EMAIL)],
+        [("tenant-a", EMAIL), ("tenant-a", EMAIL.upper())],
+    ],
+    ids=["of one tenant each", "one address at two tenants", "one person in two ways"],
+)
+def test_each_user_gets_the_pseudonym_of_their_tenant(who: list[tuple[str, str | None]], copies: int) -> None:
+    """In each row of a batch, and columns agree with what detectors see of them by code."""
+    events = [event(tenant_id=tenant_id, user_id=user_id) for tenant_id, user_id in who]
+    result, _ = applied(batch(*events, copies=copies))
+    users = result.columns["user_id"]
+    wanted = [
+        pseudonym_of(KEYS[tenant_id], user_id) if user_id and "@" in user_id.lower() else user_id
+        for tenant_id, user_id in who
+    ] * copies
+    assert list(users) == wanted
+    if isinstance(users, ArrowColumn):
+        assert [users.distinct[code] for code in users.codes] == wanted == users.array.to_pylist()
+        assert len(set(users.distinct)) == len(users.distinct)
+
+
 def test_a_batch_without_personal_data_stays_as_it_is() -> None:
     """Not even a copy is made."""
     given = batch(event(tenant_id="tenant-a", user_id="ana", attributes={"host": "web-1"}), copies=600)
