@@ -3,23 +3,20 @@
 import asyncio
 import contextlib
 import gc
-import json
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, cast
-from uuid import uuid4
 
 import structlog
 from faust.types import TP
 
 from schemas.alert import Alert
-from schemas.tuning import Tuning
+from schemas.event import Kind
 from store.database import Database, StoreUnavailable
 from store.events import KafkaIds
 from store.retention import run_retention
 from store.snapshots import Snapshots
-from store.vault import Shredded, Vault, VaultBusy
+from store.vault import Vault, VaultBusy
 from store.vault_expiry import expire_people
 from store.writer import EventWriter
 from streams.addresses import AddressReader
@@ -27,17 +24,17 @@ from streams.anchoring import Anchoring, Send, webhook_target
 from streams.app import Pipeline, StreamConfig, create_app
 from streams.breaker import Limits
 from streams.chunk import Handled
-from streams.directory import Entry
+from streams.forgetting import Forgetting
 from streams.geography import Locate
 from streams.groups import GroupWriter
 from streams.heap import keep_heap_small
 from streams.partition import PartitionState
 from streams.patience import patiently
-from streams.pseudonyms import Pseudonymiser
 from streams.reconciling import Reconciler
 from streams.recovery import GroupMember, Recovery
 from streams.sealing import Sealer, SealingConfig, sealer_of
 from streams.snapshots import SnapshotTaker
+from streams.tenant_rows import TenantRows
 from streams.topics import ALERTS, Topics
 from streams.transport import Consumer
 from streams.webhooks.delivery import WebhookDelivery
@@ -55,8 +52,6 @@ STAY_INTERVAL_S: Final = 2.0
 STOP_S: Final = 5.0
 RETENTION_DELAY_S: Final = 60.0
 RETENTION_INTERVAL_S: Final = 24 * 3600.0
-TENANT_FLUSH_S: Final = 0.2
-SHREDDINGS_INTERVAL_S: Final = 1.0
 
 
 class Worker:
@@ -102,7 +97,8 @@ class Worker:
         self._database = database
         self._webhooks = webhooks
         self._vault = vault
-        self._pseudonymiser = None if vault is None else Pseudonymiser(vault.pseudonym_key)
+        self._forgetting = None if vault is None else Forgetting(vault, self._send_event)
+        self._tenant_rows = TenantRows(database)
         ids = KafkaIds(topics.cluster_id, dict(topics.topic_ids))
         self._session_timeout_s = config.session_timeout_s
         self._writer = EventWriter(database, ids, config.worker_id)
@@ -113,12 +109,10 @@ class Worker:
             max_wait_s=max_wait_s,
             max_pending_rows=3 * max_rows,
             keep=None if vault is None else vault.keep,
-            on_left_out=self._on_shredded,
+            on_left_out=self._forgetting.forget if self._forgetting is not None else lambda _: None,
             on_stored=self._on_stored,
         )
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._tenant_changes: list[tuple[str, Entry | None, int]] = []
-        self._tuning_changes: list[tuple[Tuning, int]] = []
         self._tasks: list[asyncio.Task[Any]] = []
         self.app = create_app(config)
         snapshots = Snapshots(database, ids)
@@ -130,11 +124,11 @@ class Worker:
             addresses=addresses,
             take_over=self._take_over,
             on_alerts=self._on_alerts,
-            on_tenant=self._on_tenant,
-            on_tuning=self._on_tuning,
+            on_tenant=self._tenant_rows.on_tenant,
+            on_tuning=self._tenant_rows.on_tuning,
             fail=self._fail,
             limits=limits,
-            pseudonymiser=self._pseudonymiser,
+            pseudonymiser=None if self._forgetting is None else self._forgetting.pseudonymiser,
         )
         self._recovery = Recovery(
             database,
@@ -191,12 +185,13 @@ class Worker:
         await self._webhooks.start()
         self._spawn(self._groups.run())
         self._spawn(self.pipeline.run_idle())
-        self._spawn(self._store_tenants())
+        self._spawn(self._tenant_rows.run())
         self._spawn(self._retain())
         self._spawn(self._watch_assignment())
         self._spawn(self._stay_member())
         self._spawn(self._watch_fence())
-        self._spawn(self._watch_shreddings())
+        if self._forgetting is not None:
+            self._spawn(self._forgetting.run())
         for snapshots in self._snapshots:
             self._spawn(snapshots.run())
         self._spawn(self.pipeline.rekeyer.run())
@@ -297,74 +292,13 @@ class Worker:
         if self.sealer is not None:
             self.sealer.unsealed.add(handled.batch, handled.records.offsets[-1] + 1)
 
-    def _on_shredded(self, who: Sequence[Shredded]) -> None:
-        if who and self._pseudonymiser is not None:
-            self._pseudonymiser.forget(who)
-
-    def _on_reveal(self, tenant_id: str, pseudonyms: Sequence[str], actor: str, reason: str) -> None:
-        """Tell the trail who looked at whom: reading it is an access too."""
-        now = datetime.now(UTC)
-        event = {
-            "event_id": uuid4().hex,
-            "kind": "access",
-            "tenant_id": tenant_id,
-            "time": now.isoformat(timespec="milliseconds"),
-            "service": "tenantwatch",
-            "user_id": actor[:256],
-            "action": "reveal",
-            "permission": "pii:read",
-            "resource_type": "vault",
-            "resource_id": pseudonyms[0] if len(pseudonyms) == 1 else None,
-            "record_count": len(pseudonyms),
-            "outcome": "success",
-            "attributes": {"why": reason[:1_000], "people": ",".join(pseudonyms[:50])},
-        }
-        # Noted in privacy_log already: a Kafka that is away does not keep anybody from their work.
-        self._spawn(self.pipeline.send_event("access", tenant_id, json.dumps(event).encode()))
-
-    async def _watch_shreddings(self) -> None:
-        """Forget whom another process forgot; what is in this one's memory may be older."""
-        if self._vault is None:
-            return
-        loop = asyncio.get_running_loop()
-
-        def tell(who: Sequence[Shredded]) -> None:
-            loop.call_soon_threadsafe(self._on_shredded, who)
-
-        def tell_trail(*what: Any) -> None:
-            loop.call_soon_threadsafe(self._on_reveal, *what)
-
-        self._vault.on_shredded.append(tell)
-        self._vault.on_reveal.append(tell_trail)
-        while True:
-            with contextlib.suppress(StoreUnavailable):
-                self._on_shredded(await asyncio.to_thread(self._vault.newly_shredded))
-            await asyncio.sleep(SHREDDINGS_INTERVAL_S)
+    async def _send_event(self, kind: Kind, tenant_id: str, event: bytes) -> None:
+        await self.pipeline.send_event(kind, tenant_id, event)
 
     async def _on_alerts(self, alerts: list[tuple[Alert, int]]) -> None:
         rows = [alert for alert, _ in alerts]
         await patiently(partial(asyncio.to_thread, self._writer.insert_alerts, rows), "insert_retried")
         await patiently(partial(self._webhooks.on_alerts, alerts), "insert_retried")
-
-    async def _on_tenant(self, tenant_id: str, entry: Entry | None, version: int) -> None:
-        self._tenant_changes.append((tenant_id, entry, version))
-
-    async def _on_tuning(self, tuning: Tuning, version: int) -> None:
-        self._tuning_changes.append((tuning, version))
-
-    async def _store_tenants(self) -> None:
-        """Keep the tables up with the directory, for recovery, dashboards and the API."""
-        while True:
-            await asyncio.sleep(TENANT_FLUSH_S)
-            tenants, self._tenant_changes = self._tenant_changes, []
-            tunings, self._tuning_changes = self._tuning_changes, []
-            for table, rows in (
-                ("tenants", [tenant_row(*change) for change in tenants]),
-                ("tuning", [tuning_row(*change) for change in tunings]),
-            ):
-                if rows:
-                    insert = partial(asyncio.to_thread, self._database.insert_rows, table, rows)
-                    await patiently(insert, "insert_retried")
 
     async def _watch_assignment(self) -> None:
         """Tell webhook delivery which partitions of ``audit.alerts`` are this worker's."""
@@ -410,25 +344,3 @@ class Worker:
             except (StoreUnavailable, VaultBusy) as error:
                 log.warning("retention_postponed", error=str(error)[:500])
             await asyncio.sleep(RETENTION_INTERVAL_S)
-
-
-def tenant_row(tenant_id: str, entry: Entry | None, version: int) -> dict[str, Any]:
-    """Return the row of the table ``tenants`` for a change of the directory."""
-    tenant = entry.tenant if entry else None
-    return {
-        "tenant_id": tenant_id,
-        "version": version,
-        "deleted": int(tenant is None),
-        "organization_id": tenant.organization_id if tenant else "",
-        "name": tenant.name if tenant else "",
-        "tier": tenant.tier if tenant else "",
-        "status": tenant.status if tenant else "",
-        "region": tenant.region if tenant else "",
-        "body": tenant.model_dump_json() if tenant else "",
-        "applied_at": datetime.now(UTC),
-    }
-
-
-def tuning_row(tuning: Tuning, version: int) -> dict[str, Any]:
-    """Return the row of the table ``tuning`` for a change of the operator's overrides."""
-    return {"version": version, "body": tuning.model_dump_json(), "applied_at": datetime.now(UTC)}

@@ -30,8 +30,8 @@ from store.revocations import Revocations
 from store.vault import Vault
 from store.webhooks import WebhookStore
 from streams.directory import Entry
+from streams.tenant_rows import tenant_row
 from streams.webhooks.delivery import WebhookDelivery
-from streams.worker import tenant_row
 
 PLATFORM_TENANT = "platform"
 # All tests that share a store need the same.

@@ -26,7 +26,7 @@ from store.ownership import Claim
 from store.queries import TenantContext
 from store.writer import EventWriter
 from streams.directory import Entry
-from streams.worker import tenant_row, tuning_row
+from streams.tenant_rows import tenant_row, tuning_row
 from tenantwatch.backtest import Backtest, Trial
 from tenantwatch.commands.chart import chart
 from tenantwatch.explain import Series

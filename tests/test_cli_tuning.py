@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from schemas.tuning import Tuning
 from store.database import Database
-from streams.worker import tuning_row
+from streams.tenant_rows import tuning_row
 from tenantwatch.cli import app
 from tests.schema_examples import encode, event
 

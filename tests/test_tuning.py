@@ -20,7 +20,7 @@ from store.events import KafkaIds
 from store.tail import Tail
 from streams.app import StreamConfig, create_app
 from streams.directory import Directory, Entry
-from streams.worker import tenant_row, tuning_row
+from streams.tenant_rows import tenant_row, tuning_row
 from tests.scenarios.streams import START_MS, batch_of
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
