@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from schemas.alert import rfc3339
+from schemas.personal import scrubbed
 
 DEFAULT_RETENTION: Final = timedelta(days=7)
 # Kafka looks for what has expired every five minutes, and deletes it a minute later.
@@ -83,7 +84,7 @@ def certificate(
         "tenant_id": tenant_id,
         "pseudonyms": list(pseudonyms),
         "requested_by": actor,
-        "reason": reason,
+        "reason": scrubbed(reason),
         "forgotten_at": rfc3339(now),
         "removed": {
             "rows": dict(removed),
