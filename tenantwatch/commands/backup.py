@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from tenantwatch.commands.output import AsJson, fail, note, print_json, print_line, print_table
+from tenantwatch.commands.trust import Keys, believed_keys
 from tenantwatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ Directory = Annotated[
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(help="A file that holds the passphrase of the keys; without it keys are left out."),
-]
-Keys = Annotated[
-    list[Path] | None,
-    typer.Option("--key", help="Public key whose seals are believed besides this machine's; repeatable."),
 ]
 
 
@@ -134,7 +131,7 @@ def restore(
     backup = newest(directory)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     _restore_keys(backup, settings, _passphrase(passphrase_file))
-    trust = _trust(settings, key)
+    trust = believed_keys(settings, key)
     with _opened(settings) as database:
         done = _restored(database, backup, trust)
     _tell(done, as_json)
@@ -167,7 +164,7 @@ def verify(
     configure_logging("error", "console")
     settings = Settings()
     backup = newest(directory)
-    trust = _trust(settings, key)
+    trust = believed_keys(settings, key)
     if damaged := backup.damaged():
         raise fail(f"{backup.path} is damaged: {'; '.join(damaged)}")
     signed = backup.signature_holds(trust)
@@ -203,23 +200,6 @@ def _restore_keys(backup: "Backup", settings: Settings, passphrase: str | None) 
         raise fail(f"there are no keys in {backup.path}")
     names = unlock_keys((backup.path / KEYS_FILE).read_bytes(), passphrase, settings.keys_dir)
     note(f"restored the keys {', '.join(names)}")
-
-
-def _trust(settings: Settings, files: list[Path] | None) -> "Trust":
-    from store.seals.keys import SealKeys, Trust, read_public
-
-    ring = SealKeys.existing(settings.keys_dir, settings.seal_key)
-    known = list(ring.trust().keys.values()) if ring is not None else []
-    try:
-        given = [read_public(file.read_text()) for file in files or []]
-    except OSError as error:
-        raise fail(f"cannot read the key {error.filename}: {error.strerror}") from error
-    if not known and not given:
-        raise fail(
-            f"no key is known here: restore {settings.keys_dir} first, give --passphrase-file, "
-            "or name the public key with --key"
-        )
-    return Trust([*known, *given])
 
 
 @contextmanager
