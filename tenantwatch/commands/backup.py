@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -11,6 +12,7 @@ import typer
 
 from tenantwatch.commands.output import AsJson, fail, note, print_json, print_line, print_table
 from tenantwatch.commands.trust import Keys, believed_keys
+from tenantwatch.commands.verify import audit_reading
 from tenantwatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def create(
     with Control(settings) as control:
         made = control.request("POST", "/backups", json=asked, timeout_s=TIMEOUT_S)
     made["seconds"] = round(time.monotonic() - started, 1)
+    made["audited"] = _audit(settings, "backup", Path(made["path"]), made["rows"])
     if as_json:
         print_json(made)
         return
@@ -134,6 +137,7 @@ def restore(
     trust = believed_keys(settings, key)
     with _opened(settings) as database:
         done = _restored(database, backup, trust)
+    done["audited"] = _audit(settings, "restore", backup.path, done["rows"])
     _tell(done, as_json)
     note(
         "Kafka is not in a backup. If it is the same one, its group has gone on since: "
@@ -177,6 +181,7 @@ def verify(
         )
     if quick:
         done: dict[str, Any] = {"path": str(backup.path), "holds": signed is True, "signed": signed}
+        done["audited"] = _audit(settings, "verify", backup.path, backup.rows())
         _tell(done, as_json)
         raise typer.Exit(0 if signed else 1)
     with tempfile.TemporaryDirectory(prefix="tenantwatch-backup-") as folder:
@@ -186,8 +191,25 @@ def verify(
         finally:
             database.close()
     done["signed"] = signed
+    done["audited"] = _audit(settings, "verify", backup.path, done["rows"])
     _tell(done, as_json)
     raise typer.Exit(0 if done["holds"] and signed else 1)
+
+
+def _audit(settings: Settings, action: str, path: Path, rows: int) -> bool:
+    """Put what was done with a backup into the platform's trail, and say so where that cannot be."""
+    from tenantwatch.trail_audit import access_event
+
+    tenant = settings.platform_tenant
+    if tenant is None:
+        note(
+            "this is not in the trail: TENANTWATCH_PLATFORM_TENANT does not say whose trail has what the "
+            "platform's people do",
+            "yellow",
+        )
+        return False
+    event = access_event(tenant, action, path.name, rows, datetime.now(UTC), "backup")
+    return audit_reading(settings, [event])
 
 
 def _restore_keys(backup: "Backup", settings: Settings, passphrase: str | None) -> None:
