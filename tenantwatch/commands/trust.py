@@ -34,7 +34,7 @@ def believed_keys(settings: Settings, files: list[Path] | None) -> "Trust":
     given = [read_public(text) for text in texts_of(files)]
     if not known and not given:
         raise fail(
-            f"no key is known here: restore {settings.keys_dir} first, give --passphrase-file, "
-            "or name the public key with --key"
+            f"no key is known here: name the public key with --key, or restore {settings.keys_dir} first "
+            "(from a backup that has it: `backup restore --passphrase-file`)"
         )
     return Trust([*known, *given])
