@@ -165,6 +165,12 @@ def trail_seals(found: Result) -> str:
             f"events take {store['event_bytes']}",
         ),
     ]
+    if gone := store.get("forgetting"):
+        spoken_of = f"{gone['rows_that_speak_of_them']:,} rows speak of them"
+        rows[2:2] = [
+            (f"forget {gone['people']} people, s", gone["forget_s"], spoken_of),
+            ("verify afterwards, s", gone["verify_s"], "holds" if gone["holds"] else "**does not hold**"),
+        ]
     if piped:
         rate, cpu = piped["events_per_s"], piped["cpu_us_per_event"]
         rows += [

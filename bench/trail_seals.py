@@ -1,12 +1,14 @@
 """What seals and backups cost: ``python -m bench.trail_seals``; writes ``build/trail_seals.json``.
 
 Fills a store of a million rows, seals it, verifies it, backs it up, restores that into an empty directory in
-a process of its own and verifies it there. With ``--pipeline``, the pipeline with and without sealing reads
+a process of its own and verifies it there. With ``--people 100``, so many people are forgotten before the
+backup, and the trail is verified again. With ``--pipeline``, the pipeline with and without sealing reads
 the same topics in turn; with sealing it is not done before the last row is sealed.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,11 +25,15 @@ from store.backups.manifest import Backup, newest
 from store.backups.restore import prove, restore
 from store.database import Database
 from store.events import KafkaIds
+from store.master_key import KEY_BYTES, LocalMasterKey, MasterKeys
 from store.migrations import migrate
+from store.privacy import Privacy
+from store.queries import TenantContext
 from store.seals.keys import SealKeys, Signer, Trust
 from store.seals.sealing import Sealing
 from store.seals.trail import StoredTrail
 from store.seals.verification import Verification
+from store.vault import Subject, Vault
 from tenantwatch.logs import configure_logging
 
 PARTITIONS = 12
@@ -69,12 +75,59 @@ def seal_all(database: Database, signer: Signer) -> int:
     return made
 
 
-def measured(rows: int, root: Path) -> dict[str, Any]:
+def name_people(database: Database, vault: Vault, count: int) -> tuple[TenantContext, list[str]]:
+    """Let users of the largest tenant be people in the vault; return it, and those of the most events."""
+    [row] = database.query(
+        "SELECT tenant_id FROM events GROUP BY tenant_id ORDER BY count() DESC, tenant_id LIMIT 1"
+    )
+    tenant = TenantContext(row["tenant_id"])
+    condition, bound = tenant.condition()
+    users = database.query_columns(
+        f"SELECT user_id FROM events WHERE {condition} AND user_id != '' GROUP BY user_id "
+        "ORDER BY count() DESC, user_id LIMIT {count:UInt32}",
+        {**bound, "count": count},
+    )["user_id"]
+    originals = [f"{user}@example.com" for user in users]
+    people = [
+        Subject(tenant.tenant_id, vault.pseudonym(tenant.tenant_id, original), original, 1)
+        for original in originals
+    ]
+    vault.keep(people)
+    database.command(
+        "ALTER TABLE events UPDATE user_id = transform(user_id, {users:Array(String)}, "
+        f"{{pseudonyms:Array(String)}}, user_id) WHERE {condition} SETTINGS mutations_sync = 2",
+        {**bound, "users": list(users), "pseudonyms": [person.pseudonym for person in people]},
+    )
+    return tenant, originals
+
+
+def forgotten(
+    database: Database, rights: Privacy, tenant: TenantContext, originals: list[str], trust: Trust
+) -> dict[str, Any]:
+    """Forget people, and return what that and verifying afterwards took."""
+    with Clock() as forgot:
+        told = rights.forget(tenant, originals, actor="bench", reason="measured", now=datetime.now(UTC))
+    with Clock() as verified:
+        verdict = Verification(StoredTrail(database), trust).run()
+    return {
+        "people": len(originals),
+        "rows_that_speak_of_them": told["kept"]["rows"]["events"],
+        "forget_s": forgot.seconds,
+        "verify_s": verified.seconds,
+        "holds": verdict.holds,
+        "findings": sorted({finding.kind for finding in verdict.findings}),
+    }
+
+
+def measured(rows: int, people: int, root: Path) -> dict[str, Any]:
     """Return what each step took on a store of so many rows."""
     database = Database.embedded(root / "first" / "clickhouse")
     migrate(database)
     *_, _ = fill(database, rows)
     ring = SealKeys(root / "keys")
+    vault = Vault(database, MasterKeys(LocalMasterKey(os.urandom(KEY_BYTES))))
+    if people:  # three times as many, because others stay
+        tenant, originals = name_people(database, vault, 3 * people)
     with Clock() as sealed:
         seals = seal_all(database, ring.signer)
     with Clock() as verified:
@@ -86,6 +139,10 @@ def measured(rows: int, root: Path) -> dict[str, Any]:
         "sumIf(bytes_on_disk, table = 'events') AS events "
         "FROM system.parts WHERE active AND database = currentDatabase()"
     )
+    forgetting = {}
+    if people:
+        rights = Privacy(database, vault)
+        forgetting = {"forgetting": forgotten(database, rights, tenant, originals[:people], ring.trust())}
     with Clock() as backed_up:
         backup = create(database, root / "backups", ring.signer, datetime.now(UTC))
     database.close()
@@ -99,6 +156,7 @@ def measured(rows: int, root: Path) -> dict[str, Any]:
         "event_bytes": round(size["events"] / rows, 1),
         "verify_s": verified.seconds,
         "verify_cpu_s": verified.cpu_s,
+        **forgetting,
         "backup_s": backed_up.seconds,
         "backup_bytes": sum((backup.path / name).stat().st_size for name, _ in backup.files()),
         "backup_rows": backup.rows(),
@@ -165,6 +223,7 @@ def main() -> None:
     """Measure and write the results."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rows", type=int, default=1_000_000)
+    arguments.add_argument("--people", type=int, default=0, help="to be forgotten")
     arguments.add_argument("--pipeline", action="store_true", help="also the pipeline with and without seals")
     arguments.add_argument("--events", type=int, default=2_000_000, help="that the pipeline reads")
     arguments.add_argument("--tenants", type=int, default=300)
@@ -178,7 +237,7 @@ def main() -> None:
         return
     here = machine()
     with tempfile.TemporaryDirectory(prefix="tenantwatch-bench-") as folder:
-        result: dict[str, Any] = {"machine": here, "store": measured(given.rows, Path(folder))}
+        result: dict[str, Any] = {"machine": here, "store": measured(given.rows, given.people, Path(folder))}
     print(json.dumps(result["store"]), file=sys.stderr, flush=True)
     if given.pipeline:
         result["pipeline"] = piped(given.events, given.tenants, given.rounds)

@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from schemas.alert import rfc3339
+from schemas.personal import scrubbed
+from store.seals.keys import CERTIFICATE, SealKeys, Trust
 
 DEFAULT_RETENTION: Final = timedelta(days=7)
 # Kafka looks for what has expired every five minutes, and deletes it a minute later.
 KAFKA_DELAY: Final = timedelta(minutes=6)
-# Returns what is put beside the digest: the key's id, the signature. None: not signed.
+# Returns what is put beside the digest: the key's id, the signature.
 Sign = Callable[[bytes], Mapping[str, str]]
 
 
@@ -83,7 +85,7 @@ def certificate(
         "tenant_id": tenant_id,
         "pseudonyms": list(pseudonyms),
         "requested_by": actor,
-        "reason": reason,
+        "reason": scrubbed(reason),
         "forgotten_at": rfc3339(now),
         "removed": {
             "rows": dict(removed),
@@ -115,3 +117,35 @@ def canonical(content: Mapping[str, Any]) -> bytes:
 def is_untouched(told: Mapping[str, Any]) -> bool:
     """Return whether a certificate's content is what its digest says."""
     return told.get("digest") == f"sha256:{hashlib.sha256(canonical(told)).hexdigest()}"
+
+
+def signing(ring: SealKeys | None) -> Sign | None:
+    """Return what signs certificates with the key that seals are signed with; None where there is none.
+
+    The key of the moment: it may be rotated while a process runs.
+    """
+    if ring is None:
+        return None
+
+    def sign(content: bytes) -> dict[str, str]:
+        return {"key_id": ring.signer.key_id, "signature": ring.signer.sign(CERTIFICATE, content)}
+
+    return sign
+
+
+def why_not_proven(told: Mapping[str, Any], trust: Trust) -> str | None:
+    """Return why a certificate proves nothing, in words; None if a key that is believed signed it as it is.
+
+    Needs nothing but the certificate and the public key.
+    """
+    signature = told.get("signature")
+    if not is_untouched(told):
+        return "it was changed: its digest is another"
+    if not isinstance(signature, Mapping):
+        return "it is not signed"
+    key_id = str(signature.get("key_id"))
+    verified = trust.verifies(key_id, CERTIFICATE, canonical(told), str(signature.get("signature")))
+    if verified is None:
+        known = ", ".join(sorted(trust.keys))
+        return f"the key {key_id} signed it, which is not believed here; believed: {known}"
+    return None if verified else f"it was changed, or the key {key_id} never signed it"

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
 
+from schemas.personal import scrubbed
 from store.database import Database
 from store.queries import Scope, TenantContext
 
@@ -37,8 +38,8 @@ class Hold:
 def place(
     database: Database, tenant: TenantContext, pseudonym: str, *, reason: str, actor: str, now: datetime
 ) -> Hold:
-    """Place a hold on a person, or on the whole tenant."""
-    hold = Hold(uuid4().hex[:16], tenant.tenant_id, pseudonym, reason, actor, now)
+    """Place a hold on a person, or on the whole tenant; addresses in the reason are hidden."""
+    hold = Hold(uuid4().hex[:16], tenant.tenant_id, pseudonym, scrubbed(reason), actor, now)
     database.insert_rows("legal_holds", [_row(hold, 0, actor, now)])
     return hold
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
 
+from schemas.personal import scrubbed
 from store.database import Database
 from store.queries import MAX_ROWS, Scope
 
@@ -22,7 +23,10 @@ def record(
     body: Mapping[str, Any] | None = None,
     entry_id: str | None = None,
 ) -> str:
-    """Note an action, and return the entry's id; durable when it returns."""
+    """Note an action, and return the entry's id; durable when it returns.
+
+    A reason that names the person would keep for good what is being forgotten, so addresses in it are hidden.
+    """
     entry_id = entry_id or uuid4().hex
     database.insert_rows(
         "privacy_log",
@@ -34,7 +38,7 @@ def record(
                 "tenant_id": tenant_id,
                 "pseudonyms": list(pseudonyms),
                 "actor": actor,
-                "reason": reason,
+                "reason": scrubbed(reason),
                 "body": json.dumps(body) if body else "",
             }
         ],

@@ -1,11 +1,13 @@
 """What holds no longer: keys, people's sign-ins, families of refresh tokens, single tokens."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from store.database import Database
 
+# As the table's TTL has it, but for keys; nothing that can be revoked may live longer.
+KEPT: Final = timedelta(days=8)
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -13,7 +15,7 @@ class Revocations:
     """The table ``revocations``; every method blocks, as those of `Database` do.
 
     An id is ``key:…``, ``user:…``, ``family:…`` or ``token:…``. A revocation says nothing about what is
-    issued after it, but a key that was revoked is never good again.
+    issued after it, but a key that was revoked is never good again. So a key's stay; the others, for `KEPT`.
     """
 
     def __init__(self, database: Database) -> None:

@@ -110,16 +110,14 @@ class Control:
             "kafka": settings.kafka,
             "problems": ["worker: no `tenantwatch up` or `worker` runs with this data directory"],
         }
+        seal_keys = SealKeys.existing(settings.keys_dir, settings.seal_key)
         app = control_app(
             database,
             WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow),
             status=lambda: status,
             webhook_allow=settings.webhook_allow,
-            seals=Seals(
-                SealKeys.existing(settings.keys_dir, settings.seal_key),
-                AnchorBook(settings.seals_dir, settings.anchor_file),
-            ),
-            privacy=lambda: open_privacy(settings, database, settings.kafka_brokers),
+            seals=Seals(seal_keys, AnchorBook(settings.seals_dir, settings.anchor_file)),
+            privacy=lambda: open_privacy(settings, database, settings.kafka_brokers, seal_keys),
             ring=ring,
         )
         return httpx.ASGITransport(app=app), ""

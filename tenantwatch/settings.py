@@ -137,8 +137,8 @@ class Settings(BaseSettings):
     )
     platform_tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = Field(
         None,
-        description="The tenant whose trail holds what platform callers and unknown ones do at the API; "
-        "without it that is logged only.",
+        description="The tenant whose trail holds what platform callers and unknown ones do at the API, and "
+        "what is done with backups; without it the first is logged only, and the second is not in any trail.",
     )
     worker_id: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",

@@ -1,4 +1,7 @@
-"""Reading the trail is itself in the trail: an access event for each tenant whose part was read."""
+"""Reading the trail is itself in the trail: an access event for each tenant whose part was read.
+
+Backups are of all tenants, so they are in the trail of the platform.
+"""
 
 import getpass
 import json
@@ -23,7 +26,9 @@ def operator() -> str:
         return f"operator:uid-{os.getuid()}"
 
 
-def access_event(tenant_id: str, action: str, resource_id: str, rows: int, now: datetime) -> dict[str, Any]:
+def access_event(
+    tenant_id: str, action: str, resource_id: str, rows: int, now: datetime, resource_type: str = "trail"
+) -> dict[str, Any]:
     """Return the event that somebody read a tenant's trail.
 
     >>> access_event("tenant-a", "verify", "trail", 3, datetime(2026, 1, 31, tzinfo=UTC))["record_count"]
@@ -39,7 +44,7 @@ def access_event(tenant_id: str, action: str, resource_id: str, rows: int, now: 
         "action": action,
         "outcome": "success",
         "permission": "trail:read",
-        "resource_type": "trail",
+        "resource_type": resource_type,
         "resource_id": resource_id[:256],
         "record_count": rows,
     }

@@ -131,7 +131,7 @@ class Pipeline:
         # A worker of a cluster has no keys of its own: those it made would be good at no API process.
         shared = self._with_api or settings.api_keys_file is not None
         ring = KeyRing(settings.api_keys_path) if shared else None
-        privacy = privacy_of(settings, vault, database, self.bootstrap)
+        privacy = privacy_of(settings, vault, database, self.bootstrap, sealing.ring)
         if api is not None and ring is not None:
             self.api = HttpApi(settings, database, webhooks, ring, self.bootstrap, api, privacy)
         control = control_app(

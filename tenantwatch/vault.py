@@ -3,6 +3,7 @@
 import pkgutil
 from functools import partial
 
+from store.certificates import signing
 from store.database import Database
 from store.master_key import (
     MasterKeyError,
@@ -14,6 +15,7 @@ from store.master_key import (
     read_key_file,
 )
 from store.privacy import Privacy
+from store.seals.keys import SealKeys
 from store.vault import Vault
 from tenantwatch.settings import Settings
 
@@ -59,15 +61,19 @@ def open_vault(settings: Settings, database: Database) -> Vault:
     return Vault(database, load_master_keys(settings, create=empty))
 
 
-def open_privacy(settings: Settings, database: Database, kafka: str | None) -> Privacy:
+def open_privacy(
+    settings: Settings, database: Database, kafka: str | None, seal_keys: SealKeys | None
+) -> Privacy:
     """Open the vault for a person's rights.
 
     Parameters
     ----------
     kafka
         Brokers to ask how long raw copies are kept; None: nobody is asked.
+    seal_keys
+        Sign certificates; None: they are not signed.
     """
-    return privacy_of(settings, open_vault(settings, database), database, kafka)
+    return privacy_of(settings, open_vault(settings, database), database, kafka, seal_keys)
 
 
 def open_privacy_if_keyed(settings: Settings, database: Database) -> Privacy | None:
@@ -79,16 +85,20 @@ def open_privacy_if_keyed(settings: Settings, database: Database) -> Privacy | N
         If the master key is another one than the store's.
     """
     if settings.kms or settings.master_key or settings.key_path.exists():
-        return open_privacy(settings, database, settings.kafka_brokers)
+        seal_keys = SealKeys.existing(settings.keys_dir, settings.seal_key)
+        return open_privacy(settings, database, settings.kafka_brokers, seal_keys)
     return None
 
 
-def privacy_of(settings: Settings, vault: Vault, database: Database, kafka: str | None) -> Privacy:
+def privacy_of(
+    settings: Settings, vault: Vault, database: Database, kafka: str | None, seal_keys: SealKeys | None
+) -> Privacy:
     """Return what gives people their rights, with a vault that is open already."""
     from streams.topics import retention_of
 
     ask_kafka = partial(retention_of, kafka) if kafka else lambda: None
-    return Privacy(database, vault, ask_kafka, master_change=partial(MasterChange, settings, database))
+    change = partial(MasterChange, settings, database)
+    return Privacy(database, vault, ask_kafka, signing(seal_keys), change)
 
 
 class MasterChange:

@@ -1,7 +1,10 @@
 """People behind pseudonyms at the HTTP API: who may know, search by and forget them."""
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -10,10 +13,14 @@ from api_server import RunningApi, add_tenant, running_api
 from schema_examples import event
 from stored import store_events
 
+from store.certificates import why_not_proven
 from store.database import Database
 from store.privacy_log import entries
 from store.queries import TenantContext
+from store.seals.keys import SealKeys
 from store.vault import Subject
+from tenantwatch.settings import Settings
+from tenantwatch.vault import open_privacy_if_keyed
 
 JANE = "jane@example.com"
 OWN, OTHER = f"people-{uuid4().hex[:8]}", f"people-{uuid4().hex[:8]}"
@@ -126,6 +133,20 @@ def test_a_person_is_exported_held_and_forgotten(api: RunningApi) -> None:
     assert client.post("/v1/privacy/reveal", json=body).json() == {"people": {}}
     forgotten = client.get("/v1/privacy/report").json()["forgotten"]
     assert told["certificate_id"] in [one["certificate_id"] for one in forgotten]
+
+
+def test_an_api_process_signs_certificates(database: Database, tmp_path: Path) -> None:
+    """With the key of the settings, as workers of a cluster share it."""
+    keys = {"master_key": b64encode(b"m" * 32).decode(), "seal_key": b64encode(b"s" * 32).decode()}
+    settings = Settings(data_dir=tmp_path, **keys)  # type: ignore[arg-type]
+    privacy = open_privacy_if_keyed(settings, database)
+    ring = SealKeys.existing(tmp_path, settings.seal_key)
+    assert privacy is not None
+    assert ring is not None
+    told = privacy.forget(
+        TenantContext(OWN), ["nobody@example.com"], actor="officer", reason="test", now=datetime.now(UTC)
+    )
+    assert why_not_proven(told, ring.trust()) is None
 
 
 def test_without_a_master_key_the_vault_is_not_set_up(

@@ -1,14 +1,18 @@
 """Tokens: asked for with a key, verified with the JWKS by anybody, refreshed once, revoked."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import jwt
 import pytest
 from api_server import RunningApi, add_tenant, running_api
 
+from api.v1.parts import ApiConfig
+from api.v1.tokens import LIFETIME
 from store.database import Database
+from store.revocations import KEPT, Revocations
 
 TENANT = "tokens-tenant"
 OTHER = "tokens-other"
@@ -141,3 +145,20 @@ def test_another_process_with_the_same_file_verifies_the_token(api: RunningApi, 
     api.parts.ring.rotate(api.clock.now(), publish_ahead=timedelta(0))
     token = api.token(api.key(TENANT, "viewer")).json()["access_token"]
     assert tokens.read(other, "tenantwatch", token, api.clock.now())["tenant_id"] == TENANT
+
+
+def test_a_revocation_is_kept_as_long_as_what_it_ends_can_live(database: Database) -> None:
+    """Its id may name a person; a key's is kept for good, because no other thing is never good again."""
+    revocations, now, mark = Revocations(database), datetime.now(UTC), uuid4().hex
+    lifetime = max(LIFETIME, ApiConfig().refresh_lifetime)
+    for kind in ("user", "family", "token", "key"):
+        for age in (lifetime, KEPT + timedelta(hours=1)):
+            at = now - age
+            revocations.revoke(f"{kind}:{mark}:{age.days}", "", at, by="test", reason="revoked")
+    database.command("OPTIMIZE TABLE revocations FINAL")
+    rows = database.query(
+        "SELECT id FROM revocations WHERE position(id, {mark:String}) > 0 ORDER BY id", {"mark": mark}
+    )
+    young = [f"{kind}:{mark}:{lifetime.days}" for kind in ("family", "token", "user")]
+    of_key = [f"key:{mark}:{age.days}" for age in (lifetime, KEPT)]
+    assert [row["id"] for row in rows] == sorted([*young, *of_key])

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from conftest import Up, eventually
+from conftest import CommandLine, Up, eventually, settings_env
 from schema_examples import Json, encode, event
 from test_cli_dead_letters import add_tenant, stored
 from typer.testing import Result
@@ -197,6 +197,22 @@ def test_a_forgotten_person_is_gone_and_can_come_back(trail: Up) -> None:
     back = event(event_id="back", tenant_id=TENANT, time="2026-02-03T09:00:00Z", user_id=who)
     assert trail.run("replay", "-", stdin=encode(back)).returncode == 0
     eventually(lambda: exported(trail, who)[0]["pseudonyms"] == {pseudonym: who})
+
+
+def test_a_certificate_is_verified_with_the_public_key_alone(trail: Up, tmp_path: Path) -> None:
+    """On a machine that has nothing else; a word that was changed is told."""
+    who = ("--tenant", TENANT, "--subject", PEOPLE[25], "--yes")
+    told = trail.json("privacy", "forget", *who)
+    key, file, changed = (tmp_path / name for name in ("public.pem", "certificate.json", "changed.json"))
+    key.write_text(trail.json("seals", "key")["public_key"])
+    file.write_text(trail.run("privacy", "certificate", told["certificate_id"], "--json").stdout)
+    changed.write_text(file.read_text().replace(told["tenant_id"], "another"))
+    elsewhere = CommandLine(settings_env(tmp_path / "nowhere"))
+    found = elsewhere.json("privacy", "verify-certificate", str(file), "--key", str(key))
+    assert found == {"certificate_id": told["certificate_id"], "holds": True, "problem": None}
+    done = elsewhere.run("privacy", "verify-certificate", str(changed), "--key", str(key))
+    assert (done.returncode, "proves nothing" in done.stdout) == (1, True)
+    assert elsewhere.run("privacy", "verify-certificate", str(key), "--key", str(key)).returncode == 1
 
 
 def test_forgetting_asks_first(trail: Up) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from tenantwatch.trail_audit import operator
 from tests.conftest import CommandLine, Up, eventually, settings_env
 from tests.conftest import _await_ready as await_ready
 from tests.schema_examples import encode, event
@@ -260,6 +261,46 @@ def test_keys_are_not_in_a_backup_unless_asked(sealed: Up, tmp_path: Path) -> No
     assert {path.stat().st_mode & 0o077 for path in files} == {0}
     private = (sealed.data_dir / "keys" / "seal.pem").read_text().splitlines()[1]
     assert not [path for path in files if private.encode() in path.read_bytes()]
+
+
+def test_what_is_done_with_backups_is_in_the_platforms_trail(
+    sealed: Up, public_key: Path, tmp_path: Path
+) -> None:
+    """Making, verifying and restoring one; a new store's own Kafka is not there yet, the cluster's is."""
+    platform = {"TENANTWATCH_PLATFORM_TENANT": "trail-b"}
+    here = CommandLine({**sealed.env, **platform})
+    folder = str(tmp_path / "backups")
+    made = here.json("backup", "create", folder)
+    checked = here.json("backup", "verify", folder, "--quick")
+    there = CommandLine(settings_env(tmp_path / "data", kafka=sealed.status["kafka"]) | platform)
+    done = there.json("backup", "restore", folder, "--key", str(public_key))
+    assert [one["audited"] for one in (made, checked, done)] == [True, True, True]
+    name = Path(made["path"]).name
+    rows = {"backup": made["rows"], "restore": done["rows"], "verify": made["rows"]}
+    expected = [(action, name, count) for action, count in rows.items()]
+
+    def told() -> bool:
+        done = sealed.run("privacy", "export", "--tenant", "trail-b", "--subject", operator())
+        found = map(json.loads, done.stdout.splitlines())
+        return expected == sorted(
+            (one["action"], one["resource_id"], one["record_count"])
+            for one in found
+            if one.get("resource_type") == "backup"
+        )
+
+    eventually(told)
+
+
+def test_a_backup_that_is_in_no_trail_is_told(sealed: Up, backups: Path, tmp_path: Path) -> None:
+    """Where no tenant is the platform's, and where there is no Kafka; it is verified all the same."""
+    public_key = tmp_path / "public.pem"
+    public_key.write_text(sealed.json("seals", "key")["public_key"])
+    look = ("backup", "verify", str(backups), "--quick", "--key", str(public_key))
+    done = sealed.run(*look)
+    assert (done.returncode, "TENANTWATCH_PLATFORM_TENANT" in done.stderr) == (0, True)
+    alone = CommandLine(settings_env(tmp_path / "nowhere", platform_tenant="trail-b"))
+    done = alone.run(*look)
+    assert (done.returncode, "TENANTWATCH_KAFKA is not set" in done.stderr) == (0, True)
 
 
 def test_a_damaged_backup_is_named_and_not_restored(sealed: Up, backups: Path, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """A person's rights in the store: what is exported, that the forgotten are gone, what a hold forbids."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -16,13 +18,22 @@ from hypothesis import strategies as st
 from schemas.batch import EventBatch
 from schemas.event import KINDS
 from schemas.tenant import PersonalData, Tenant
-from store.certificates import TopicRetention, certificate, is_untouched, raw_copies
+from store.certificates import (
+    TopicRetention,
+    canonical,
+    certificate,
+    is_untouched,
+    raw_copies,
+    signing,
+    why_not_proven,
+)
 from store.database import Database
 from store.holds import Held
 from store.people import FIELDS
 from store.privacy import NotPseudonymous, Privacy
 from store.queries import TenantContext
 from store.retention import run_retention
+from store.seals.keys import STATEMENT, SealKeys, Signer, Trust
 from store.vault import Vault
 from store.vault_expiry import expire_people
 from store.writer import EventWriter
@@ -146,19 +157,54 @@ def test_a_certificate_says_what_when_who_and_when_kafka_forgets(
 
 
 def test_a_certificate_is_signed_where_there_is_who_signs(
-    database: Database, vault: Vault, tenant: TenantContext
+    database: Database, vault: Vault, tenant: TenantContext, tmp_path: Path
 ) -> None:
-    """Over the bytes that the digest is of."""
-    signed: list[bytes] = []
+    """With the key that seals are signed with; after a rotation with the new one, and the old one holds."""
+    ring = SealKeys(tmp_path)
+    rights = Privacy(database, vault, sign=signing(ring))
+    first = rights.forget(tenant, ["jane@example.com"], now=datetime.now(UTC), **WHO)
+    ring.keep(Signer.new())
+    second = rights.forget(tenant, ["jane@example.com"], now=datetime.now(UTC), **WHO)
+    assert second["signature"]["key_id"] == ring.signer.key_id != first["signature"]["key_id"]
+    for told in (first, second):
+        assert why_not_proven(json.loads(json.dumps(told)), ring.trust()) is None
 
-    def sign(content: bytes) -> dict[str, str]:
-        signed.append(content)
-        return {"key_id": "k1", "signature": "c2lnbmVk"}
 
-    rights = Privacy(database, vault, sign=sign)
-    told = rights.forget(tenant, ["jane@example.com"], now=datetime.now(UTC), **WHO)
-    assert told["signature"] == {"key_id": "k1", "signature": "c2lnbmVk"}
-    assert is_untouched({**json.loads(signed[0]), "digest": told["digest"]})
+@pytest.fixture
+def signer() -> Signer:
+    return Signer.new()
+
+
+@pytest.fixture
+def signed(database: Database, vault: Vault, tenant: TenantContext, signer: Signer) -> dict[str, Any]:
+    """A certificate that the key signed."""
+    ring = SimpleNamespace(signer=signer)
+    rights = Privacy(database, vault, sign=signing(ring))  # type: ignore[arg-type]
+    return rights.forget(tenant, ["jane@example.com"], now=datetime.now(UTC), **WHO)
+
+
+def with_its_digest(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what somebody makes of a certificate who can compute a digest."""
+    return {**told, "digest": f"sha256:{hashlib.sha256(canonical(told)).hexdigest()}"}
+
+
+def test_a_certificate_that_was_changed_proves_nothing(signed: dict[str, Any], signer: Signer) -> None:
+    """Also with another digest; nor does one of another key, or one without a signature."""
+    trust = Trust([signer.public])
+    other = {**signed, "removed": {"rows": {"vault": 9}}}
+    assert why_not_proven(signed, trust) is None
+    assert "its digest is another" in str(why_not_proven(other, trust))
+    assert "never signed it" in str(why_not_proven(with_its_digest(other), trust))
+    assert "is not signed" in str(why_not_proven({**signed, "signature": None}, trust))
+    assert "not believed here" in str(why_not_proven(signed, Trust([Signer.new().public])))
+
+
+def test_no_other_signature_of_the_key_serves_as_a_certificates(
+    signed: dict[str, Any], signer: Signer
+) -> None:
+    """A statement about the same bytes, for one."""
+    taken = {"key_id": signer.key_id, "signature": signer.sign(STATEMENT, canonical(signed))}
+    assert "never signed it" in str(why_not_proven({**signed, "signature": taken}, Trust([signer.public])))
 
 
 def test_a_topic_without_an_end_is_named() -> None:

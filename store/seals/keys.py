@@ -25,6 +25,7 @@ TRUSTED: Final = "trusted"
 SEAL: Final = b"tenantwatch seal\n"
 STATEMENT: Final = b"tenantwatch statement\n"
 MANIFEST: Final = b"tenantwatch manifest\n"
+CERTIFICATE: Final = b"tenantwatch certificate\n"
 
 
 class KeyUnusable(Exception):

@@ -4,12 +4,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from tenantwatch.commands.output import AsJson, fail, note, print_json, print_line, print_table
+from tenantwatch.commands.trust import Keys, believed_keys
+from tenantwatch.commands.verify import audit_reading
 from tenantwatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,10 +29,6 @@ Directory = Annotated[
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(help="A file that holds the passphrase of the keys; without it keys are left out."),
-]
-Keys = Annotated[
-    list[Path] | None,
-    typer.Option("--key", help="Public key whose seals are believed besides this machine's; repeatable."),
 ]
 
 
@@ -52,6 +51,7 @@ def create(
     with Control(settings) as control:
         made = control.request("POST", "/backups", json=asked, timeout_s=TIMEOUT_S)
     made["seconds"] = round(time.monotonic() - started, 1)
+    made["audited"] = _audit(settings, "backup", Path(made["path"]), made["rows"])
     if as_json:
         print_json(made)
         return
@@ -134,9 +134,10 @@ def restore(
     backup = newest(directory)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     _restore_keys(backup, settings, _passphrase(passphrase_file))
-    trust = _trust(settings, key)
+    trust = believed_keys(settings, key)
     with _opened(settings) as database:
         done = _restored(database, backup, trust)
+    done["audited"] = _audit(settings, "restore", backup.path, done["rows"])
     _tell(done, as_json)
     note(
         "Kafka is not in a backup. If it is the same one, its group has gone on since: "
@@ -167,7 +168,7 @@ def verify(
     configure_logging("error", "console")
     settings = Settings()
     backup = newest(directory)
-    trust = _trust(settings, key)
+    trust = believed_keys(settings, key)
     if damaged := backup.damaged():
         raise fail(f"{backup.path} is damaged: {'; '.join(damaged)}")
     signed = backup.signature_holds(trust)
@@ -180,6 +181,7 @@ def verify(
         )
     if quick:
         done: dict[str, Any] = {"path": str(backup.path), "holds": signed is True, "signed": signed}
+        done["audited"] = _audit(settings, "verify", backup.path, backup.rows())
         _tell(done, as_json)
         raise typer.Exit(0 if signed else 1)
     with tempfile.TemporaryDirectory(prefix="tenantwatch-backup-") as folder:
@@ -189,8 +191,25 @@ def verify(
         finally:
             database.close()
     done["signed"] = signed
+    done["audited"] = _audit(settings, "verify", backup.path, done["rows"])
     _tell(done, as_json)
     raise typer.Exit(0 if done["holds"] and signed else 1)
+
+
+def _audit(settings: Settings, action: str, path: Path, rows: int) -> bool:
+    """Put what was done with a backup into the platform's trail, and say so where that cannot be."""
+    from tenantwatch.trail_audit import access_event
+
+    tenant = settings.platform_tenant
+    if tenant is None:
+        note(
+            "this is not in the trail: TENANTWATCH_PLATFORM_TENANT does not say whose trail has what the "
+            "platform's people do",
+            "yellow",
+        )
+        return False
+    event = access_event(tenant, action, path.name, rows, datetime.now(UTC), "backup")
+    return audit_reading(settings, [event])
 
 
 def _restore_keys(backup: "Backup", settings: Settings, passphrase: str | None) -> None:
@@ -203,23 +222,6 @@ def _restore_keys(backup: "Backup", settings: Settings, passphrase: str | None) 
         raise fail(f"there are no keys in {backup.path}")
     names = unlock_keys((backup.path / KEYS_FILE).read_bytes(), passphrase, settings.keys_dir)
     note(f"restored the keys {', '.join(names)}")
-
-
-def _trust(settings: Settings, files: list[Path] | None) -> "Trust":
-    from store.seals.keys import SealKeys, Trust, read_public
-
-    ring = SealKeys.existing(settings.keys_dir, settings.seal_key)
-    known = list(ring.trust().keys.values()) if ring is not None else []
-    try:
-        given = [read_public(file.read_text()) for file in files or []]
-    except OSError as error:
-        raise fail(f"cannot read the key {error.filename}: {error.strerror}") from error
-    if not known and not given:
-        raise fail(
-            f"no key is known here: restore {settings.keys_dir} first, give --passphrase-file, "
-            "or name the public key with --key"
-        )
-    return Trust([*known, *given])
 
 
 @contextmanager

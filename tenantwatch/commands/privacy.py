@@ -1,6 +1,7 @@
 """A person's rights and the operator's duties: export, forget, legal holds, keys, the report."""
 
 import getpass
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tenantwatch.commands.output import AsJson, Cell, fail, moment, note, print_json, print_line, print_table
+from tenantwatch.commands.trust import Keys, believed_keys
 from tenantwatch.commands.when import Since, as_time
 from tenantwatch.settings import Settings
 
@@ -121,11 +123,43 @@ def _print_certificate(told: dict[str, Any], as_json: bool) -> None:
         "raw copies": f"gone by {moment(kafka['gone_by']) or 'no time'}: {kafka['note']}",
         "backups": told["backups"],
         "digest": told["digest"],
+        "signed": f"with the key {told['signature']['key_id']}" if told["signature"] else "no",
     }
     width = max(map(len, facts))
     for name, value in facts.items():
         if value:
             print_line(f"{name:{width}}  {value}")
+
+
+@app.command("verify-certificate")
+def verify_certificate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="As `certificate ID --json` prints it.")],
+    key: Keys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that a certificate is what was signed: needs no store, only the public key.
+
+    Exit code 1 if it was changed, is not signed, or is signed by a key that is not known.
+    """
+    from store.certificates import why_not_proven
+
+    try:
+        told = json.loads(file.read_bytes())
+    except OSError as error:
+        raise fail(f"cannot read {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise fail(f"{file} is no certificate: {error}") from error
+    if not isinstance(told, dict) or "certificate_id" not in told:
+        raise fail(f"{file} is no certificate")
+    problem = why_not_proven(told, believed_keys(Settings(), key))
+    if as_json:
+        print_json({"certificate_id": told["certificate_id"], "holds": problem is None, "problem": problem})
+    elif problem is None:
+        print_line(f"the certificate holds: signed with the key {told['signature']['key_id']}", "green")
+    else:
+        print_line(f"the certificate proves nothing: {problem}", "bold red")
+    if problem is not None:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from tenantwatch.commands.output import AsJson, fail, note, print_json, print_line
+from tenantwatch.commands.trust import Keys, texts_of
 from tenantwatch.commands.when import From, To, as_time
 from tenantwatch.settings import Settings
 
@@ -18,10 +19,6 @@ AUDITED_TENANTS: Final = 10_000
 _STYLES: Final = {True: "bold red", False: "yellow"}
 
 OfTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's part of the trail.")]
-Keys = Annotated[
-    list[Path] | None,
-    typer.Option("--key", help="Public key whose seals are believed besides this machine's; repeatable."),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +47,7 @@ def verify(
     forked, removed or broken, from rows that retention removed and people who were forgotten.
     --from and --to are about when rows were stored. Exit code 1 if anything was tampered with.
     """
-    keys = _keys(key)
+    keys = texts_of(key)
     if offline is not None:
         verdict = _offline(offline, keys)
     else:
@@ -61,13 +58,6 @@ def verify(
         _print(verdict)
     if not verdict["holds"]:
         raise typer.Exit(1)
-
-
-def _keys(files: list[Path] | None) -> list[str]:
-    try:
-        return [file.read_text() for file in files or []]
-    except OSError as error:
-        raise fail(f"cannot read the key {error.filename}: {error.strerror}") from error
 
 
 def _online(
@@ -103,7 +93,7 @@ def _text(at: datetime | None) -> str | None:
 
 
 def audit_reading(settings: Settings, events: Iterable[Mapping[str, Any]]) -> bool:
-    """Send events of reading, and say so where they cannot be sent."""
+    """Send events of reading; where they cannot be sent, say so and return False."""
     from tenantwatch.trail_audit import audit
 
     sent = [dict(event) for event in events]
@@ -111,7 +101,7 @@ def audit_reading(settings: Settings, events: Iterable[Mapping[str, Any]]) -> bo
         return True
     problem = audit(settings, sent)
     if problem is not None:
-        note(f"this reading of the trail is not in the trail: {problem}", "yellow")
+        note(f"this is not in the trail: {problem}", "yellow")
     return problem is None
 
 

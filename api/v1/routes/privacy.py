@@ -85,6 +85,13 @@ class Holds(BaseModel):
     holds: list[Hold]
 
 
+class Signature(BaseModel):
+    """By the key that seals are signed with (`tenantwatch privacy verify-certificate`)."""
+
+    key_id: str
+    signature: str = Field(description="Ed25519, in base64.")
+
+
 class Certificate(BaseModel):
     """What was forgotten: removed, left, and when Kafka has removed the last raw copy (docs/privacy.md)."""
 
@@ -97,6 +104,7 @@ class Certificate(BaseModel):
     reason: str
     forgotten_at: str
     digest: str
+    signature: Signature | None = Field(None, description="None where the process has no key of seals.")
 
 
 class Certificates(BaseModel):
