@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from detectors.columns import Hashed, Tenants, named, taken
 from detectors.cross_tenant_spray_state import CrossTenantSprayState
 from detectors.cross_tenant_spray_stories import CrossTenantTeller
 from detectors.episode import Episode, Status, alert_of, in_order
-from detectors.keys import fingerprints
+from detectors.keys import fingerprints, values_at
 from detectors.parameters import HOUR_S
 from detectors.segments import by_key, starts_of
 from detectors.visits import Cut, Visit, share
@@ -42,6 +42,32 @@ class CrossTenantSprayParameters:
 
     tenants: int = 3
     window_s: int = HOUR_S
+
+
+class Revision(NamedTuple):
+    """A revision that is due; `CrossTenantSpray.alert` makes its alert.
+
+    Nothing here changes once it is due, so its alert may be made whenever it is wanted: a backtest keeps only
+    the last one of a visit.
+
+    Parameters
+    ----------
+    address, visit
+        Whose.
+    cut, told, status
+        The visit as it was then, how many revisions there were before, and what is said.
+    """
+
+    address: str
+    visit: Visit
+    cut: Cut
+    told: int
+    status: Status
+
+    @property
+    def of(self) -> tuple[str, str, int]:
+        """What all revisions of an alert have in common."""
+        return self.visit.tenant_id, self.address, self.visit.first_ms
 
 
 class CrossTenantSpray:
@@ -83,7 +109,11 @@ class CrossTenantSpray:
         return CrossTenantSprayState()
 
     def fold(self, batch: EventBatch, state: CrossTenantSprayState) -> list[Alert]:
-        """Return the revisions that failures give rise to.
+        """Return the alerts that failures give rise to; as for `revisions`."""
+        return in_order(list(map(self.alert, self.revisions(batch, state))))
+
+    def revisions(self, batch: EventBatch, state: CrossTenantSprayState) -> list[Revision]:
+        """Return the revisions that failures give rise to, those of an alert in their order.
 
         Parameters
         ----------
@@ -95,33 +125,33 @@ class CrossTenantSpray:
             Changed.
         """
         rows = np.flatnonzero(batch.mask() & named(batch.columns["source_ip"]))
-        alerts: list[Alert] = []
+        due: list[Revision] = []
         if not len(rows):
-            return alerts
+            return due
         time_ms = state.clock.read(batch, rows)
         epochs = self._arrive(batch, time_ms, state) // EPOCH_MS
         touched = set(batch.tenant.values)
         for start, stop in pairwise([*starts_of(epochs).tolist(), len(rows)]):
             part, epoch = slice(start, stop), int(epochs[start])
-            alerts += self._forget(state, epoch)
+            due += self._forget(state, epoch)
             for address in self._grow(batch, rows[part], time_ms[part], state, epoch):
                 visits = state.visits[address]
                 share(visits, self._tenants, self._window_ms)
                 for visit in visits:
-                    if told := self._told(address, visit, state):
-                        alerts += told
+                    if visit.shared and visit.told < len(visit.cuts):
+                        due += self._told(address, visit, state)
                         touched.add(visit.tenant_id)
         for tenant_id in state.open.keys() & touched:
-            alerts += self._settle(state, tenant_id, state.clock.settled_ms(tenant_id))
-        return in_order(alerts)
+            due += self._settle(state, tenant_id, state.clock.settled_ms(tenant_id))
+        return due
 
     def advance(self, state: CrossTenantSprayState, until_ms: Mapping[str, int]) -> list[Alert]:
         """Return the last revisions of what is over at the times that tenants must have reached."""
         return in_order(
             [
-                alert
+                self.alert(revision)
                 for tenant_id in state.open.keys() & until_ms.keys()
-                for alert in self._settle(state, tenant_id, until_ms[tenant_id] - LATE_MS)
+                for revision in self._settle(state, tenant_id, until_ms[tenant_id] - LATE_MS)
             ]
         )
 
@@ -140,23 +170,18 @@ class CrossTenantSpray:
         prints = fingerprints((addresses, Tenants(batch, rows)), np.arange(len(rows)))
         order = by_key(prints)
         starts = starts_of(prints[order])
-        ids, users = batch.columns["event_id"], batch.columns["user_id"]
-        met: dict[str, None] = {}
-        for start, stop in pairwise([*starts.tolist(), len(order)]):
-            mine = order[start:stop]
-            picks = rows[mine].tolist()
-            address = addresses.values[int(mine[0])]
-            tenant_id = batch.tenant.values[int(batch.tenant.codes[picks[0]])]
-            met[address] = None
-            self._follow(
-                state.visits.setdefault(address, []),
-                tenant_id,
-                epoch,
-                time_ms[mine].tolist(),
-                [ids[i] for i in picks],
-                [users[i] for i in picks],
-            )
-        return met
+        firsts, rows = order[starts], rows[order]
+        # All at once: an attack's addresses are many, with a failure or two each.
+        times: list[int] = time_ms[order].tolist()
+        ids, users = (values_at(batch.columns[name], rows) for name in ("event_id", "user_id"))
+        tenants = [batch.tenant.values[code] for code in batch.tenant.codes[rows[starts]].tolist()]
+        met = values_at(addresses.values, firsts)
+        bounds = pairwise([*starts.tolist(), len(order)])
+        for address, tenant_id, (start, stop) in zip(met, tenants, bounds, strict=True):
+            mine = slice(start, stop)
+            visits = state.visits.setdefault(address, [])
+            self._follow(visits, tenant_id, epoch, times[mine], ids[mine], users[mine])
+        return dict.fromkeys(met)
 
     def _follow(
         self,
@@ -187,24 +212,24 @@ class CrossTenantSpray:
             last_ms = max(last_ms, time_ms)
         yield start, len(times)
 
-    def _told(self, address: str, visit: Visit, state: CrossTenantSprayState) -> list[Alert]:
+    def _told(self, address: str, visit: Visit, state: CrossTenantSprayState) -> list[Revision]:
         """Return the revisions of a visit that are due and were not told."""
-        if not visit.shared or visit.told == len(visit.cuts):
-            return []
         due = range(visit.told, len(visit.cuts))
         visit.told = len(visit.cuts)
         tenant_id = visit.tenant_id
         state.open.setdefault(tenant_id, set()).add(address)
         over_ms = visit.last_ms + self._window_ms
         state.due_ms[tenant_id] = min(state.due_ms.get(tenant_id, FOREVER_MS), over_ms)
-        return [self._alert(address, visit, visit.cuts[i], i, "updated" if i else "open") for i in due]
+        return [Revision(address, visit, visit.cuts[i], i, "updated" if i else "open") for i in due]
 
-    def _resolved(self, address: str, visit: Visit) -> Alert:
+    def _resolved(self, address: str, visit: Visit) -> Revision:
         visit.resolved = True
         last = Cut(visit.count, visit.last_ms, len(visit.users))
-        return self._alert(address, visit, last, len(visit.cuts), "resolved")
+        return Revision(address, visit, last, len(visit.cuts), "resolved")
 
-    def _alert(self, address: str, visit: Visit, cut: Cut, told: int, status: Status) -> Alert:
+    def alert(self, revision: Revision) -> Alert:
+        """Return the alert of a revision that is due."""
+        address, visit, cut, told, status = revision
         episode = Episode(
             (visit.tenant_id, "source_ip", address),
             visit.first_ms,
@@ -220,37 +245,37 @@ class CrossTenantSpray:
         )
         return alert_of(self._teller, episode, status)
 
-    def _settle(self, state: CrossTenantSprayState, tenant_id: str, settled_ms: int) -> list[Alert]:
+    def _settle(self, state: CrossTenantSprayState, tenant_id: str, settled_ms: int) -> list[Revision]:
         """Return the last revisions of a tenant's visits that are over."""
         if state.due_ms[tenant_id] > settled_ms:
             return []
-        alerts: list[Alert] = []
+        due: list[Revision] = []
         due_ms = FOREVER_MS
         for address in list(state.open[tenant_id]):
             for visit in state.unresolved(tenant_id, address):
                 over_ms = visit.last_ms + self._window_ms
                 if over_ms <= settled_ms:
-                    alerts.append(self._resolved(address, visit))
+                    due.append(self._resolved(address, visit))
                 else:
                     due_ms = min(due_ms, over_ms)
             state.close(tenant_id, address)
         if tenant_id in state.open:
             state.due_ms[tenant_id] = due_ms
-        return alerts
+        return due
 
-    def _forget(self, state: CrossTenantSprayState, epoch: int) -> list[Alert]:
+    def _forget(self, state: CrossTenantSprayState, epoch: int) -> list[Revision]:
         """Drop visits of which nothing has arrived for hours, and tell the end of those that were told."""
         if epoch == state.epoch:
             return []
         state.epoch = epoch
-        alerts: list[Alert] = []
+        due: list[Revision] = []
         for address in list(state.visits):
             gone = [visit for visit in state.visits[address] if visit.epoch < epoch - KEPT_EPOCHS]
             if gone:
-                alerts += [self._resolved(address, v) for v in gone if v.shared and not v.resolved]
+                due += [self._resolved(address, v) for v in gone if v.shared and not v.resolved]
                 state.visits[address] = [v for v in state.visits[address] if v.epoch >= epoch - KEPT_EPOCHS]
                 for tenant_id in {visit.tenant_id for visit in gone if visit.shared}:
                     state.close(tenant_id, address)
                 if not state.visits[address]:
                     del state.visits[address]
-        return alerts
+        return due

@@ -117,11 +117,8 @@ class _Fold:
         self.users = Hashed(list(taken(batch, "user_id", rows)))
         self.addresses = Hashed(taken(batch, "source_ip", rows))
         self.event_ids = taken(batch, "event_id", rows)
-        reasons = taken(batch, "reason", rows)
         self.challenge = among(batch.columns["action"], CHALLENGES)[rows]
-        self.user_unknown = np.zeros(len(rows), np.bool_)
-        failures = self.failed.nonzero()[0]
-        self.user_unknown[failures] = [reasons[i] in UNKNOWN_USER for i in failures.tolist()]
+        self.user_unknown = self.failed & among(batch.columns["reason"], UNKNOWN_USER)[rows]
         # Whether somebody wants to know of every success how full the buckets were.
         self.watched = state.successes.watch is not None or state.approvals.watch is not None
         self.alerts: list[Alert] = []

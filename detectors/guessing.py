@@ -5,17 +5,18 @@ to whom that happens in a batch are gone through row by row, in order of arrival
 only has to be remembered, in columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from operator import sub
 from typing import NamedTuple
 
 import numpy as np
 
 from detectors.columns import Hashed, Tenants, named
-from detectors.guessing_exposure import WINDOWS_MS, Arrivals, Exposures, count_into, exposure_of
+from detectors.guessing_exposure import WINDOWS_MS, Arrivals, Exposures, count_into
 from detectors.guessing_members import Member, Members
-from detectors.guessing_pressure import Pressure, Recent
+from detectors.guessing_pressure import Exposure, Pressure, Recent
 from detectors.guessing_state import GuessingRule, GuessingState
-from detectors.keys import Key, Keys
+from detectors.keys import Key, Keys, values_at
 from detectors.networks import places
 from detectors.pairs import HOUR_MS, NEVER_MS
 from detectors.segments import by_key, running_max, starts_of
@@ -146,12 +147,33 @@ class GuessingFold:
         rows = rows[order]
         lost = rows[self.attempts.failed[rows]]
         self.who = dict(zip(lost.tolist(), self._who(lost).tolist(), strict=True))
+        self.events = dict(zip(lost.tolist(), self._events(lost), strict=True))
         starts = starts_of(self.tenant[rows])
-        for group in np.split(rows, starts[1:]) if len(rows) else ():
-            here = self.tenant == self.tenant[group[0]]
-            login = self.teaching & here
-            kinds = (login, login & self.moved, self.familiar & here)
-            self._follow(group, Exposures(*(Arrivals(kind.nonzero()[0], self.at_ms) for kind in kinds)))
+        # Every tenant's rows, found once: there may be thousands that have failures.
+        all_rows = by_key(self.tenant)
+        first, last = (
+            np.searchsorted(self.tenant[all_rows], self.tenant[rows[starts]], side)
+            for side in ("left", "right")
+        )
+        groups = np.split(rows, starts[1:]) if len(rows) else ()
+        for group, start, stop in zip(groups, first.tolist(), last.tolist(), strict=True):
+            here = all_rows[start:stop]
+            login = here[self.teaching[here]]
+            kinds = (login, login[self.moved[login]], here[self.familiar[here]])
+            self._follow(group, Exposures(*(Arrivals(kind, self.at_ms) for kind in kinds)))
+
+    def _events(self, rows: Int64s) -> Iterator[Recent]:
+        """Yield what is remembered of failures."""
+        attempts = self.attempts
+        _, users, addresses = attempts.parts
+        return zip(
+            self.at_ms[rows].tolist(),
+            values_at(attempts.event_ids, rows),
+            values_at(users.values, rows),
+            attempts.unknown[rows].tolist(),
+            values_at(addresses.values, rows),
+            strict=True,
+        )
 
     def _who(self, rows: Int64s) -> Int64s:
         """Return ``(m,)`` the numbers of who failed, and from where."""
@@ -166,11 +188,11 @@ class GuessingFold:
         tenant_id = attempts.tenants[int(attempts.codes[rows[0]])]
         rule = self.rules[int(attempts.rule[rows[0]])]
         pressure = state.pressures.get(tenant_id)
-        used = -state.recent[number]
-        for row in rows.tolist():
-            time_ms, pair = int(self.at_ms[row]), int(self.pair[row])
+        used = [-count for count in state.recent[number].tolist()]
+        columns = (rows, self.at_ms[rows], self.pair[rows], attempts.failed[rows])
+        for row, time_ms, pair, failed in zip(*(column.tolist() for column in columns), strict=True):
             known = pair >= 0 and state.pairs.known_ms[pair] >= time_ms - rule.known_ms
-            if not attempts.failed[row]:
+            if not failed:
                 alarmed = pressure is not None and self._suspects(pressure, row)
                 if not known and (alarmed or self.hot[row]):
                     (self.taken if alarmed else self.suspicious).append(row)
@@ -190,8 +212,8 @@ class GuessingFold:
             state.counted_ms[self.who[row]] = time_ms
             pressure = pressure or state.pressures.setdefault(tenant_id, Pressure())
             seen = exposures.before(row)
-            exposure, used = exposure_of(seen - used), seen
-            event = self._event(row)
+            exposure, used = Exposure(*map(sub, seen, used)), seen
+            event = self.events[row]
             if time_ms < pressure.until_ms:
                 pressure.go_on(event, rule.threshold, exposure)
                 self._test(row, pressure.drift / LN_10, rule.threshold)
@@ -206,7 +228,7 @@ class GuessingFold:
                 self._test(row, verdict.score, rule.threshold)
                 pressure.raise_alarm(led, rule.threshold, rule.quiet_ms)
                 self.members.add(Member(tenant_id, event, pressure.quiet_ms, rule.threshold, led, verdict))
-        state.recent[number] = -used
+        state.recent[number] = [-count for count in used]
 
     def _find_familiar(self, row: int, familiar: Arrivals) -> None:
         one = np.array([row])
@@ -233,12 +255,6 @@ class GuessingFold:
         _, users, where = self.parts
         known = not self.stranger[row]
         return pressure.suspects(int(self.at_ms[row]), users.values[row], where.values[row], known=known)
-
-    def _event(self, row: int) -> Recent:
-        _, users, addresses = self.attempts.parts
-        unknown = bool(self.attempts.unknown[row])
-        time_ms, event_id = int(self.at_ms[row]), self.attempts.event_ids[row]
-        return time_ms, event_id, users.values[row], unknown, addresses.values[row]
 
     def _keep(self) -> None:
         """Count what explains failures into the windows that the batch ends in."""

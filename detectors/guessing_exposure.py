@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from detectors.guessing_pressure import MINUTE_MS, WINDOWS, Exposure, InWindows
+from detectors.guessing_pressure import MINUTE_MS, WINDOWS, InWindows
 from schemas.batch import Bools, Int64s
 
 WINDOWS_MS: Final = np.array(WINDOWS, np.int64) * MINUTE_MS
@@ -65,9 +65,9 @@ class Exposures(NamedTuple):
     newcomers: Arrivals
     familiar: Arrivals
 
-    def before(self, row: int) -> Int64s:
-        """Return ``(3,)`` how many of each came before a row."""
-        return np.array([arrivals.before(row) for arrivals in self], np.int64)
+    def before(self, row: int) -> list[int]:
+        """Return how many of each came before a row."""
+        return [arrivals.before(row) for arrivals in self]
 
     def in_windows(self, row: int, time_ms: int, window: Int64s, counts: Int64s) -> InWindows:
         """Return what came before a row in the current window of each length.
@@ -94,11 +94,6 @@ class Exposures(NamedTuple):
                 )
             )
         return tuple(found)
-
-
-def exposure_of(counts: Int64s) -> Exposure:
-    """Return ``(3,)`` counts as what explains failures."""
-    return Exposure(*counts.tolist())
 
 
 def count_into(

@@ -88,4 +88,5 @@ class Spell:
     def remember(self, events: Iterable[Recent]) -> None:
         """Add events, and forget the oldest beyond the bound."""
         self.recent.extend(events)
-        del self.recent[:-MAX_RECENT]
+        if len(self.recent) > MAX_RECENT:
+            del self.recent[:-MAX_RECENT]

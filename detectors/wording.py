@@ -1,7 +1,5 @@
 """Words for people: durations and times of day."""
 
-from schemas.alert import from_ms
-
 
 def duration_text(duration_ms: int) -> str:
     """Return a duration in its two largest units.
@@ -28,7 +26,9 @@ def clock_text(time_ms: int) -> str:
     >>> clock_text(38_527_000)
     '10:42:07 UTC'
     """
-    return f"{from_ms(time_ms):%H:%M:%S} UTC"
+    # By hand: every revision of an alert has one, and formatting a datetime takes three times as long.
+    seconds = time_ms // 1000 % 86_400
+    return f"{seconds // 3_600:02}:{seconds // 60 % 60:02}:{seconds % 60:02} UTC"
 
 
 def plural(count: int, noun: str, ending: str = "s") -> str:

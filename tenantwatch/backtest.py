@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -38,6 +39,7 @@ class Trial:
         self._change = change
         self._changed: dict[str, tuple[Tenant, Tenant]] = {}
         self._last: dict[str, Alert] = {}
+        self._due: dict[object, Callable[[], Alert]] = {}
         self.detectors: dict[Kind, list[tuple[Detector, Any]]] = {
             kind: [(detector, detector.new_state()) for detector in of_kind]
             for kind, of_kind in new_detectors().items()
@@ -54,6 +56,18 @@ class Trial:
     def take(self, alert: Alert) -> None:
         """Keep a revision, in place of the one before it."""
         self._last[alert.alert_id] = alert
+
+    def take_due(self, of: object, make: Callable[[], Alert]) -> None:
+        """Keep a revision in place of the one before it, to be made if it turns out to be the last.
+
+        Parameters
+        ----------
+        of
+            What all revisions of its alert have in common.
+        make
+            Makes its alert.
+        """
+        self._due[of] = make
 
     def _settings(self, tenant: Tenant) -> Tenant:
         known = self._changed.get(tenant.tenant_id)
@@ -73,7 +87,8 @@ class Trial:
         since
             Only what was detected then or later.
         """
-        chosen = [alert for alert in self._last.values() if since is None or alert.detected_at >= since]
+        last = [*self._last.values(), *(make() for make in self._due.values())]
+        chosen = [alert for alert in last if since is None or alert.detected_at >= since]
         return sorted(chosen, key=lambda alert: (alert.detected_at, alert.alert_id))
 
 
@@ -144,9 +159,10 @@ class Backtest:
             self._compare_tenants(batch)
 
     def _compare_tenants(self, batch: EventBatch) -> None:
-        for alert in self._spray.fold(batch.select(self._credit.unexcused(batch)), self._sprayed):
+        unexcused = batch.select(self._credit.unexcused(batch))
+        for revision in self._spray.revisions(unexcused, self._sprayed):
             for trial in self.trials:
-                trial.take(alert)
+                trial.take_due(revision.of, partial(self._spray.alert, revision))
 
     def tenant_weeks(self, since: datetime | None = None) -> float:
         """Return how many weeks there were events, by event time, times how many tenants had any.

@@ -1,6 +1,6 @@
 """Why an alert was raised: its events again, their scores, and what is usual at that hour."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -136,6 +136,10 @@ class Replay(Trial):
         """Keep the alert's revisions."""
         if alert.alert_id == self._alert.alert_id:
             self.revisions.append(alert)
+
+    def take_due(self, of: object, make: Callable[[], Alert]) -> None:
+        """Keep the alert's revisions: every one of them, not only the last."""
+        self.take(make())
 
     def series(self) -> Series:
         """Return what was told of the alert's rule, around the episode."""

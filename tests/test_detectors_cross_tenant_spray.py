@@ -201,6 +201,22 @@ def test_batches_and_restarts_do_not_matter(seed: int, cuts: list[int], restart:
     assert as_set(alerts_of(events, [*cuts, restart], restart)) == as_set(alerts_of(events))
 
 
+@given(seed=SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_an_alert_that_is_made_later_says_the_same(seed: int) -> None:
+    """What came after a revision was due changes nothing in it: a backtest makes the last ones at the end."""
+    detector, credit = CrossTenantSpray(), AddressCredit()
+    state, events = detector.new_state(), stream(seed)
+    due = []
+    for start in range(0, len(events), 20):
+        batch = batch_of("auth", events[start : start + 20])
+        due += detector.revisions(batch.select(credit.unexcused(batch)), state)
+    assert as_set(map(detector.alert, due)) == as_set(alerts_of(events))
+    last = {revision.of: detector.alert(revision) for revision in due}
+    newest = {alert.alert_id: alert.revision for alert in sorted(alerts_of(events), key=lambda a: a.revision)}
+    assert {alert.alert_id: alert.revision for alert in last.values()} == newest
+
+
 def test_the_streams_of_this_suite_raise_alerts() -> None:
     """The invariants would say nothing about streams in which nothing happens."""
     statuses = {alert.status for seed in range(20) for alert in alerts_of(stream(seed))}

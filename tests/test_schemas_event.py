@@ -141,6 +141,15 @@ def test_every_address_is_accepted(address: ipaddress.IPv4Address | ipaddress.IP
     assert ipaddress.ip_address(kept) == address
 
 
+@pytest.mark.parametrize(
+    "address", ["192.0.2.256", "192.0.2.07", "192.0.2", "192.0.2.7.1", "192.0.2.7\n", "١٩٢.0.2.7"]
+)
+def test_what_only_looks_like_an_address_is_refused(address: str) -> None:
+    """Four numbers up to 255 without leading zeros are an IPv4 address, and nothing else is one."""
+    with pytest.raises(ValidationError):
+        MODELS["auth"].model_validate(event(source_ip=address))
+
+
 def test_attributes_keep_their_types() -> None:
     """true stays true, 1.0 stays 1.0 and "1" stays "1": nothing is bent to another type."""
     attributes = {"a": True, "b": False, "c": 1, "d": 1.0, "e": "1", "f": None, "g": 2**70}
