@@ -21,12 +21,15 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.transports import SchedulingStrategyT
 from faust.types.tuples import ConsumerMessage, Message
+from mode import Service
 
 log = structlog.get_logger()
 BATCHED_TOPICS: Final = frozenset({"audit.auth", "audit.access", "audit.request", "audit.failures-by-ip"})
 MAX_CHUNK_RECORDS: Final = 4_000
 # Between two looks for partitions to read, while there are none.
 PAUSE_S: Final = 0.05
+# Between two signs of life while the group has not let this worker in again.
+REJOIN_S: Final = 1.0
 # The broker answers a fetch after so long, or as soon as there is so much: a few records of each partition
 # cost as much as a hundred, so little traffic is collected for a moment.
 FETCH_WAIT_MS: Final = 20
@@ -148,6 +151,15 @@ class Consumer(driver.Consumer):
         # Partitions that are held, with the first offset that waits, and those of them to be let go on.
         self._held: dict[TP, int] = {}
         self._released: set[TP] = set()
+        # Between two assignments.
+        self._rejoining = False
+
+    @Service.timer(REJOIN_S)
+    async def _stay_while_rejoining(self) -> None:
+        # The client rejoins no group for somebody who has not asked for records for `max_poll_interval`, and
+        # until partitions are assigned nobody asks: without this it would be out of the group for ever.
+        if self._rejoining:
+            await self.stay()
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -383,11 +395,13 @@ class Consumer(driver.Consumer):
             await self.before_revoke()
             await self.commit()
         self._forget()
+        self._rejoining = True
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start from the committed offsets, with nothing in hand."""
         self._forget()
+        self._rejoining = False
         await super().on_partitions_assigned(assigned, generation_id)
 
 

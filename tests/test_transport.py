@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -299,3 +300,31 @@ async def test_what_was_fetched_and_not_delivered_is_fetched_again(harness: Harn
             await until(lambda: set(seen) == set(range(3_000)))
     assert left_out
     assert await harness.committed() == 3_000
+
+
+async def test_who_was_too_busy_to_ask_for_records_comes_back_into_the_group(harness: Harness) -> None:
+    """The client leaves the group then, and rejoins once somebody asks, who in turn waits for the rejoin."""
+    await harness.create()
+    seen: list[int] = []
+    gate = asyncio.Event()
+
+    async def body(event: Any) -> None:
+        await gate.wait()
+        seen.extend(event.value.offsets)
+        event.ack()
+
+    with patch("test_transport.StreamConfig", partial(StreamConfig, max_poll_interval_s=2.0)):
+        async with harness.running(body) as app:
+            await until(lambda: app.consumer.assignment())
+            generation = app.consumer_generation_id
+            for i in range(30):  # a chunk each: more than may wait for the agent
+                await harness.produce([b"%d" % i])
+            await asyncio.sleep(6)
+            gate.set()
+            await until(lambda: set(seen) == set(range(30)), 30)
+            assert app.consumer_generation_id > generation
+            await until(lambda: at_end(harness, 30))
+
+
+async def at_end(harness: Harness, end: int) -> bool:
+    return await harness.committed() == end
