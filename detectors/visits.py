@@ -74,10 +74,6 @@ class Visit:
         >>> visit.cuts
         [Cut(failures=1, last_ms=0, users=1), Cut(failures=2, last_ms=1000, users=2)]
         """
-        if len(times) == 1:
-            # The usual case by far where addresses are many.
-            self._add_one(times[0], event_ids[0], users[0])
-            return
         at = 0
         for stop in cuts(self.count, len(times)):
             self._add(times[at:stop], event_ids[at:stop], users[at:stop])
@@ -85,16 +81,6 @@ class Visit:
             at = stop
         if at < len(times):
             self._add(times[at:], event_ids[at:], users[at:])
-
-    def _add_one(self, time_ms: int, event_id: str, user: str | None) -> None:
-        self.count += 1
-        self.last_ms = max(self.last_ms, time_ms)
-        if len(self.event_ids) < MAX_EVIDENCE_IDS:
-            self.event_ids.append(event_id)
-        if user is not None and len(self.users) < MAX_VALUES and user not in self.users:
-            self.users.append(user)
-        if self.count.bit_count() == 1:
-            self.cuts.append(Cut(self.count, self.last_ms, len(self.users)))
 
     def _add(self, times: Sequence[int], event_ids: Sequence[str], users: Sequence[str | None]) -> None:
         self.count += len(times)

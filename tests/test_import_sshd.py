@@ -207,7 +207,7 @@ def test_lines_of_the_oldest_sshd_are_read() -> None:
         ("Received disconnect from 192.0.2.1: 11: Bye Bye [preauth]", "disconnected"),
         ("Postponed publickey for bob from 192.0.2.1 port 4242 ssh2 [preauth]", "not_finished"),
         ("Partial publickey for bob from 192.0.2.1 port 4242 ssh2: RSA SHA256:abc", "not_finished"),
-        ("Accepted key RSA SHA256:abc found at /home/bob/.ssh/authorized_keys:1", "key"),
+        ("Accepted key RSA SHA256:abc found at /etc/ssh/authorized_keys/bob:1", "key"),
         ("User root from 192.0.2.1 not allowed because not listed in AllowUsers", "user_refused"),
         ("error: kex_exchange_identification: Connection closed by remote host", "not_ssh"),
         ("reverse mapping checking getaddrinfo for host.example.com [192.0.2.1] failed.", "name_lookup"),

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from tenantwatch.commands.auditing import audit_reading
 from tenantwatch.commands.output import AsJson, fail, note, print_json, print_line, print_table
 from tenantwatch.commands.trust import Keys, believed_keys
-from tenantwatch.commands.verify import audit_reading
 from tenantwatch.settings import Settings
 
 if TYPE_CHECKING:

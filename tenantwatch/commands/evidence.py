@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from tenantwatch.commands.auditing import audit_reading
 from tenantwatch.commands.output import AsJson, print_json, print_line
-from tenantwatch.commands.verify import audit_reading
 from tenantwatch.commands.when import From, To, as_time
 from tenantwatch.settings import Settings
 

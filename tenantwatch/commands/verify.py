@@ -1,12 +1,13 @@
 """Was the trail touched? And bundles of it for auditors."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from tenantwatch.commands.auditing import audit_reading
 from tenantwatch.commands.output import AsJson, fail, note, print_json, print_line
 from tenantwatch.commands.trust import Keys, texts_of
 from tenantwatch.commands.when import From, To, as_time
@@ -90,19 +91,6 @@ def _online(
 
 def _text(at: datetime | None) -> str | None:
     return at.isoformat() if at else None
-
-
-def audit_reading(settings: Settings, events: Iterable[Mapping[str, Any]]) -> bool:
-    """Send events of reading; where they cannot be sent, say so and return False."""
-    from tenantwatch.trail_audit import audit
-
-    sent = [dict(event) for event in events]
-    if not sent:
-        return True
-    problem = audit(settings, sent)
-    if problem is not None:
-        note(f"this is not in the trail: {problem}", "yellow")
-    return problem is None
 
 
 def _offline(path: Path, keys: list[str]) -> dict[str, Any]:
