@@ -119,12 +119,15 @@ class RunningApi:
         return client
 
     def _await_trail(self, response: httpx.Response) -> None:
-        """Wait until the trail has a request: that is told after it was answered."""
+        """Wait until the trail has a request: the last that is told, and after it was answered."""
         if response.status_code == 429 or response.request.url.path == "/v1/health":
             return  # not told
         request_id = response.headers["x-request-id"]
         deadline = time.monotonic() + 10
-        while not any(e["trace_id"] == request_id for _, _, e in reversed(self.produced.events)):
+        while not any(
+            kind == "request" and event["trace_id"] == request_id
+            for kind, _, event in reversed(self.produced.events)
+        ):
             assert time.monotonic() < deadline, f"no event of request {request_id}"
             time.sleep(0.001)
 
