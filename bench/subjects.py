@@ -21,7 +21,9 @@ from prometheus_client.samples import Sample
 
 import streams.partition
 from bench.memory import peak_memory_mb
-from schemas.event import KINDS, MODELS
+from detectors.failed_login import FailedLogin
+from detectors.registry import Detector
+from schemas.event import KINDS, MODELS, Kind
 from store.database import Database
 from store.master_key import KEY_BYTES, LocalMasterKey, MasterKeys
 from store.migrations import migrate
@@ -158,6 +160,15 @@ async def no_store(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]
     return await pipeline(bootstrap, directory, goal)
 
 
+async def failed_logins(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
+    """Consume, validate, look for guessing, alert and commit: no row is made, and nothing of one."""
+    only: dict[Kind, tuple[Detector, ...]] = dict.fromkeys(KINDS, ())
+    only["auth"] = (FailedLogin(),)
+    streams.partition.new_detectors = lambda: only  # type: ignore[attr-defined]
+    EventWriter.encode_events = lambda *_: []  # type: ignore[method-assign]
+    return await pipeline(bootstrap, directory, goal, pseudonyms=False, sealing=False)
+
+
 async def plain(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
     """The same job as a plain Faust agent: one message at a time, a windowed table, rows in batches."""
     # With Kafka's client as it comes, without what `streams.transport` puts in its place.
@@ -227,6 +238,7 @@ SUBJECTS: Final[dict[str, Callable[[str, Path, int], Awaitable[dict[str, Any]]]]
     "no_vault": no_vault,
     "no_detectors": no_detectors,
     "no_store": no_store,
+    "failed_logins": failed_logins,
     "plain": plain,
 }
 

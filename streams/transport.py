@@ -11,6 +11,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from time import monotonic, thread_time
 from typing import Any, Final, cast
 
 import structlog
@@ -30,10 +31,18 @@ MAX_CHUNK_RECORDS: Final = 4_000
 PAUSE_S: Final = 0.05
 # Between two signs of life while the group has not let this worker in again.
 REJOIN_S: Final = 1.0
-# The broker answers a fetch after so long, or as soon as there is so much: a few records of each partition
-# cost as much as a hundred, so little traffic is collected for a moment.
-FETCH_WAIT_MS: Final = 20
-FETCH_MIN_BYTES: Final = 64 * 1024
+# The broker answers a fetch after a wait, or as soon as there is so much.
+FETCH_MIN_BYTES: Final = 1024 * 1024
+# Bounds of that wait, what share of a core it aims at, and how it is sought.
+SHORTEST_WAIT_MS: Final = 10.0
+LONGEST_WAIT_MS: Final = 200.0
+BUSY_SHARE: Final = 0.4
+LOOK_S: Final = 0.1
+LARGEST_STEP: Final = 1.25
+# Where nothing came for so long, and twice that wait, the broker answers with the next record. After a while
+# it does so without one, because the fetch that waits is for the partitions of then.
+RARE_MS: Final = 30
+RARE_WAIT_MS: Final = 250
 MAX_CHUNK_BYTES: Final = 8 * 1024 * 1024
 VOID_GENERATION: Final = -1  # no group ever has it
 
@@ -116,6 +125,38 @@ class Scheduler(SchedulingStrategyT):
                 break
 
 
+class Pace:
+    """How long to let records collect: as briefly as leaves the event loop's thread mostly idle.
+
+    A few records of a partition cost as much as a hundred. So little traffic comes at once where there are
+    few partitions, and a little later where there are many; whatever there is, less of a core goes into
+    taking it in crumbs. And where records are rare, each comes at once, and nobody asks in vain.
+    """
+
+    def __init__(self) -> None:
+        self._wait_ms = SHORTEST_WAIT_MS
+        self._rare = False
+        self._looked_s, self._worked_s = monotonic(), thread_time()
+
+    def waited(self, waited_s: float) -> None:
+        """Note how long it took until there were records."""
+        self._rare = 1000 * waited_s > RARE_MS + 2 * self._wait_ms
+
+    def fetch(self) -> tuple[int, int]:
+        """Return how long the broker shall collect records, in ms, and how many bytes are enough.
+
+        To be called between two fetches, by the thread that handles what they bring.
+        """
+        now_s = monotonic()
+        if now_s - self._looked_s >= LOOK_S:
+            worked_s = thread_time()
+            busy = (worked_s - self._worked_s) / (now_s - self._looked_s)
+            self._looked_s, self._worked_s = now_s, worked_s
+            step = min(max(busy / BUSY_SHARE, 1 / LARGEST_STEP), LARGEST_STEP)
+            self._wait_ms = min(max(self._wait_ms * step, SHORTEST_WAIT_MS), LONGEST_WAIT_MS)
+        return (RARE_WAIT_MS, 1) if self._rare else (int(self._wait_ms), FETCH_MIN_BYTES)
+
+
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Reads what was committed (a record of an aborted transaction never happened), and not one by one."""
 
@@ -123,10 +164,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Faust offers this only together with its own transactions, which the store takes no part in.
         consumer._isolation_level = "read_committed"
-        # Faust's 1.5 s are for a broker that answers with the first byte: that is a fetch for every message.
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
-        consumer._fetch_min_bytes = FETCH_MIN_BYTES
         return consumer
+
+    def let_collect(self, wait_ms: int, min_bytes: int) -> None:
+        """Let the broker answer after so long, or as soon as it has so much, from the next fetch on.
+
+        Faust's 1.5 s are for a broker that answers with the first byte: that is a fetch for every message.
+        """
+        fetcher = self._ensure_consumer()._fetcher
+        fetcher._fetch_max_wait_ms, fetcher._fetch_min_bytes = wait_ms, min_bytes
 
 
 class Consumer(driver.Consumer):
@@ -153,6 +199,7 @@ class Consumer(driver.Consumer):
         self._released: set[TP] = set()
         # Between two assignments.
         self._rejoining = False
+        self._pace = Pace()
 
     @Service.timer(REJOIN_S)
     async def _stay_while_rejoining(self) -> None:
@@ -206,6 +253,7 @@ class Consumer(driver.Consumer):
         active_partitions: set[TP] | None,
         timeout: float,  # noqa: ASYNC109 - Faust calls it so
     ) -> Any:
+        cast(ConsumerThread, self._thread).let_collect(*self._pace.fetch())
         await self._seek_to_undelivered()
         await self._go_on_with_released()
         generation = self.app.consumer_generation_id
@@ -218,7 +266,9 @@ class Consumer(driver.Consumer):
             await self.stay()
             await self.sleep(PAUSE_S)
             return {}
+        began_s = monotonic()
         records = await super()._getmany(chosen, timeout)
+        self._pace.waited(monotonic() - began_s)
         if generation != self.app.consumer_generation_id:
             return {}  # asked for in an assignment that is over; in this one it is fetched again
         self._fetched = {

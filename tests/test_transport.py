@@ -19,7 +19,7 @@ from mode.supervisors import CrashingSupervisor
 
 import streams.transport
 from streams.app import StreamConfig, create_app
-from streams.transport import MAX_CHUNK_RECORDS, Records, Scheduler, chunks
+from streams.transport import LONGEST_WAIT_MS, MAX_CHUNK_RECORDS, Pace, Records, Scheduler, chunks
 
 
 def record(size: int = 10, offset: int = 0) -> SimpleNamespace:
@@ -45,6 +45,43 @@ def test_only_event_topics_are_batched_and_partitions_take_turns() -> None:
     found = {events: [record(offset=i) for i in range(8_001)], other: [record(offset=7), record(offset=8)]}
     order = [(tp, len(item) if tp == events else item.offset) for tp, item in Scheduler().iterate(found)]
     assert order == [(events, 4_000), (other, 7), (events, 4_000), (other, 8), (events, 1)]
+
+
+class Clocks:
+    """Wall clock and CPU time of the thread, in place of the real ones."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = self.worked_s = 0.0
+        monkeypatch.setattr(streams.transport, "monotonic", lambda: self.now_s)
+        monkeypatch.setattr(streams.transport, "thread_time", lambda: self.worked_s)
+
+    def poll(self, pace: Pace, work_s: float, waited_s: float) -> tuple[int, int]:
+        """Handle what came for a while, wait for more, and return what the next fetch asks for."""
+        self.now_s += work_s + waited_s
+        self.worked_s += work_s
+        pace.waited(waited_s)
+        return pace.fetch()
+
+
+def test_records_collect_for_longer_while_there_is_much_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that is always busy lets the broker wait as long as it may; an idle one as briefly."""
+    clocks = Clocks(monkeypatch)
+    pace = Pace()
+    shortest, enough = pace.fetch()
+    for _ in range(100):
+        busy = clocks.poll(pace, 0.1, 0.001)
+    assert busy == (LONGEST_WAIT_MS, enough)
+    for _ in range(1_000):
+        idle = clocks.poll(pace, 0.001, 0.02)
+    assert idle == (shortest, enough)
+
+
+def test_a_rare_record_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a silence the broker answers with the first byte; in steady traffic it collects again."""
+    clocks = Clocks(monkeypatch)
+    pace = Pace()
+    assert clocks.poll(pace, 0.001, 1.0)[1] == 1
+    assert clocks.poll(pace, 0.001, 0.01)[1] > 1
 
 
 class Harness:
