@@ -20,6 +20,27 @@ class _Part(NamedTuple):
     oldest_ms: int
 
 
+class _Waiting:
+    """Rows of one topic and partition: those that are committed added up, the others as they came."""
+
+    def __init__(self) -> None:
+        self.tenants: Counter[str] = Counter()
+        self.oldest_ms: int | None = None
+        self.later: deque[_Part] = deque()
+
+    def reach(self, end: int) -> None:
+        """Add up what came in messages before an offset, which is never less than the last time."""
+        while self.later and self.later[0].next_offset <= end:
+            part = self.later.popleft()
+            self.tenants.update(part.tenants)
+            self.oldest_ms = min(part.oldest_ms, self.oldest_ms or part.oldest_ms)
+
+    def forget(self, end: int) -> None:
+        """Drop what came before an offset."""
+        self.reach(end)
+        self.tenants, self.oldest_ms = Counter(), None
+
+
 class Unsealed:
     """Rows by partition and tenant, in the order in which they were stored.
 
@@ -27,7 +48,7 @@ class Unsealed:
     """
 
     def __init__(self) -> None:
-        self._parts: defaultdict[Place, deque[_Part]] = defaultdict(deque)
+        self._waiting: defaultdict[Place, _Waiting] = defaultdict(_Waiting)
         # By partition, what the store held when it was asked.
         self._found: dict[int, Weight] = {}
 
@@ -44,9 +65,8 @@ class Unsealed:
         if len(batch) and batch.ingest_time_ms is not None:
             counts = np.bincount(batch.tenant.codes, minlength=len(batch.tenant.values)).tolist()
             tenants = dict(zip(batch.tenant.values, counts, strict=True))
-            self._parts[batch.topic, batch.partition].append(
-                _Part(next_offset, tenants, batch.ingest_time_ms)
-            )
+            part = _Part(next_offset, tenants, batch.ingest_time_ms)
+            self._waiting[batch.topic, batch.partition].later.append(part)
 
     def found(self, stretches: Iterable[Stretch], weights: Mapping[int, Weight]) -> None:
         """Begin anew with what the store holds in some stretches; what was counted beyond them stays."""
@@ -55,29 +75,27 @@ class Unsealed:
             self._found[stretch.partition] = weights.get(stretch.partition, NOTHING)
 
     def sealed(self, stretch: Stretch) -> None:
-        """Count no longer what a stretch holds."""
+        """Count no longer what a stretch holds; after a part of one that was weighed, `found` must follow."""
         self._found.pop(stretch.partition, None)
         for topic, _, end in stretch.topics.values():
-            parts = self._parts[topic, stretch.partition]
-            while parts and parts[0].next_offset <= end:
-                parts.popleft()
+            self._waiting[topic, stretch.partition].forget(end)
 
     def keep(self, partitions: Iterable[int]) -> None:
         """Forget partitions that are another worker's by now."""
         kept = set(partitions)
-        for place in [place for place in self._parts if place[1] not in kept]:
-            del self._parts[place]
+        for place in [place for place in self._waiting if place[1] not in kept]:
+            del self._waiting[place]
 
     def weight(self, stretch: Stretch) -> Weight:
-        """Return what was counted within a stretch."""
+        """Return what was counted within a stretch, which begins where the last sealed one ended."""
         before = self._found.get(stretch.partition, NOTHING)
         tenants: Counter[str] = Counter()
         oldest_ms = [before.oldest_ms] if before.rows else []
         for topic, _, end in stretch.topics.values():
-            for part in self._parts.get((topic, stretch.partition), ()):
-                if part.next_offset > end:
-                    break
-                tenants.update(part.tenants)
-                oldest_ms.append(part.oldest_ms)
+            waiting = self._waiting[topic, stretch.partition]
+            waiting.reach(end)
+            tenants.update(waiting.tenants)
+            if waiting.oldest_ms is not None:
+                oldest_ms.append(waiting.oldest_ms)
         largest = max(tenants.values(), default=0)
         return Weight(before.rows + tenants.total(), before.largest + largest, min(oldest_ms, default=0))
