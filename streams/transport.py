@@ -36,7 +36,7 @@ FETCH_MIN_BYTES: Final = 1024 * 1024
 # Bounds of that wait, what share of a core it aims at, and how it is sought.
 SHORTEST_WAIT_MS: Final = 10.0
 LONGEST_WAIT_MS: Final = 200.0
-BUSY_SHARE: Final = 0.4
+BUSY_SHARE: Final = 0.25
 LOOK_S: Final = 0.1
 LARGEST_STEP: Final = 1.25
 # Where nothing came for so long, and twice that wait, the broker answers with the next record. After a while
