@@ -170,6 +170,7 @@ def measure(rate: float, given: argparse.Namespace) -> dict[str, Any]:
         planted = sent["attacks"]
         return {
             "rate": rate,
+            "partitions": given.partitions,
             "seconds": given.seconds,
             "produce_to_alert": summary(alerts.delays_ms(begin_ns, end_ns)),
             "produce_to_webhook": summary(receiver.arrivals.delays_ms(begin_ns, end_ns)),

@@ -50,6 +50,7 @@ def latency(found: Result) -> str:
     rows = [
         (
             int(run["rate"]),
+            run["partitions"],
             *(run["produce_to_alert"].get(name, "-") for name in names),
             *(run["produce_to_webhook"].get(name, "-") for name in names[:2]),
             run["cpu_percent_of_a_core"],
@@ -59,6 +60,7 @@ def latency(found: Result) -> str:
     ]
     head = (
         "events/s",
+        "partitions",
         "alert p50 ms",
         "p99",
         "max",
