@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from schemas.alert import SEVERITIES, Severity
 from store.database import Database
+from store.queries import TenantContext
 from store.webhook_rows import Attempt, Delivery, DeliveryStatus, Endpoint, LoggedDelivery, new_secret
 
 __all__ = [
@@ -287,7 +288,7 @@ class WebhookStore:
         self, tenant_id: str | None = None, endpoint_id: str | None = None, limit: int = 100
     ) -> Sequence[LoggedDelivery]:
         """Return deliveries with their last attempts, newest first, without bodies."""
-        where, parameters = _where({"tenant_id": tenant_id, "endpoint_id": endpoint_id})
+        where, parameters = _bound(tenant_id, {"endpoint_id": endpoint_id})
         rows = self._database.query(
             f"SELECT {_QUEUE_COLUMNS} FROM webhook_deliveries FINAL WHERE {where} "
             "ORDER BY created_at DESC, alert_id, revision DESC LIMIT {limit:UInt32}",
@@ -303,7 +304,7 @@ class WebhookStore:
 
     def attempts(self, delivery_id: str, tenant_id: str | None = None) -> Sequence[Attempt]:
         """Return every attempt at a delivery, oldest first."""
-        where, parameters = _where({"delivery_id": delivery_id, "tenant_id": tenant_id})
+        where, parameters = _bound(tenant_id, {"delivery_id": delivery_id})
         rows = self._database.query(
             f"SELECT * FROM webhook_attempts WHERE {where} ORDER BY attempted_at, attempt",
             parameters,
@@ -325,3 +326,14 @@ def _where(columns: Mapping[str, str | Sequence[str] | None]) -> tuple[str, dict
         for name, value in given.items()
     ]
     return " AND ".join(terms) or "1", given
+
+
+def _bound(
+    tenant_id: str | None, columns: Mapping[str, str | Sequence[str] | None]
+) -> tuple[str, dict[str, Any]]:
+    """Return the same within a tenant, for queries of nothing secret; an empty one is the platform."""
+    where, given = _where(columns if tenant_id else {**columns, "tenant_id": tenant_id})
+    if not tenant_id:
+        return where, given
+    condition, of_tenant = TenantContext(tenant_id).condition()
+    return f"{condition} AND {where}", {**given, **of_tenant}
