@@ -26,19 +26,23 @@ class _Waiting:
     def __init__(self) -> None:
         self.tenants: Counter[str] = Counter()
         self.oldest_ms: int | None = None
+        # Where the messages ended of what is added up.
+        self._reached = 0
         self.later: deque[_Part] = deque()
 
     def reach(self, end: int) -> None:
         """Add up what came in messages before an offset, which is never less than the last time."""
         while self.later and self.later[0].next_offset <= end:
             part = self.later.popleft()
+            self._reached = part.next_offset
             self.tenants.update(part.tenants)
             self.oldest_ms = min(part.oldest_ms, self.oldest_ms or part.oldest_ms)
 
     def forget(self, end: int) -> None:
-        """Drop what came before an offset."""
+        """Drop what came before an offset; where that is only some of what is added up, nothing."""
         self.reach(end)
-        self.tenants, self.oldest_ms = Counter(), None
+        if end >= self._reached:
+            self.tenants, self.oldest_ms = Counter(), None
 
 
 class Unsealed:
@@ -75,7 +79,11 @@ class Unsealed:
             self._found[stretch.partition] = weights.get(stretch.partition, NOTHING)
 
     def sealed(self, stretch: Stretch) -> None:
-        """Count no longer what a stretch holds; after a part of one that was weighed, `found` must follow."""
+        """Count no longer what a stretch holds.
+
+        After a part of one that was weighed, all of it counts until `found` tells of the rest: too much is
+        sealed soon, too little would wait for more to come.
+        """
         self._found.pop(stretch.partition, None)
         for topic, _, end in stretch.topics.values():
             self._waiting[topic, stretch.partition].forget(end)

@@ -17,9 +17,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
+import streams.pace
 import streams.transport
 from streams.app import StreamConfig, create_app
-from streams.transport import LONGEST_WAIT_MS, MAX_CHUNK_RECORDS, Pace, Records, Scheduler, chunks
+from streams.pace import LONGEST_WAIT_MS, Pace
+from streams.transport import MAX_CHUNK_RECORDS, Records, Scheduler, chunks
 
 
 def record(size: int = 10, offset: int = 0) -> SimpleNamespace:
@@ -52,8 +54,8 @@ class Clocks:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = self.worked_s = 0.0
-        monkeypatch.setattr(streams.transport, "monotonic", lambda: self.now_s)
-        monkeypatch.setattr(streams.transport, "thread_time", lambda: self.worked_s)
+        monkeypatch.setattr(streams.pace, "monotonic", lambda: self.now_s)
+        monkeypatch.setattr(streams.pace, "thread_time", lambda: self.worked_s)
 
     def poll(self, pace: Pace, work_s: float, waited_s: float) -> tuple[int, int]:
         """Handle what came for a while, wait for more, and return what the next fetch asks for."""
