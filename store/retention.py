@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import structlog
 
-from schemas.event import KINDS
 from schemas.tenant import DEFAULT_RETENTION_DAYS, Tenant
 from store.database import Database
 from store.holds import WHOLE_TENANT, active
@@ -28,6 +27,11 @@ _AGED: Final = (
 )
 # People on legal hold.
 _FREE: Final = f" AND NOT {speaks_of('held')}"
+# One pass over two columns; to ask for each tenant and kind took 10 ms each, whether anything had aged or not.
+_OLDEST: Final = (
+    "SELECT tenant_id, kind, min(greatest(time, ingest_time)) AS oldest FROM events "
+    "GROUP BY tenant_id, kind ORDER BY tenant_id, kind"
+)
 _CURRENT: Final = "SELECT tenant_id, body FROM tenants FINAL ORDER BY version DESC LIMIT 1 BY tenant_id"
 
 
@@ -57,11 +61,11 @@ def run_retention(database: Database, now: datetime, signer: Signer | None = Non
     held = _held(database)
     _finish_interrupted(database, held)
     removed = 0
-    for row in database.query("SELECT DISTINCT tenant_id FROM events"):
-        tenant = tenants.get(row["tenant_id"])
-        for kind in KINDS:
-            days = tenant.retention_days_of(kind) if tenant else DEFAULT_RETENTION_DAYS
-            removed += _remove(database, row["tenant_id"], kind, days, now, held, signer)
+    for row in database.query(_OLDEST):
+        tenant_id, kind, tenant = row["tenant_id"], row["kind"], tenants.get(row["tenant_id"])
+        days = tenant.retention_days_of(kind) if tenant else DEFAULT_RETENTION_DAYS
+        if row["oldest"] < now - timedelta(days=days):
+            removed += _remove(database, tenant_id, kind, days, now, held, signer)
     database.insert_rows("retention_finished", [{"run_at": now}])
     log.info("retention_finished", rows_removed=removed)
     return removed
