@@ -27,7 +27,7 @@ _AGED: Final = (
 )
 # People on legal hold.
 _FREE: Final = f" AND NOT {speaks_of('held')}"
-# One pass over two columns; to ask for each tenant and kind took 10 ms each, whether anything had aged or not.
+# One pass; to ask for each tenant and kind takes 10 ms each, whether anything has aged or not.
 _OLDEST: Final = (
     "SELECT tenant_id, kind, min(greatest(time, ingest_time)) AS oldest FROM events "
     "GROUP BY tenant_id, kind ORDER BY tenant_id, kind"

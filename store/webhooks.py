@@ -169,11 +169,7 @@ class WebhookStore:
         rows = self._database.query(
             "SELECT DISTINCT delivery_id FROM webhook_deliveries WHERE tenant_id IN {tenants:Array(String)} "
             "AND endpoint_id IN {endpoints:Array(String)} AND delivery_id IN {deliveries:Array(String)}",
-            {
-                "tenants": sorted({delivery.tenant_id for delivery in deliveries}),
-                "endpoints": sorted({delivery.endpoint_id for delivery in deliveries}),
-                "deliveries": [delivery.delivery_id for delivery in deliveries],
-            },
+            _keys(deliveries),
         )
         known = {row["delivery_id"] for row in rows}
         new = {each.delivery_id: each for each in deliveries if each.delivery_id not in known}
@@ -209,39 +205,50 @@ class WebhookStore:
         UnknownWebhook
             If there is none, or `tenant_id` is given and its endpoint is not that tenant's.
         """
-        return self._delivery({"delivery_id": delivery_id, "tenant_id": tenant_id})
-
-    def current(self, waiting: Delivery) -> Delivery:
-        """Return a delivery as it stands, with its body: `delivery` by the whole key, which is fast."""
-        return self._delivery(
-            {
-                "tenant_id": waiting.tenant_id,
-                "endpoint_id": waiting.endpoint_id,
-                "delivery_id": waiting.delivery_id,
-            }
-        )
-
-    def _delivery(self, key: Mapping[str, str | None]) -> Delivery:
-        where, parameters = _where(key)
+        where, parameters = _where({"delivery_id": delivery_id, "tenant_id": tenant_id})
         rows = self._database.query(
             f"SELECT * FROM webhook_deliveries FINAL WHERE {where}",
             parameters,
         )
         if not rows:
             raise UnknownWebhook(
-                f"there is no delivery {key['delivery_id']!r}; "
+                f"there is no delivery {delivery_id!r}; "
                 "`tenantwatch webhooks deliveries` shows those there are"
             )
         return Delivery(**rows[0])
 
-    def record_attempt(self, delivery: Delivery, attempt: Attempt) -> Delivery:
-        """Log an attempt and store the state that the delivery is in after it.
+    def to_send(self, waiting: Sequence[Delivery]) -> Sequence[tuple[Delivery, Endpoint] | None]:
+        """Return deliveries as they stand, with their bodies, and where each goes.
+
+        None: it is not there, or its endpoint was removed.
+        """
+        deliveries = self._database.query(
+            "SELECT * FROM webhook_deliveries FINAL WHERE tenant_id IN {tenants:Array(String)} "
+            "AND endpoint_id IN {endpoints:Array(String)} AND delivery_id IN {deliveries:Array(String)}",
+            _keys(waiting),
+        )
+        endpoints = self._database.query(
+            "SELECT * FROM webhook_endpoints FINAL WHERE status != 'deleted' "
+            "AND endpoint_id IN {endpoints:Array(String)}",
+            {"endpoints": sorted({delivery.endpoint_id for delivery in waiting})},
+        )
+        as_it_stands = {row["delivery_id"]: Delivery(**row) for row in deliveries}
+        where = {row["endpoint_id"]: Endpoint(**row) for row in endpoints}
+        return [
+            (as_it_stands[each.delivery_id], where[each.endpoint_id])
+            if each.delivery_id in as_it_stands and each.endpoint_id in where
+            else None
+            for each in waiting
+        ]
+
+    def record_attempts(self, made: Sequence[tuple[Delivery, Attempt]]) -> Sequence[Delivery]:
+        """Log attempts, and store and return the state that each one's delivery is in after it.
 
         The log goes first: a crash in between repeats an attempt, but hides none.
         """
-        newer = replace(delivery, version=delivery.version + 1)
-        self._database.insert_rows("webhook_attempts", [asdict(attempt)])
-        self._database.insert_rows("webhook_deliveries", [asdict(newer)])
+        newer = [replace(delivery, version=delivery.version + 1) for delivery, _ in made]
+        self._database.insert_rows("webhook_attempts", [asdict(attempt) for _, attempt in made])
+        self._database.insert_rows("webhook_deliveries", [asdict(delivery) for delivery in newer])
         return newer
 
     def redeliver(self, delivery_id: str, tenant_id: str | None = None) -> Delivery:
@@ -316,6 +323,15 @@ def _checked(severity: Severity) -> Severity:
     if severity not in SEVERITIES:
         raise ValueError(f"min_severity is {severity!r}; it must be one of {', '.join(SEVERITIES)}")
     return severity
+
+
+def _keys(deliveries: Sequence[Delivery]) -> dict[str, list[str]]:
+    """Return what finds deliveries fast: the table's key begins with their tenants and endpoints."""
+    return {
+        "tenants": sorted({delivery.tenant_id for delivery in deliveries}),
+        "endpoints": sorted({delivery.endpoint_id for delivery in deliveries}),
+        "deliveries": [delivery.delivery_id for delivery in deliveries],
+    }
 
 
 def _where(columns: Mapping[str, str | Sequence[str] | None]) -> tuple[str, dict[str, Any]]:

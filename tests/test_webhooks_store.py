@@ -160,9 +160,9 @@ def test_queueing_again_does_not_undo_a_delivery(
 ) -> None:
     """Even a worker that did not see the first row, and inserts it again, changes nothing."""
     [queued] = store.enqueue([pending(add(store, tenant_id), clock)])
-    store.record_attempt(replace(queued, status="delivered", attempts=1), attempt_at(queued, clock))
+    store.record_attempts([(replace(queued, status="delivered", attempts=1), attempt_at(queued, clock))])
     database.insert_rows("webhook_deliveries", [vars(queued)])
-    assert store.current(queued).status == "delivered"
+    assert store.delivery(queued.delivery_id).status == "delivered"
 
 
 def test_the_queue_is_read_by_partition(store: WebhookStore, clock: Clock, tenant_id: str) -> None:
@@ -174,13 +174,28 @@ def test_the_queue_is_read_by_partition(store: WebhookStore, clock: Clock, tenan
     assert {"a-0", "a-1", "a-2"} <= {each.alert_id for each in store.pending()}
 
 
+def test_what_is_due_is_read_at_once(store: WebhookStore, clock: Clock, tenant_id: str) -> None:
+    """Each with its body and endpoint as they stand; None where one of them is gone."""
+    first, second, removed = (add(store, owner) for owner in (tenant_id, PLATFORM, tenant_id))
+    queued = store.enqueue([pending(each, clock) for each in (second, removed, first)])
+    store.remove(removed.endpoint_id)
+    store.rotate_secret(first.endpoint_id)
+    unknown = replace(queued[0], delivery_id="msg_unknown")
+    found = store.to_send([replace(queued[2], body=""), unknown, queued[1], queued[0]])
+    assert [each and (each[0].delivery_id, each[1].endpoint_id) for each in found] == [
+        (queued[2].delivery_id, first.endpoint_id), None, None, (queued[0].delivery_id, second.endpoint_id),
+    ]  # fmt: skip
+    assert found[0] is not None
+    assert (found[0][0].body, found[0][1].secret) == (queued[2].body, store.get(first.endpoint_id).secret)
+
+
 def test_the_log_shows_the_last_attempt(store: WebhookStore, clock: Clock, tenant_id: str) -> None:
     """Each delivery comes with what happened last; all attempts are kept."""
     [queued] = store.enqueue([pending(add(store, tenant_id), clock)])
-    after = store.record_attempt(replace(queued, attempts=1), attempt_at(queued, clock, 1))
+    [after] = store.record_attempts([(replace(queued, attempts=1), attempt_at(queued, clock, 1))])
     clock.advance(5)
-    store.record_attempt(
-        replace(after, attempts=2, status="delivered"), attempt_at(queued, clock, 2, http_status=204)
+    store.record_attempts(
+        [(replace(after, attempts=2, status="delivered"), attempt_at(queued, clock, 2, http_status=204))]
     )
     [logged] = store.deliveries(tenant_id)
     assert (logged.delivery.status, logged.delivery.attempts) == ("delivered", 2)
@@ -209,11 +224,11 @@ def test_disabling_cancels_what_waits_and_nothing_else(
     sent, waits, others = store.enqueue(
         [pending(endpoint, clock, "a-1"), pending(endpoint, clock, "a-2"), pending(other, clock, "a-2")]
     )
-    store.record_attempt(replace(sent, status="delivered"), attempt_at(sent, clock))
+    store.record_attempts([(replace(sent, status="delivered"), attempt_at(sent, clock))])
     store.disable(endpoint.endpoint_id, "no longer wanted")
-    assert store.current(sent).status == "delivered"
-    assert store.current(others).status == "pending"
-    cancelled = store.current(waits)
+    assert store.delivery(sent.delivery_id).status == "delivered"
+    assert store.delivery(others.delivery_id).status == "pending"
+    cancelled = store.delivery(waits.delivery_id)
     assert cancelled.status == "cancelled"
     assert cancelled.status_reason == "endpoint disabled: no longer wanted"
     assert cancelled.body == waits.body
@@ -222,8 +237,13 @@ def test_disabling_cancels_what_waits_and_nothing_else(
 def test_a_redelivery_starts_the_schedule_again(store: WebhookStore, clock: Clock, tenant_id: str) -> None:
     """The same id and body, no attempts yet, due now."""
     [queued] = store.enqueue([pending(add(store, tenant_id), clock)])
-    store.record_attempt(
-        replace(queued, status="failed", status_reason="gave up", attempts=10), attempt_at(queued, clock, 10)
+    store.record_attempts(
+        [
+            (
+                replace(queued, status="failed", status_reason="gave up", attempts=10),
+                attempt_at(queued, clock, 10),
+            )
+        ]
     )
     clock.advance(3_600)
     store.redeliver(queued.delivery_id)

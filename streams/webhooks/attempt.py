@@ -1,16 +1,18 @@
 """One attempt at one delivery: read it again, send it, store what came of it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, ParamSpec, TypeVar
+from functools import partial
+from typing import Final, TypeVar
 
 import structlog
 
 from store.database import StoreUnavailable
-from store.webhooks import Attempt, Delivery, Endpoint, UnknownWebhook, WebhookStore
+from store.webhooks import Attempt, Delivery, Endpoint, WebhookStore
 from streams.metrics import WEBHOOK_ATTEMPTS
+from streams.together import Together
 from streams.webhooks.schedule import retry_delay_s
 from streams.webhooks.sender import AttemptResult, Sender
 from streams.webhooks.signing import headers
@@ -19,7 +21,6 @@ GONE: Final = 410
 STORE_RETRY_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 _log = structlog.get_logger()
-_P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
@@ -55,6 +56,9 @@ class Attempts:
         random: Callable[[], float],
     ) -> None:
         self._store = store
+        # Each costs the store a few reads or inserts, for one delivery or for all that are due.
+        self._reads: Together[Delivery, tuple[Delivery, Endpoint] | None] = Together(store.to_send)
+        self._outcomes: Together[tuple[Delivery, Attempt], Delivery] = Together(store.record_attempts)
         self._sender = sender
         self._clock = clock
         self._random = random
@@ -77,15 +81,12 @@ class Attempts:
         StoreUnavailable
             If the store cannot say; nothing was sent.
         """
-        try:
-            delivery = await asyncio.to_thread(self._store.current, waiting)
-            endpoint = await asyncio.to_thread(self._store.get, waiting.endpoint_id)
-        except UnknownWebhook:
-            endpoint = None
-        if endpoint is None or endpoint.status != "enabled":
+        found = await self._reads.ask(waiting)
+        if found is None or found[1].status != "enabled":
             reason = "endpoint disabled or removed"
             await asyncio.to_thread(self._store.cancel, [waiting.delivery_id], reason)
             return Outcome(None)
+        delivery, endpoint = found
         if delivery.status != "pending" or delivery.next_attempt_at > self.now():
             return Outcome(delivery)
         started = self.now()
@@ -106,10 +107,11 @@ class Attempts:
             http_status=result.http_status,
             error=result.error,
         )
-        after = await _persist(self._store.record_attempt, after, attempt)
+        after = await _persist(lambda: self._outcomes.ask((after, attempt)))
         _report(after, attempt)
         if result.http_status == GONE:
-            await _persist(self._store.disable, endpoint.endpoint_id, "answered 410 Gone")
+            disable = partial(self._store.disable, endpoint.endpoint_id, "answered 410 Gone")
+            await _persist(lambda: asyncio.to_thread(disable))
             _log.warning(
                 "webhook_endpoint_disabled", endpoint_id=endpoint.endpoint_id, tenant_id=endpoint.tenant_id
             )
@@ -127,12 +129,12 @@ class Attempts:
         return replace(made, next_attempt_at=self.now() + timedelta(seconds=wait_s))
 
 
-async def _persist(call: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+async def _persist(work: Callable[[], Awaitable[_R]]) -> _R:
     """Store what has happened and cannot be taken back, however long the store takes."""
     failures = 0
     while True:
         try:
-            return await asyncio.to_thread(call, *args, **kwargs)
+            return await work()
         except StoreUnavailable as error:
             wait_s = store_retry_s(failures)
             _log.warning("webhook_store_failed", error=str(error), retry_after_s=wait_s)

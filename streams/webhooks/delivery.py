@@ -23,8 +23,8 @@ from streams.webhooks.queue import PendingQueue
 from streams.webhooks.schedule import TOO_FAST, pause_s
 from streams.webhooks.sender import AttemptResult, Sender
 
-PER_ENDPOINT: Final = 2
-MAX_IN_FLIGHT: Final = 32
+PER_ENDPOINT: Final = 4
+MAX_IN_FLIGHT: Final = 64
 REFRESH_S: Final = 10.0  # how soon a worker sees what another process changed in the store
 STOP_DEADLINE_S: Final = 10.0
 
@@ -54,7 +54,7 @@ class WebhookDelivery:
     random
         Gives numbers of [0, 1), for the schedule's jitter.
     max_in_flight
-        Attempts at a time, over all endpoints; an endpoint has at most two of them.
+        Attempts at a time, over all endpoints; an endpoint has at most four of them.
     sender
         What makes the attempts, if not one for `allow`; closed by `stop`.
     refresh_s
