@@ -57,6 +57,9 @@ class Metered:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """As `Database.query`."""
         with self._database._client() as client:
