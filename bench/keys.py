@@ -28,8 +28,8 @@ from detectors.registry import new_detectors
 from schemas.alert import from_ms
 from schemas.event import KINDS, Kind
 from schemas.parse import parse
+from streams.records import MAX_CHUNK_RECORDS
 from streams.topics import partition_of
-from streams.transport import MAX_CHUNK_RECORDS
 
 PARTITIONS: Final = 12
 # Users and tenants: those of `bench.pipeline`, and those of issue 4, part 8.

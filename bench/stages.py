@@ -29,8 +29,8 @@ from streams.app import StreamConfig, create_app
 from streams.chunk import _check_keys
 from streams.directory import Directory, Entry
 from streams.partition import PartitionState
+from streams.records import MAX_CHUNK_RECORDS, Records
 from streams.topics import TOPIC_OF, partition_of
-from streams.transport import MAX_CHUNK_RECORDS, Records
 
 PARTITIONS: Final = 12
 # What waits in a worker: three groups of 50,000 rows.

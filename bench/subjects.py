@@ -32,7 +32,7 @@ from store.seals.keys import SealKeys
 from store.vault import Vault
 from store.webhooks import WebhookStore
 from store.writer import EventWriter
-from streams import metrics, transport
+from streams import metrics, records
 from streams.app import StreamConfig
 from streams.sealing import SealingConfig
 from streams.topics import KIND_OF, TOPIC_OF, ensure_topics
@@ -183,8 +183,8 @@ async def failed_logins(bootstrap: str, directory: Path, goal: int) -> dict[str,
 
 async def plain(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
     """The same job as a plain Faust agent: one message at a time, a windowed table, rows in batches."""
-    # With Kafka's client as it comes, without what `streams.transport` puts in its place.
-    fetcher.PartitionRecords = transport.PartitionRecords
+    # With Kafka's client as it comes, without what `streams.records` puts in its place.
+    fetcher.PartitionRecords = records.PartitionRecords
     database = Database.embedded(directory / "clickhouse")
     migrate(database)
     ensure_topics(bootstrap)

@@ -24,10 +24,10 @@ from schemas.alert import Alert
 from store.snapshots import Part, Snapshots
 from streams.partition import FrozenState
 from streams.patience import patiently
+from streams.records import Records
 from streams.recovery import LONGEST_WAIT_S, GroupMember, Superseded
 from streams.rekeying import FailedLogins, Reached
 from streams.topics import FAILURES_BY_IP
-from streams.transport import Records
 
 log = structlog.get_logger()
 REACHED: Final = "reached"

@@ -30,10 +30,11 @@ from streams.floods import Flood, Floods
 from streams.groups import GroupWriter
 from streams.partition import PartitionState
 from streams.pseudonyms import Pseudonymiser
+from streams.records import Records, Scheduler
 from streams.recovery import GroupMember, Superseded
 from streams.rekeying import Rekeyer
 from streams.topics import ALERTS, DEAD_LETTERS, FAILURES_BY_IP, KIND_OF, TOPIC_OF, Topics
-from streams.transport import Consumer, Records, Scheduler
+from streams.transport import Consumer
 
 log = structlog.get_logger()
 APP_ID: Final = "tenantwatch"

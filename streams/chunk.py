@@ -19,7 +19,7 @@ from store.vault import Subject
 from streams.directory import Directory
 from streams.partition import PartitionState
 from streams.pseudonyms import Pseudonymiser
-from streams.transport import Records
+from streams.records import Records
 
 MAX_DETAIL: Final = 2_000
 

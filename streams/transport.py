@@ -3,116 +3,31 @@
 Faust costs about 70 µs a message; an agent that receives chunks of 4,000 records pays that once a chunk.
 Three public extension points make it: the scheduler yields chunks, the consumer turns a chunk into one
 message and keeps its own account of what may be committed, and the transport names that consumer.
-Only the event topics and what is re-keyed from them are batched: tables and alerts keep Faust's own path,
-or table recovery breaks.
 """
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import Any, Final, cast
 
 import structlog
-from aiokafka.consumer import fetcher
-from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
-from faust.types.transports import SchedulingStrategyT
 from faust.types.tuples import ConsumerMessage, Message
 from mode import Service
 
+from streams import records
 from streams.pace import Pace
+from streams.records import Records, size_of
 
 log = structlog.get_logger()
-BATCHED_TOPICS: Final = frozenset({"audit.auth", "audit.access", "audit.request", "audit.failures-by-ip"})
-MAX_CHUNK_RECORDS: Final = 4_000
 # Between two looks for partitions to read, while there are none.
 PAUSE_S: Final = 0.05
 # Between two signs of life while the group has not let this worker in again.
 REJOIN_S: Final = 1.0
-MAX_CHUNK_BYTES: Final = 8 * 1024 * 1024
 VOID_GENERATION: Final = -1  # no group ever has it
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """Consecutive records of one partition, as columns ``(k,)`` in offset order."""
-
-    topic: str
-    partition: int
-    offsets: list[int]
-    keys: list[bytes | None]
-    values: list[bytes | None]
-    headers: list[tuple[tuple[str, bytes], ...]]
-    timestamps_ms: list[int]
-
-    def __len__(self) -> int:
-        return len(self.offsets)
-
-    def forget(self) -> None:
-        """Keep the offsets only: what was received waits no longer in memory than it has to."""
-        for column in (self.keys, self.values, self.headers, self.timestamps_ms):
-            column.clear()
-
-
-class _Unpacked(PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
-    """Records of the batched topics as they were unpacked.
-
-    aiokafka makes a `ConsumerRecord` of eleven fields of each, which takes as long as unpacking it: 1.1 of
-    2.3 µs, under Python's lock. Only five of the fields are asked for here.
-    """
-
-    def _consumer_record(self, tp: Any, record: Any) -> Any:
-        return record if tp.topic in BATCHED_TOPICS else super()._consumer_record(tp, record)
-
-
-# There is no other way in: aiokafka's fetcher names the class itself.
-fetcher.PartitionRecords = _Unpacked
-
-
-def _size(record: Any) -> int:
-    return len(record.value or b"")
-
-
-def chunks(records: list[Any]) -> Iterator[list[Any]]:
-    """Cut records into chunks of at most 4,000 records and, but for a single larger one, 8 MiB."""
-    for first in range(0, len(records), MAX_CHUNK_RECORDS):
-        chunk = records[first : first + MAX_CHUNK_RECORDS]
-        if sum(map(_size, chunk)) <= MAX_CHUNK_BYTES:
-            yield chunk
-        else:
-            yield from _chunks_by_size(chunk)
-
-
-def _chunks_by_size(records: list[Any]) -> Iterator[list[Any]]:
-    start = size = 0
-    for i, record in enumerate(records):
-        length = _size(record)
-        if i > start and size + length > MAX_CHUNK_BYTES:
-            yield records[start:i]
-            start, size = i, 0
-        size += length
-    yield records[start:]
-
-
-class Scheduler(SchedulingStrategyT):
-    """Yields chunks of the batched topics' records and single records of every other topic, in turns."""
-
-    def iterate(self, records: Mapping[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:
-        """Go round the partitions, one chunk or record of each at a time."""
-        queues: deque[tuple[TP, Iterator[Any]]] = deque(
-            (tp, chunks(found) if tp.topic in BATCHED_TOPICS else iter(found))
-            for tp, found in records.items()
-        )
-        while queues:
-            tp, queue = queues.popleft()
-            for item in queue:
-                yield tp, item
-                queues.append((tp, queue))
-                break
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -202,7 +117,7 @@ class Consumer(driver.Consumer):
             if fetched[self._taken[tp]].offset != first:
                 return  # records before these were left out: all of them are fetched again
             self._taken[tp] += count
-        if message.topic in BATCHED_TOPICS:
+        if message.topic in records.BATCHED_TOPICS:
             self._delivered[tp].append(message)
         await self._hand_over(message)
 
@@ -225,15 +140,13 @@ class Consumer(driver.Consumer):
             await self.sleep(PAUSE_S)
             return {}
         began_s = monotonic()
-        records = await super()._getmany(chosen, timeout)
+        found = await super()._getmany(chosen, timeout)
         self._pace.waited(monotonic() - began_s)
         if generation != self.app.consumer_generation_id:
             return {}  # asked for in an assignment that is over; in this one it is fetched again
-        self._fetched = {
-            tp: found for tp, found in records.items() if found and not self._is_changelog_tp(tp)
-        }
+        self._fetched = {tp: some for tp, some in found.items() if some and not self._is_changelog_tp(tp)}
         self._taken.clear()
-        return records
+        return found
 
     async def _begun(self, generation: int) -> bool:
         """Return whether the agents' topics may be read; the first time, seek to where they begin.
@@ -329,15 +242,7 @@ class Consumer(driver.Consumer):
         if not isinstance(record, list):
             return super()._to_message(tp, record)
         last = record[-1]
-        value = Records(
-            tp.topic,
-            tp.partition,
-            offsets=[r.offset for r in record],
-            keys=[r.key for r in record],
-            values=[r.value for r in record],
-            headers=[tuple(r.headers) for r in record],
-            timestamps_ms=[r.timestamp for r in record],
-        )
+        value = Records.of(tp, record)
         return ConsumerMessage(
             tp.topic,
             tp.partition,
@@ -350,14 +255,14 @@ class Consumer(driver.Consumer):
             value,  # type: ignore[arg-type]
             None,
             0,
-            sum(map(_size, record)),
+            sum(map(size_of, record)),
             tp,
             generation_id=self.app.consumer_generation_id,
         )
 
     def ack(self, message: Message) -> bool:
         """Mark a chunk as done; it is committed once all chunks before it are."""
-        if message.topic not in BATCHED_TOPICS:
+        if message.topic not in records.BATCHED_TOPICS:
             return bool(super().ack(message))
         # A chunk of an earlier generation is redelivered, and may end at the same offset as its
         # redelivery: acknowledging it must not acknowledge that one. Faust also "acks" such chunks itself
@@ -376,7 +281,7 @@ class Consumer(driver.Consumer):
         return None if committed is None or end is None else max(end - committed, 0)
 
     def _new_offset(self, tp: TP) -> int | None:
-        if tp.topic not in BATCHED_TOPICS:
+        if tp.topic not in records.BATCHED_TOPICS:
             return super()._new_offset(tp)
         delivered = self._delivered[tp]
         offset = None
@@ -393,7 +298,7 @@ class Consumer(driver.Consumer):
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         # Offsets between chunks that hold no record (transaction markers, compaction) need no account:
         # the chunk after them commits past them.
-        if tp.topic not in BATCHED_TOPICS:
+        if tp.topic not in records.BATCHED_TOPICS:
             await super()._add_gap(tp, offset_from, offset_to)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

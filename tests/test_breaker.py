@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from test_cli_dead_letters import add_tenant, events, send, stored
 from test_transport import Harness, until
 
-import streams.transport
+import streams.records
 from schemas.alert import Alert
 from schemas.batch import EventBatch
 from schemas.parse import parse
@@ -28,8 +28,8 @@ from streams.breaker import Breaker, Limits
 from streams.chunk import DeadLetter, Handled
 from streams.floods import PLATFORM_TENANT, Floods
 from streams.metrics import REGISTRY
+from streams.records import MAX_CHUNK_RECORDS, Records
 from streams.topics import Topics, partition_of
-from streams.transport import MAX_CHUNK_RECORDS, Records
 from tests.schema_examples import encode, event
 
 MANY = 60_000
@@ -246,7 +246,7 @@ def test_a_partition_that_goes_to_another_worker_is_forgotten(floods: Floods) ->
 def harness(kafka: str, tmp_path: Path) -> Iterator[Harness]:
     """A Faust app on an event topic of its own."""
     topic = f"held-{uuid4().hex[:8]}"
-    with patch.object(streams.transport, "BATCHED_TOPICS", frozenset({topic})):
+    with patch.object(streams.records, "BATCHED_TOPICS", frozenset({topic})):
         yield Harness(kafka, topic, tmp_path)
 
 

@@ -17,7 +17,7 @@ from store.ownership import Claim
 from store.vault import Shredded, Subject
 from streams.chunk import DeadLetter, Handled
 from streams.groups import GroupWriter
-from streams.transport import Records
+from streams.records import Records
 from tests.schema_examples import encode, event
 
 CLAIM = Claim("audit.auth", 2, term=1, generation=1)

@@ -24,10 +24,10 @@ from streams.chunk import Handled, handle_chunk
 from streams.directory import Directory, Entry
 from streams.groups import dead_letter_rows
 from streams.partition import PartitionState
+from streams.records import Records
 from streams.recovery import Recovery, Superseded
 from streams.snapshots import SnapshotTaker
 from streams.topics import partition_of
-from streams.transport import Records
 from tests.schema_examples import encode, event
 
 TOPIC = "audit.auth"

@@ -19,11 +19,11 @@ from store.events import KafkaIds
 from store.snapshots import Snapshots
 from streams import rekeying
 from streams.addresses import AddressReader, AddressState
+from streams.records import Records
 from streams.recovery import Superseded
 from streams.rekeying import FailedLogins, Reached, Rekeyer, home_of
 from streams.snapshots import SnapshotTaker
 from streams.topics import FAILURES_BY_IP, partition_of
-from streams.transport import Records
 
 TENANTS = ("tenant-a", "tenant-b", "tenant-c", "tenant-d")
 ADDRESS = "192.0.2.7"

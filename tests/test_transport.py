@@ -18,10 +18,10 @@ from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
 import streams.pace
-import streams.transport
+import streams.records
 from streams.app import StreamConfig, create_app
 from streams.pace import LONGEST_WAIT_MS, Pace
-from streams.transport import MAX_CHUNK_RECORDS, Records, Scheduler, chunks
+from streams.records import MAX_CHUNK_RECORDS, Records, Scheduler, chunks
 
 
 def record(size: int = 10, offset: int = 0) -> SimpleNamespace:
@@ -140,7 +140,7 @@ class Harness:
 @pytest.fixture
 async def harness(kafka: str, tmp_path: Path) -> AsyncIterator[Harness]:
     topic = f"events-{uuid4().hex[:8]}"
-    with patch.object(streams.transport, "BATCHED_TOPICS", frozenset({topic})):
+    with patch.object(streams.records, "BATCHED_TOPICS", frozenset({topic})):
         yield Harness(kafka, topic, tmp_path)
 
 
