@@ -15,7 +15,7 @@ MODE   ?= embedded
 DATA   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test faults chaos lint bench bench-latency bench-soak bench-peers bench-floods bench-scaling bench-detection bench-tables schemas dashboards requirements clean
+.PHONY: help setup demo up test faults chaos lint bench bench-latency bench-soak bench-peers bench-floods bench-scaling bench-detection bench-tables schemas reference dashboards requirements clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ bench-tables: setup ## put the numbers of build/*.json into docs/performance.md,
 
 schemas: setup ## regenerate schemas/json from the models
 	$(BIN)/python -m schemas.generate
+
+reference: setup ## write docs/reference.md anew: settings and metrics
+	$(BIN)/python -m tenantwatch.reference
 
 dashboards: setup ## regenerate the Grafana JSON from its code
 	$(BIN)/python -m dashboards.grafana

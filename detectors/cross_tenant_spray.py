@@ -37,7 +37,7 @@ class CrossTenantSprayParameters:
     tenants
         That an address must fail at: two may share an office, or an administrator.
     window_s
-        Seconds that must hold a failure at each of them (detection.md: an hour).
+        Seconds that must hold a failure at each of them: an hour.
     """
 
     tenants: int = 3

@@ -65,7 +65,7 @@ class FailedLoginParameters:
     challenges: int = _bucket(4, "second factors denied: the fifth within ten minutes is no slip of a thumb")
     challenges_leak_s: int = _leak(600)
     success_share: float = _parameter(
-        0.5, 0.1, 1.0, "a success is suspicious while a bucket is at least so full (detection.md: half)"
+        0.5, 0.1, 1.0, "a success is suspicious while a bucket is at least so full"
     )
     travel_km: int = _parameter(
         500, 0, 20_100, "nearer than this nobody travels: where an address is, is roughly known"
@@ -94,7 +94,7 @@ class RateBreachParameters:
 class AccessAnomalyParameters:
     """Parameters of `access_anomaly`; detection.md, part C."""
 
-    cross_tenant_failures: int = _bucket(3, "denied accesses across tenants (detection.md: 3)")
+    cross_tenant_failures: int = _bucket(3, "denied accesses across tenants")
     cross_tenant_leak_s: int = _leak(600)
     denied: int = _bucket(
         20, "denied accesses of a user: one page of a console asks for about a dozen things"
@@ -102,13 +102,11 @@ class AccessAnomalyParameters:
     denied_leak_s: int = _leak(30)
     new_permissions: int = _bucket(8, "different permissions denied to a user: more than one page needs")
     new_permissions_leak_s: int = _leak(300)
-    resources: int = _bucket(
-        15, "different resources denied or not found (detection.md: 10; a page asks for a dozen)"
-    )
+    resources: int = _bucket(15, "different resources denied or not found (a page asks for a dozen)")
     resources_leak_s: int = _leak(10)
-    slow_resources: int = _bucket(30, "the same, slowly (detection.md: 30)")
+    slow_resources: int = _bucket(30, "the same, slowly")
     slow_resources_leak_s: int = _leak(600)
-    neighbours: int = _bucket(16, "ids next to one tried before (detection.md: 80 % of 20 steps)")
+    neighbours: int = _bucket(16, "ids next to one tried before")
     neighbours_leak_s: int = _leak(HOUR_S)
     allowed_per_denied: int = _parameter(
         10,
@@ -146,7 +144,7 @@ class ServiceHealthParameters:
         "share of requests that fail from which it matters; half of it, where it lasts for some minutes",
     )
     slow_share: float = _parameter(0.3, 0.001, 1.0, "and share that is slow")
-    slow_ms: int = _parameter(1_000, 1, 3_600_000, "a request slower than this is slow (detection.md)")
+    slow_ms: int = _parameter(1_000, 1, 3_600_000, "a request slower than this is slow")
     bad_requests: int = _parameter(
         10, 1, 1_000_000, "and so many failed or slow ones in ten minutes: fewer may all be one user's"
     )

@@ -3,7 +3,8 @@
 No label ever carries a tenant or a user: per-tenant numbers come from the store.
 """
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -183,6 +184,30 @@ API_REGISTRY.register(API_EVENTS)
 API_REGISTRY.register(API_REQUESTS)
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+
+
+class Described(NamedTuple):
+    """A metric as its reader meets it: `of_api` says whether a process of the API exports it."""
+
+    name: str
+    labels: tuple[str, ...]
+    text: str
+    of_api: bool
+
+
+def described() -> list[Described]:
+    """Return every metric, by name."""
+    # The registry's own list: what `collect` returns has lost the labels' names.
+    found: Iterable[Any] = REGISTRY._collector_to_names
+    return sorted(
+        Described(
+            f"{one._name}_total" if one._type == "counter" else one._name,
+            tuple(one._labelnames),
+            one._documentation,
+            one in API_REGISTRY._collector_to_names,
+        )
+        for one in found
+    )
 
 
 def exposition(registry: CollectorRegistry = REGISTRY) -> bytes:

@@ -97,7 +97,8 @@ def overview() -> models.Dashboard:
             Sql(DEAD_LETTERS),
             see="Messages that could not be stored as events. Their tenant is the message key, as sent.",
             worry="there is any: what is in them is missing from the trail and from detection.",
-            act="read *Why messages were rejected* below; fix the producer, then replay the messages.",
+            act="read *Why messages were rejected* below; fix the producer, then "
+            "`tenantwatch dead-letters redrive`.",
             unit=units.Short,
             width=4,
             thresholds={1: "orange", 1000: "red"},
