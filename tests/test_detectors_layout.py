@@ -24,7 +24,7 @@ LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
     "access_anomaly": (AccessAnomalyState, 3, "5b243605407a2db0"),
     "address_credit": (AddressCredit, 1, "8453d710eb4e065c"),
     "cross_tenant_spray": (CrossTenantSprayState, 1, "f8fc8475f9477919"),
-    "admission": (Admission, 1, "832aa5281c2844c9"),
+    "admission": (Admission, 2, "9c3bd611cf1e52aa"),
     "custom_rule": (CustomRuleState, 1, "2460f13c7d5df93d"),
     "failed_login": (FailedLoginState, 4, "fa2f535a5477c461"),
     "rate_breach": (RateBreachState, 3, "11d15d3c0670addd"),
