@@ -21,13 +21,13 @@ from detectors.service_health import ServiceHealthState
 
 # Class, format version, and the fingerprint of that version's layout.
 LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
-    "access_anomaly": (AccessAnomalyState, 3, "5b243605407a2db0"),
-    "address_credit": (AddressCredit, 1, "8453d710eb4e065c"),
+    "access_anomaly": (AccessAnomalyState, 4, "919b792f385d6c0f"),
+    "address_credit": (AddressCredit, 2, "535daaf4da06b852"),
     "cross_tenant_spray": (CrossTenantSprayState, 1, "f8fc8475f9477919"),
     "admission": (Admission, 2, "9c3bd611cf1e52aa"),
-    "custom_rule": (CustomRuleState, 1, "2460f13c7d5df93d"),
+    "custom_rule": (CustomRuleState, 2, "bf9f53b58b3b2cbc"),
     "failed_login": (FailedLoginState, 4, "fa2f535a5477c461"),
-    "rate_breach": (RateBreachState, 3, "11d15d3c0670addd"),
+    "rate_breach": (RateBreachState, 4, "17d8faa4e127bf38"),
     "service_health": (ServiceHealthState, 1, "edb1571255d27306"),
 }
 
