@@ -21,14 +21,14 @@ from detectors.service_health import ServiceHealthState
 
 # Class, format version, and the fingerprint of that version's layout.
 LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
-    "access_anomaly": (AccessAnomalyState, 4, "919b792f385d6c0f"),
-    "address_credit": (AddressCredit, 2, "535daaf4da06b852"),
+    "access_anomaly": (AccessAnomalyState, 4, "67cad3444f0693cd"),
+    "address_credit": (AddressCredit, 2, "ec604ac071390b1f"),
     "cross_tenant_spray": (CrossTenantSprayState, 1, "f8fc8475f9477919"),
     "admission": (Admission, 2, "9c3bd611cf1e52aa"),
-    "custom_rule": (CustomRuleState, 2, "bf9f53b58b3b2cbc"),
-    "failed_login": (FailedLoginState, 4, "fa2f535a5477c461"),
-    "rate_breach": (RateBreachState, 4, "17d8faa4e127bf38"),
-    "service_health": (ServiceHealthState, 1, "edb1571255d27306"),
+    "custom_rule": (CustomRuleState, 2, "0f5c9cea5bf55a9f"),
+    "failed_login": (FailedLoginState, 5, "472d07e30732f61f"),
+    "rate_breach": (RateBreachState, 4, "cbb377b98ee91373"),
+    "service_health": (ServiceHealthState, 2, "f5000077656e7c48"),
 }
 
 
