@@ -143,7 +143,7 @@ def dumps(frozen: Frozen) -> bytes:
             head.sections[name] = list(map(len, written))
             sections.extend(written)
     head_bytes = msgspec.msgpack.encode(head)
-    # Joining and summing up megabytes lets other threads run. Joined once: each copy is as large as the state.
+    # Joining and summing up megabytes lets other threads run. One join: each copy is as large as the state.
     body, checksum = (_number(len(head_bytes)), head_bytes, *sections), 0
     for part in body:
         checksum = zlib.crc32(part, checksum)
