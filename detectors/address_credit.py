@@ -16,12 +16,12 @@ from detectors.failed_login import ATTEMPTS
 from detectors.growing import grown
 from detectors.keys import Keys
 from detectors.segments import by_key, group_of, running_count, running_max, starts_of
-from schemas.batch import Bools, EventBatch, Int64s
+from schemas.batch import Bools, EventBatch, Int32s, Int64s
 
 # A success is good for its own week and the next: an office that is empty over the weekend, or over
 # Christmas, is still one on the first morning after it.
 WEEK_MS: Final = 7 * 24 * 3_600_000
-NEVER: Final = -(1 << 40)
+NEVER: Final = -(1 << 30)
 
 
 @dataclass
@@ -51,12 +51,12 @@ class AddressCredit:
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 1
+    format_version: ClassVar[int] = 2
 
     clock: Clock = field(default_factory=Clock)
     keys: Keys[tuple[str, str]] = field(default_factory=lambda: Keys(words=1, texts=1))
-    week: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
-    credit: Int64s = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    week: Int32s = field(default_factory=lambda: np.zeros(0, np.int32))
+    credit: Int32s = field(default_factory=lambda: np.zeros((0, 2), np.int32))
 
     def unexcused(self, batch: EventBatch) -> Int64s:
         """Return the positions of failed attempts that no success at their address makes up for.
@@ -90,7 +90,7 @@ class AddressCredit:
         order = by_key(slot)
         slot, failed = slot[order], failed[order]
         starts = starts_of(slot)
-        week = running_max(week[order], starts, self.week[slot[starts]])
+        week = running_max(week[order], starts, self.week[slot[starts]].astype(np.int64))
         unexcused = np.zeros(len(slot), np.bool_)
         # A key's weeks one after the other; mostly the batch has one.
         nth_week = running_count(np.diff(week, prepend=week[:1]) != 0, starts)
@@ -106,7 +106,7 @@ class AddressCredit:
         """Do this for rows sorted by key, those of each key in one week."""
         starts = starts_of(slot)
         keys, now = slot[starts], week[starts]
-        passed, (this, last) = now - self.week[keys], self.credit[keys].T
+        passed, (this, last) = now - self.week[keys], self.credit[keys].T.astype(np.int64)
         last = np.where(passed == 0, last, np.where(passed == 1, this, 0))
         this = np.where(passed == 0, this, 0)
         # Credit is a walk that never goes below zero: where it would, a failure is not excused.

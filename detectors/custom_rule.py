@@ -42,7 +42,7 @@ class CustomRuleState:
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 1
+    format_version: ClassVar[int] = 2
 
     clock: Clock = field(default_factory=Clock)
     event_counts: EventCounts = field(default_factory=EventCounts)

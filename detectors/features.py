@@ -34,7 +34,7 @@ _SYSTEMS: Final = (
 )
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 12)
 def network_of(address: str) -> str:
     """Return the network that an address is likely to move within: an IPv4 /24 or an IPv6 /48.
 
@@ -68,7 +68,7 @@ class _Cache:
     def __init__(self, width: int, derive: Callable[[list[Any]], Int64s]) -> None:
         self._derive = derive
         self._places = NumberTable()
-        self._numbers: Int64s = np.zeros((0, width), np.int64)
+        self._numbers: Int32s = np.zeros((0, width), np.int32)
 
     def numbers(self, parts: Sequence[Hashed], rows: Int64s) -> Int64s:
         """Return ``(m, width)``."""
@@ -80,7 +80,7 @@ class _Cache:
             raw = zip(*(picked(part.values, rows[new]) for part in parts), strict=True)
             self._numbers = grown(self._numbers, len(self._places), 0)
             self._numbers[places[new]] = self._derive(list(raw))
-        return self._numbers[places]
+        return self._numbers[places].astype(np.int64)
 
 
 class Values:

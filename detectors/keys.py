@@ -80,11 +80,11 @@ def values_at(column: Column, rows: Int64s) -> list[Any]:
     return [column[i] for i in rows.tolist()]
 
 
-class _Codes(dict[str, int]):
-    """Numbers words as it meets them; looking one up that is known takes no Python code."""
+class _Codes(dict[tuple[str, ...], int]):
+    """Numbers words as it meets them; looking some up that are known takes no Python code."""
 
-    def __missing__(self, word: str) -> int:
-        code = self[word] = len(self)
+    def __missing__(self, words: tuple[str, ...]) -> int:
+        code = self[words] = len(self)
         return code
 
 
@@ -94,8 +94,8 @@ class Keys(Generic[AnyKey]):
     Parameters
     ----------
     words
-        How many of a key's parts, the first ones, have few different values: they are kept once. The tenant
-        is one, an entity's type another.
+        How many of a key's parts, the first ones, have few different values: what they are together is kept
+        once. The tenant is one, an entity's type another.
     texts
         How many more parts there are.
 
@@ -112,8 +112,10 @@ class Keys(Generic[AnyKey]):
     )
 
     def __init__(self, words: int = 2, texts: int = 1) -> None:
+        self._words = words
+        # One key's words after the other's, and by key whose words they are.
         self._vocabulary: list[str] = []
-        self._codes: Int32s = np.zeros((0, words), np.int32)
+        self._codes: Int32s = np.zeros(0, np.int32)
         self._texts = Texts()
         self._texts_of_each = texts
         self._sweep_at = SWEEP_MIN_KEYS
@@ -121,7 +123,9 @@ class Keys(Generic[AnyKey]):
 
     def rebuild(self) -> None:
         """Make the table anew from the keys: it holds in its own process only."""
-        self._code_of = _Codes(zip(self._vocabulary, range(len(self._vocabulary)), strict=True))
+        self._code_of = _Codes()
+        for words in zip(*(self._vocabulary[i :: self._words] for i in range(self._words)), strict=True):
+            self._code_of[words] = len(self._code_of)
         self._table = NumberTable()
         columns = [Hashed(column) for column in self.columns()]
         self._table.add(fingerprints(columns, np.arange(len(columns[-1].values))))
@@ -129,8 +133,10 @@ class Keys(Generic[AnyKey]):
     def columns(self) -> Iterator[Column]:
         """Yield the keys' parts, ``(k,)`` each."""
         texts, each = self._texts.to_list(), self._texts_of_each
-        for codes in self._codes[: len(texts) // each].T:
-            yield [self._vocabulary[code] for code in codes.tolist()]
+        codes = self._codes[: len(texts) // each].tolist()
+        for i in range(self._words):
+            words = self._vocabulary[i :: self._words]
+            yield [words[code] for code in codes]
         for first in range(each):
             yield texts[first::each]
 
@@ -138,7 +144,7 @@ class Keys(Generic[AnyKey]):
         return len(self._table)
 
     def __getitem__(self, number: int) -> AnyKey:
-        words = (self._vocabulary[code] for code in self._codes[number].tolist())
+        words = self._vocabulary[self._words * int(self._codes[number]) :][: self._words]
         first = number * self._texts_of_each
         texts = (self._texts[first + i] for i in range(self._texts_of_each))
         return cast(AnyKey, (*words, *texts))
@@ -173,14 +179,17 @@ class Keys(Generic[AnyKey]):
         return numbers, new
 
     def _append(self, old: int, parts: Sequence[Part], rows: Int64s) -> None:
-        words = self._codes.shape[1]
+        words = self._words
         columns = [
             [part] * len(rows) if isinstance(part, str) else values_at(part.values, rows) for part in parts
         ]
         self._codes = grown(self._codes, old + len(rows), 0)
-        for i, column in enumerate(columns[:words]):
-            self._codes[old : old + len(rows), i] = [self._code_of[word] for word in column]
-        self._vocabulary.extend(islice(self._code_of, len(self._vocabulary), None))
+        if words:
+            known = len(self._code_of)
+            self._codes[old : old + len(rows)] = [
+                self._code_of[key] for key in zip(*columns[:words], strict=True)
+            ]
+            self._vocabulary.extend(chain.from_iterable(islice(self._code_of, known, None)))
         texts = columns[words:]
         self._texts.extend(
             texts[0] if len(texts) == 1 else list(chain.from_iterable(zip(*texts, strict=True)))
@@ -200,8 +209,9 @@ class Keys(Generic[AnyKey]):
 
     def by_tenant(self, of_tenant: Callable[[str], int]) -> Int64s:
         """Return ``(k,)`` what holds for the tenant of each key."""
-        values = np.fromiter(map(of_tenant, self._vocabulary), np.int64, len(self._vocabulary))
-        return values[self._codes[: len(self), 0]]
+        tenants = self._vocabulary[:: self._words]
+        values = np.fromiter(map(of_tenant, tenants), np.int64, len(tenants))
+        return values[self._codes[: len(self)]]
 
     @property
     def crowded(self) -> bool:

@@ -3,23 +3,29 @@
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.growing import grown
 from detectors.saved import Saved
 from schemas.batch import Bools, Int32s, Int64s
 
+UInt64s = NDArray[np.uint64]
 _NONE: Final = -1
 # 2**64 divided by the golden ratio: Fibonacci hashing spreads keys that differ in few bits (Knuth, vol. 3).
 _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
-_START_BITS: Final = 6
-# The index has so many slots for each number, or twice as many. With fewer a search takes more steps.
-_SPARE: Final = 3
+_STEP: Final = np.uint64(1)
+_HALF: Final = np.uint64(32)
+_START_SLOTS: Final = 64
+# The index has two slots for each number at least, and three when it is made. With fewer a search takes more
+# steps; powers of two would have up to six.
+_LEAST_SLOTS: Final = 2
+_NEW_SLOTS: Final = 3
 
 
 class NumberTable:
     """Distinct numbers, each with a place of its own in order of first appearance.
 
-    A dict would take four times the memory and a loop over its keys; this takes about 24 bytes a number.
+    A dict would take four times the memory and a loop over its keys; this takes about 19 bytes a number.
 
     Attributes
     ----------
@@ -31,7 +37,7 @@ class NumberTable:
     ([0, 1], [1, -1, 0])
     """
 
-    saved = Saved(frozenset({"_bits", "_index"}), restored=lambda table: table.rebuild())
+    saved = Saved(frozenset({"_index"}), restored=lambda table: table.rebuild())
 
     def __init__(self) -> None:
         self.numbers: Int64s = np.full(1, _NONE, np.int64)
@@ -42,15 +48,16 @@ class NumberTable:
         return self._size
 
     def rebuild(self) -> None:
-        """Make the index anew: ``(2^bits,)`` places, each near the home of its number."""
-        self._bits = max(_START_BITS, (_SPARE * self._size).bit_length())
-        self._index: Int32s = np.full(1 << self._bits, _NONE, np.int32)
+        """Make the index anew: the numbers' places."""
+        self._index: Int32s = np.full(max(_START_SLOTS, _NEW_SLOTS * self._size), _NONE, np.int32)
         self._settle(np.arange(self._size))
 
-    def _home(self, numbers: Int64s) -> Int64s:
-        spread = numbers.view(np.uint64) * _SPREAD
-        spread >>= np.uint64(64 - self._bits)
-        return spread.view(np.int64)
+    def _slots(self, spread: UInt64s) -> Int64s:
+        """Return where to look: the upper half of each as a fraction of the index's length."""
+        at = spread >> _HALF
+        at *= np.uint64(len(self._index))
+        at >>= _HALF
+        return at.view(np.int64)
 
     def find(self, numbers: Int64s) -> Int64s:
         """Return ``(n,)`` the places of the numbers; -1 for those that are not there.
@@ -60,16 +67,15 @@ class NumberTable:
         numbers
             ``(n,)`` not negative.
         """
-        at = self._home(numbers)
-        places = self._index[at]
+        spread = _spread(numbers.view(np.uint64))
+        places = self._index[self._slots(spread)]
         # Where the index has no place, -1, this reads the last of `self.numbers`, which is nobody's.
         rows = (self.numbers[places] != numbers).nonzero()[0]
-        mask = len(self._index) - 1
         while len(rows):
             # Another number's place sends the search on, an empty one ends it.
             rows = rows[places[rows] >= 0]
-            at[rows] = further = (at[rows] + 1) & mask
-            places[rows] = found = self._index[further]
+            spread[rows] = further = _spread(spread[rows])
+            places[rows] = found = self._index[self._slots(further)]
             rows = rows[self.numbers[found] != numbers[rows]]
         return places.astype(np.int64)
 
@@ -99,21 +105,21 @@ class NumberTable:
         self._size += len(numbers)
         self.numbers = grown(self.numbers, self._size + 1, _NONE)
         self.numbers[places] = numbers
-        if _SPARE * self._size > len(self._index):
+        if _LEAST_SLOTS * self._size > len(self._index):
             self.rebuild()
         else:
             self._settle(places)
         return places
 
     def _settle(self, places: Int64s) -> None:
-        at = self._home(self.numbers[places])
-        mask = len(self._index) - 1
+        spread = _spread(self.numbers[places].view(np.uint64))
         while len(places):
+            at = self._slots(spread)
             free = self._index[at] == _NONE
             self._index[at[free]] = places[free]
             # Of several that met at one free place the last written has it; the others go on.
             homeless = (self._index[at] != places).nonzero()[0]
-            places, at = places[homeless], (at[homeless] + 1) & mask
+            places, spread = places[homeless], _spread(spread[homeless])
 
     def keep(self, kept: Bools) -> None:
         """Forget all numbers but some; those get new places, in the same order.
@@ -127,6 +133,17 @@ class NumberTable:
         self._size = len(numbers)
         self.numbers = np.append(numbers, _NONE)
         self.rebuild()
+
+
+def _spread(numbers: UInt64s) -> UInt64s:
+    """Return the next of each number's own sequence of numbers that are as good as random.
+
+    A linear congruential generator of full period (Hull and Dobell 1962): it leads everywhere in the end.
+    Looking at neighbours instead would be nearer in memory, and make clusters that take many more steps.
+    """
+    spread = numbers * _SPREAD
+    spread += _STEP
+    return spread
 
 
 def first_of_each(numbers: Int64s) -> Int64s:

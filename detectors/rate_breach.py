@@ -143,7 +143,7 @@ class RateBreachState:
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 3
+    format_version: ClassVar[int] = 4
 
     clock: Clock = field(default_factory=Clock)
     keys: Keys[Key] = field(default_factory=Keys)
@@ -156,7 +156,7 @@ class RateBreachState:
             return
         n = len(self.keys)
         settled_ms = self.keys.by_tenant(self.clock.settled_ms)
-        kept = self.log.last_ms[:n] + self.log.window_ms[:n] > settled_ms
+        kept = self.log.last_ms(np.arange(n)) + self.log.window_ms[:n] > settled_ms
         self.keys.keep(kept)
         self.log.keep(kept)
 
@@ -240,7 +240,7 @@ class RateBreach:
         slot = slot[order]
         starts = starts_of(slot)
         distinct = slot[starts]
-        time_ms = running_max(time_ms[order], starts, log.last_ms[distinct])
+        time_ms = running_max(time_ms[order], starts, log.last_ms(distinct))
         of_key = rule[order][starts]
         limits = np.array([[r.limit, r.window_ms] for r in self._rules.distinct], np.int64)[of_key]
         over, place = log.add(distinct, starts, time_ms, limits[:, 0], limits[:, 1])

@@ -54,7 +54,7 @@ class ServiceHealthState:
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 1
+    format_version: ClassVar[int] = 2
 
     clock: Clock = field(default_factory=Clock)
     tenants: Traffic = field(default_factory=Traffic)

@@ -3,11 +3,14 @@
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.growing import grown
 from detectors.saved import Saved
 from detectors.segments import group_of
-from schemas.batch import Bools, Int64s
+from schemas.batch import Bools, Int32s, Int64s
+
+UInt32s = NDArray[np.uint32]
 
 # More than the largest limit that a tenant may set (schemas.tenant: 100,000), so that no limit is missed.
 MAX_COUNT: Final = 1 << 17
@@ -15,7 +18,10 @@ MAX_COUNT: Final = 1 << 17
 MAX_RING: Final = 2 * MAX_COUNT
 MIN_RING: Final = 4
 ABSENT_MS: Final = -(1 << 60)
-_COLUMNS: Final = ("seen", "last_ms", "window_ms", "floor_ms", "_begin", "_size")
+_COLUMNS: Final = ("_next", "window_ms", "_begin", "_size")
+# Places are counted to here and then from so far back, a multiple of every ring: they fit into 32 bits.
+_RING: Final = ("_begin", "_size", "_next")
+_MAX_PLACE: Final = 1 << 30
 
 
 def ring_sizes(needed: Int64s) -> Int64s:
@@ -36,20 +42,18 @@ class SlidingLog:
 
     Attributes
     ----------
-    seen
-        ``(k,)`` events of each key so far; an event's place is its number in this count.
-    last_ms
-        ``(k,)`` time of the latest: it never runs backwards.
-    window_ms, floor_ms
-        ``(k,)`` the window last used, and the time up to which nothing is known, since a window that is
-        made longer cannot bring back what the shorter one let go.
+    window_ms
+        ``(k,)`` the window last used. One that is made longer cannot bring back what the shorter one let go.
     """
 
     saved = Saved(packed=lambda log: log.compact())
 
     def __init__(self) -> None:
-        self.seen, self.last_ms, self.window_ms, self.floor_ms = np.zeros((4, 0), np.int64)
-        self._begin, self._size = np.zeros((2, 0), np.int64)
+        self.window_ms: UInt32s = np.zeros(0, np.uint32)
+        # The place of each key's next event, where its ring begins, and how many times that holds.
+        self._next: Int32s = np.zeros(0, np.int32)
+        self._begin: Int32s = np.zeros(0, np.int32)
+        self._size: Int32s = np.zeros(0, np.int32)
         self._arena: Int64s = np.zeros(1024, np.int64)
         self._used = 0
 
@@ -84,27 +88,40 @@ class SlidingLog:
         """
         n = len(time_ms)
         group = group_of(starts, n)
-        longer = (window_ms > self.window_ms[slot]) & (self.seen[slot] > 0)
-        changed = slot[longer]
-        self.floor_ms[changed] = np.maximum(
-            self.floor_ms[changed], self.last_ms[changed] - self.window_ms[changed]
-        )
+        longer = np.flatnonzero(window_ms > self.window_ms[slot])
+        if len(longer):
+            self._let_go(slot[longer])
         self.window_ms[slot] = window_ms
-        place = self.seen[slot][group] + np.arange(n) - starts[group]
+        place = self._next[slot].astype(np.int64)[group] + np.arange(n) - starts[group]
         earlier_ms = self._times_at(slot, group, starts, place - limit[group], time_ms)
-        live_from_ms = np.maximum(time_ms - window_ms[group], self.floor_ms[slot][group])
+        live_from_ms = time_ms - window_ms[group]
         self._append(slot, starts, group, place, time_ms, kept)
         return earlier_ms > live_from_ms, place
+
+    def last_ms(self, slot: Int64s) -> Int64s:
+        """Return ``(g,)`` the times of the keys' latest events, which never run backwards; 0: none."""
+        size = self._size[slot].astype(np.int64)
+        at = self._begin[slot] + (self._next[slot] - 1 & np.maximum(size, 1) - 1)
+        return np.where(size > 0, self._arena[at], 0)
+
+    def _let_go(self, slot: Int64s) -> None:
+        """Forget the times of keys that their windows have let go."""
+        gone_ms = self.last_ms(slot) - self.window_ms[slot]
+        for begin, size, until_ms in zip(
+            self._begin[slot].tolist(), self._size[slot].tolist(), gone_ms.tolist(), strict=True
+        ):
+            ring = self._arena[begin : begin + size]
+            ring[ring <= until_ms] = ABSENT_MS
 
     def _times_at(
         self, slot: Int64s, group: Int64s, starts: Int64s, place: Int64s, time_ms: Int64s
     ) -> Int64s:
         """Return the times at places, of the batch or before it; `ABSENT_MS` where nothing is kept."""
-        seen = self.seen[slot]
+        first = self._next[slot].astype(np.int64)
         found = np.full(len(place), ABSENT_MS, np.int64)
-        here = place >= seen[group]
-        found[here] = time_ms[(starts[group] + place - seen[group])[here]]
-        kept = ~here & (place >= 0) & (place >= (seen - self._size[slot])[group])
+        here = place >= first[group]
+        found[here] = time_ms[(starts[group] + place - first[group])[here]]
+        kept = ~here & (place >= 0) & (place >= (first - self._size[slot])[group])
         rows = np.flatnonzero(kept)
         if len(rows):
             keys = slot[group[rows]]
@@ -116,17 +133,17 @@ class SlidingLog:
     ) -> None:
         count = np.diff(starts, append=len(time_ms))
         self._make_room(slot, count, time_ms[starts], kept)
-        size = self._size[slot]
-        seen = self.seen[slot] + count
-        latest = place >= (seen - size)[group]
+        size = self._size[slot].astype(np.int64)
+        after = self._next[slot] + count
+        latest = place >= (after - size)[group]
         keys = group[latest]
         self._arena[self._begin[slot][keys] + (place[latest] & (size[keys] - 1))] = time_ms[latest]
-        self.seen[slot] = seen
-        self.last_ms[slot] = time_ms[starts + count - 1]
+        after[after >= _MAX_PLACE] -= _MAX_PLACE - MAX_RING
+        self._next[slot] = after
 
     def _make_room(self, slot: Int64s, count: Int64s, first_ms: Int64s, kept: int) -> None:
         """Enlarge the rings in which the events would overwrite a time still in its window."""
-        size, seen = self._size[slot], self.seen[slot]
+        size, seen = self._size[slot].astype(np.int64), self._next[slot].astype(np.int64)
         needed = np.minimum(np.minimum(seen, size) + count, max(kept, MIN_RING))
         newest_lost = seen + count - size - 1
         short = (needed > size) & (size < MAX_RING)
@@ -142,7 +159,7 @@ class SlidingLog:
         begin = self._used + np.cumsum(size) - size
         self._used += int(size.sum())
         self._arena = grown(self._arena, self._used, 0)
-        old_begin, old_size, seen = self._begin[slot], self._size[slot], self.seen[slot]
+        old_begin, old_size, seen = (getattr(self, name)[slot].astype(np.int64) for name in _RING)
         # Rings of one size move together; there are few sizes.
         for one_size in np.unique(old_size[old_size > 0]).tolist():
             rows = np.flatnonzero(old_size == one_size)
@@ -171,10 +188,10 @@ class SlidingLog:
             Ascending; the latest `MAX_COUNT` at most.
         """
         size = int(self._size[slot])
-        first = max(0, int(self.seen[slot]) - size)
+        first = max(0, int(self._next[slot]) - size)
         places = np.arange(first, until_place + 1)
         times = self._arena[self._begin[slot] + (places & (size - 1))]
-        live_from_ms = max(time_ms - int(self.window_ms[slot]), int(self.floor_ms[slot]))
+        live_from_ms = time_ms - int(self.window_ms[slot])
         live_ms: Int64s = times[np.searchsorted(times, live_from_ms, side="right") :]
         return live_ms[-MAX_COUNT:]
 
@@ -184,7 +201,7 @@ class SlidingLog:
 
     def compact(self) -> None:
         """Close the gaps that rings left in the arena when they grew."""
-        self.keep(np.ones(len(self.seen), np.bool_))
+        self.keep(np.ones(len(self._size), np.bool_))
 
     def keep(self, kept: Bools) -> None:
         """Forget all keys but some, and close the gaps in the arena."""
@@ -192,7 +209,7 @@ class SlidingLog:
         for name in _COLUMNS:
             setattr(self, name, getattr(self, name)[:n][kept])
         arena, begin = self._arena, self._begin
-        self._begin = np.cumsum(self._size) - self._size
+        self._begin = np.cumsum(self._size, dtype=np.int32) - self._size
         self._used = int(self._size.sum())
         self._arena = np.zeros(max(1024, self._used), np.int64)
         for one_size in np.unique(self._size[self._size > 0]).tolist():

@@ -143,9 +143,11 @@ def dumps(frozen: Frozen) -> bytes:
             head.sections[name] = list(map(len, written))
             sections.extend(written)
     head_bytes = msgspec.msgpack.encode(head)
-    # Joining and summing up megabytes lets other threads run.
-    body = b"".join((_number(len(head_bytes)), head_bytes, *sections))
-    return b"".join((MAGIC, _number(zlib.crc32(body)), body))
+    # Joining and summing up megabytes lets other threads run. One join: each copy is as large as the state.
+    body, checksum = (_number(len(head_bytes)), head_bytes, *sections), 0
+    for part in body:
+        checksum = zlib.crc32(part, checksum)
+    return b"".join((MAGIC, _number(checksum), *body))
 
 
 def _number(value: int) -> bytes:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from detectors.decay import share_left, weeks_remembered
 from detectors.growing import grown
 from detectors.people import NEVER, Hour, Present
+from detectors.rows import NOBODY, Rows
 from detectors.saved import Saved
 from schemas.batch import Bools, Int32s, Int64s
 
@@ -73,11 +74,12 @@ class VolumeHabits:
     def __init__(self) -> None:
         self.count: Int32s = np.zeros((0, WIDTH), np.int32)
         self.limit: Float32s = np.zeros((0, WIDTH), np.float32)
-        # Hours and days in which users were there, in which they took anything, and the cubes of how much;
-        # decayed.
-        self._there: Float32s = np.zeros((0, len(WINDOW_HOURS)), np.float32)
-        self._times: Float32s = np.zeros((0, WIDTH), np.float32)
-        self._cubes: Float32s = np.zeros((0, WIDTH), np.float32)
+        # Of users who came back: hours and days in which they were there, in which they took anything, and
+        # the cubes of how much; decayed.
+        self._rows = Rows()
+        self._there: Float32s = np.zeros((1, len(WINDOW_HOURS)), np.float32)
+        self._times: Float32s = np.zeros((1, WIDTH), np.float32)
+        self._cubes: Float32s = np.zeros((1, WIDTH), np.float32)
         # The same of tenants, with the peaks of surprise and what they exceed it by: up to now, and in the
         # hour that is going on.
         self.busy: Int32s = np.zeros((0, WIDTH), np.int32)
@@ -104,8 +106,7 @@ class VolumeHabits:
         user, tenant = present.user[at], present.tenant[at]
         users = int(user.max()) + 1
         self.count, self.limit = grown(self.count, users, 0), grown(self.limit, users, 0)
-        self._times, self._cubes = grown(self._times, users, 0), grown(self._cubes, users, 0)
-        self._there = grown(self._there, users, 0)
+        self._rows.reserve(users)
         now = hour.hour[hour.turned]
         self._learn(user, tenant, now, hour.before)
         times, theta, rare = self.expected(user, tenant)
@@ -153,11 +154,20 @@ class VolumeHabits:
         cubes = taken**3
         np.add.at(self._new, tenant, np.stack((some, cubes, peak, excess * peak), axis=1))
         np.add.at(self._new_there, tenant, was_there)
-        share = share_left(now - before, HALF_LIFE_HOURS)[:, None]
-        self._there[user] = (self._there[user] + was_there) * share
-        self._times[user] = (self._times[user] + some) * share
-        self._cubes[user] = (self._cubes[user] + cubes) * share
         self.count[user] -= count
+        back = np.flatnonzero(before != NEVER)
+        rows = self._rows_of(user[back])
+        share = share_left(now[back] - before[back], HALF_LIFE_HOURS)[:, None]
+        self._there[rows] = (self._there[rows] + was_there[back]) * share
+        self._times[rows] = (self._times[rows] + some[back]) * share
+        self._cubes[rows] = (self._cubes[rows] + cubes[back]) * share
+
+    def _rows_of(self, user: Int64s) -> Int32s:
+        """Return ``(m,)`` the rows of users; those who have none get one."""
+        n = self._rows.enter(user[self._rows.of(user) == NOBODY])
+        self._there, self._times = grown(self._there, n, 0), grown(self._times, n, 0)
+        self._cubes = grown(self._cubes, n, 0)
+        return self._rows.of(user)
 
     def expected(self, user: Int64s, tenant: Int64s) -> tuple[Floats, Floats, Floats]:
         """Return ``(k, 6)`` a and theta, and ``-log10 pi``.
@@ -169,12 +179,13 @@ class VolumeHabits:
         """
         known, cubes = self._tenant[tenant, _TIMES], self._tenant[tenant, _CUBES]
         by_tenant = (_log_mean(known, cubes) * known + PRIOR_WEIGHT * np.log(PRIOR)) / (known + PRIOR_WEIGHT)
-        own = self._times[user].astype(np.float64)
+        row = self._rows.of(user)
+        own = self._times[row].astype(np.float64)
         times = own + PEER_WEIGHT
-        theta = (_log_mean(own, self._cubes[user]) * own + PEER_WEIGHT * by_tenant) / times
+        theta = (_log_mean(own, self._cubes[row]) * own + PEER_WEIGHT * by_tenant) / times
         there = np.repeat(self._tenant_there[tenant], M, axis=1)
         share = (known + PRIOR_WEIGHT * PRIOR_SHARE) / (there + PRIOR_WEIGHT)
-        there = np.repeat(self._there[user].astype(np.float64), M, axis=1)
+        there = np.repeat(self._there[row].astype(np.float64), M, axis=1)
         rare = -np.log10((own + PEER_WEIGHT * share) / (there + PEER_WEIGHT))
         return times, np.maximum(np.exp(theta), PRIOR), np.maximum(rare, 0.0)
 
@@ -201,15 +212,15 @@ class VolumeHabits:
     def forget(self, users: Int64s) -> None:
         """Let users start afresh."""
         users = users[users < len(self.count)]
-        for column in (self.count, self.limit, self._there, self._times, self._cubes):
-            column[users] = 0
+        self.count[users], self.limit[users] = 0, 0
+        self._rows.empty(users, self._there, self._times, self._cubes)
 
     def keep(self, kept: Bools) -> None:
         """Forget all users but some; they are numbered anew in the same order."""
         n = len(kept)
         self.count, self.limit = grown(self.count, n, 0)[:n][kept], grown(self.limit, n, 0)[:n][kept]
-        self._times, self._cubes = grown(self._times, n, 0)[:n][kept], grown(self._cubes, n, 0)[:n][kept]
-        self._there = grown(self._there, n, 0)[:n][kept]
+        rows = self._rows.keep(kept)
+        self._there, self._times, self._cubes = self._there[rows], self._times[rows], self._cubes[rows]
 
 
 def surprise(taken: Floats, times: Floats, theta: Floats) -> Floats:

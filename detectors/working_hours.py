@@ -9,6 +9,7 @@ from detectors.decay import share_left
 from detectors.growing import grown
 from detectors.habits import HOUR_MS
 from detectors.people import NEVER, Hour, Present
+from detectors.rows import NOBODY, Rows
 from detectors.saved import Saved
 from schemas.batch import Bools, Int32s, Int64s
 
@@ -35,6 +36,8 @@ HALF_LIFE_HOURS: Final = 60 * 24
 MOST: Final = 1.0
 LEAST: Final = -0.5
 _NO_BIN: Final = 255
+# The hours of whoever was there in no more than so many are listed: most accounts are hardly ever used.
+FEW: Final = 4
 
 
 def bin_of(time_ms: Int64s) -> Int64s:
@@ -54,8 +57,6 @@ class WorkingHours:
 
     Attributes
     ----------
-    user
-        ``(u, 96)`` by user.
     taught
         ``(t,)`` hours that taught of each tenant, of all its users, decayed.
     """
@@ -63,7 +64,10 @@ class WorkingHours:
     saved = Saved()
 
     def __init__(self) -> None:
-        self.user: NDArray[np.uint8] = np.zeros((0, BINS), np.uint8)
+        # The half-hours of each user's first hours, and counts by half-hour of those with more of them.
+        self._few: NDArray[np.uint8] = np.full((0, FEW), _NO_BIN, np.uint8)
+        self._rows = Rows()
+        self._counts: NDArray[np.uint8] = np.zeros((1, BINS), np.uint8)
         self._waiting: NDArray[np.uint8] = np.full(0, _NO_BIN, np.uint8)
         self._tenant: Floats = np.zeros((0, BINS))
         self.taught: Floats = np.zeros(0)
@@ -75,18 +79,16 @@ class WorkingHours:
             return
         at = hour.at[hour.turned]
         user, tenant = present.user[at], present.tenant[at]
-        self.user = grown(self.user, int(user.max()) + 1, 0)
-        self._waiting = grown(self._waiting, len(self.user), _NO_BIN)
+        users = int(user.max()) + 1
+        self._few, self._waiting = grown(self._few, users, _NO_BIN), grown(self._waiting, users, _NO_BIN)
+        self._rows.reserve(users)
         tenants = int(hour.tenants.max(initial=-1)) + 1
         self._tenant, self.taught = grown(self._tenant, tenants, 0.0), grown(self.taught, tenants, 0.0)
         self._new = grown(self._new, tenants, 0)
         self._end(hour)
         waiting = self._waiting[user]
         known = np.flatnonzero(waiting != _NO_BIN)
-        users, over = user[known], waiting[known]
-        self.user[users, over] += 1
-        full = users[self.user[users, over] >= FULL]
-        self.user[full] >>= 1
+        self._count(user[known], waiting[known])
         # An event that comes late counts in the hour that its tenant has reached.
         bins = bin_of(np.maximum(present.time_ms[at], hour.hour[hour.turned] * HOUR_MS))
         self._waiting[user] = bins
@@ -107,6 +109,33 @@ class WorkingHours:
         self.taught[tenants] = (self.taught[tenants] + new.sum(axis=1)) * share
         self._new[tenants] = 0
 
+    def _count(self, user: Int64s, over: NDArray[np.uint8]) -> None:
+        """Count an hour of each of some users."""
+        listed = (self._few[user] != _NO_BIN).sum(axis=1)
+        few = (self._rows.of(user) == NOBODY) & (listed < FEW)
+        self._few[user[few], listed[few]] = over[few]
+        many, over = user[~few], over[~few]
+        new = many[self._rows.of(many) == NOBODY]
+        self._counts = grown(self._counts, self._rows.enter(new), 0)
+        self._counts[self._rows.of(new)] = self._listed(new)
+        self._few[new] = _NO_BIN
+        rows = self._rows.of(many)
+        self._counts[rows, over] += 1
+        full = rows[self._counts[rows, over] >= FULL]
+        self._counts[full] >>= 1
+
+    def _listed(self, user: Int64s) -> NDArray[np.uint8]:
+        """Return ``(m, 96)`` counts of the hours that are listed."""
+        counts = np.zeros((len(user), BINS), np.uint8)
+        for bins in self._few[user].T:
+            there = np.flatnonzero(bins != _NO_BIN)
+            counts[there, bins[there]] += 1
+        return counts
+
+    def _of(self, user: Int64s) -> NDArray[np.uint8]:
+        """Return ``(m, 96)`` counts of users."""
+        return self._counts[self._rows.of(user)] + self._listed(user)
+
     def surprise(self, user: Int64s, tenant: Int64s, time_ms: Int64s) -> Floats:
         """Return ``(m,)`` log10 of how much likelier a stranger than the user is there at each time.
 
@@ -124,24 +153,28 @@ class WorkingHours:
         stranger = STRANGER[bins]
         by_tenant = _smoothed(self._tenant, tenant, bins) + TENANT_WEIGHT * stranger
         by_tenant /= self.taught[tenant] + TENANT_WEIGHT
-        total = self.user[user].sum(axis=1, dtype=np.int64)
-        by_user = (_smoothed(self.user, user, bins) + TENANT_WEIGHT * by_tenant) / (total + TENANT_WEIGHT)
+        counts = self._of(user)
+        total = counts.sum(axis=1, dtype=np.int64)
+        by_user = _smoothed(counts, np.arange(len(user)), bins) + TENANT_WEIGHT * by_tenant
+        by_user /= total + TENANT_WEIGHT
         found: Floats = np.clip(np.log10(stranger / by_user), LEAST, MOST)
         return found
 
     def hours_of(self, user: int) -> int:
         """Return how many hours taught of a user."""
-        return int(self.user[user].sum(dtype=np.int64))
+        return int(self._of(np.array([user])).sum(dtype=np.int64))
 
     def forget(self, users: Int64s) -> None:
         """Let users start afresh."""
-        users = users[users < len(self.user)]
-        self.user[users], self._waiting[users] = 0, _NO_BIN
+        users = users[users < len(self._few)]
+        self._few[users], self._waiting[users] = _NO_BIN, _NO_BIN
+        self._rows.empty(users, self._counts)
 
     def keep(self, kept: Bools) -> None:
         """Forget all users but some; they are numbered anew in the same order."""
-        self.user = grown(self.user, len(kept), 0)[: len(kept)][kept]
+        self._few = grown(self._few, len(kept), _NO_BIN)[: len(kept)][kept]
         self._waiting = grown(self._waiting, len(kept), _NO_BIN)[: len(kept)][kept]
+        self._counts = self._counts[self._rows.keep(kept)]
 
 
 def _smoothed(counts: NDArray[np.uint8] | Floats, rows: Int64s, bins: Int64s) -> Floats:

@@ -206,6 +206,31 @@ def text_bytes(column: Sequence[str | None]) -> bytes:
     return "\n".join(filter(None, column)).encode("utf-8", "surrogatepass")
 
 
+def padded_texts(texts: Sequence[str]) -> tuple[NDArray[np.uint8], Int64s]:
+    """Return ``(n, w)`` the UTF-8 of texts, zeros up to a multiple of eight bytes, and ``(n,)`` its lengths.
+
+    >>> padded, lengths = padded_texts(["ab", "c"])
+    >>> padded[:, :3].tolist(), lengths.tolist()
+    ([[97, 98, 0], [99, 0, 0]], [2, 1])
+    """
+    n = len(texts)
+    if isinstance(texts, ArrowColumn):
+        ends = np.frombuffer(texts.array.buffers()[1], np.int32)[texts.array.offset :][: n + 1]
+        lengths = np.diff(ends).astype(np.int64)
+        width = _width_of(lengths)
+        padded = pc.ascii_rpad(texts.array, width, "\0").buffers()[2]
+    else:
+        encoded = [text.encode() for text in texts]
+        lengths = np.fromiter(map(len, encoded), np.int64, n)
+        width = _width_of(lengths)
+        padded = np.array(encoded, f"S{width}").tobytes()
+    return np.frombuffer(padded, np.uint8, n * width).reshape(n, width), lengths
+
+
+def _width_of(lengths: Int64s) -> int:
+    return -8 * (-int(lengths.max(initial=1)) // 8)
+
+
 def search(texts: Sequence[str | None], pattern: str) -> Bools:
     """Return ``(n,)`` in which texts a regular expression is found; None is none.
 

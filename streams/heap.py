@@ -3,6 +3,8 @@
 import ctypes
 from typing import Final
 
+import pyarrow as pa
+
 # Options of glibc's mallopt(3).
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
@@ -12,12 +14,13 @@ ARENAS: Final = 2
 
 
 def keep_heap_small() -> None:
-    """Let large blocks go back to the system when they are freed, and threads share two heaps.
+    """Let large blocks go back to the system when they are freed, and threads and Arrow share two heaps.
 
     glibc would raise the limit of what is large to 32 MiB with the first such block it frees, and from then
     on keep the room that a grown array leaves; and it would open a heap for each thread. Where there is no
-    glibc nothing happens.
+    glibc that stays so. Arrow's own allocator, mimalloc, keeps what it once had: 100 to 200 MB of columns.
     """
+    pa.set_memory_pool(pa.system_memory_pool())
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)

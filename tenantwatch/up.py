@@ -22,6 +22,7 @@ from streams.app import StreamConfig
 from streams.breaker import Limits
 from streams.broker import BrokerConfig, EmbeddedKafka
 from streams.geography import locate_with
+from streams.heap import keep_heap_small
 from streams.sealing import SealingConfig
 from streams.topics import ensure_anchor_topic, ensure_topics
 from streams.webhooks.delivery import WebhookDelivery
@@ -261,6 +262,8 @@ def _end_process() -> None:
 
 async def run_until_signal(settings: Settings, on_started: Any = None, *, with_api: bool = True) -> None:
     """Run the pipeline until SIGTERM or SIGINT."""
+    # A thread that is there already has a heap of its own for good.
+    keep_heap_small()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scenarios.streams import START_MS, batch_of
 
-from detectors import admission
+from detectors import known_ids
 from detectors.admission import Admission
 from schemas.batch import FLAGS, EventBatch
 from schemas.tenant import PlannedTest, unknown_tenant
@@ -105,12 +105,40 @@ def test_an_empty_batch_is_admitted() -> None:
 
 def test_ids_are_forgotten_after_two_generations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded: at least one generation of ids is known, at most two are kept."""
-    monkeypatch.setattr(admission, "GENERATION", 4)
+    monkeypatch.setattr(known_ids, "GENERATION", 4)
     judge = Admission()
     judge.admit(batch(events(*[0] * 8)))
-    assert len(judge.latest_ids) + len(judge.earlier_ids) <= 8
+    assert len(judge.known_ids.latest) + len(judge.known_ids.earlier) <= 8
     assert flags(judge.admit(batch(events(*[0] * 4, first_id=4)))) == [DUPLICATE] * 4
     assert flags(judge.admit(batch(events(0)))) == [0]
+
+
+@given(
+    ids=st.lists(st.text(max_size=3) | st.sampled_from(["a", "a\0", "ä", "日本", "x" * 64]), max_size=60),
+    size=st.integers(1, 20),
+    generation=st.sampled_from([1, 3, 16_384]),
+)
+def test_repeats_are_those_that_two_generations_of_texts_tell(
+    ids: list[str], size: int, generation: int
+) -> None:
+    """Numbers stand for the ids, and nothing else changes: the same are flagged as with sets of texts."""
+    expected, latest, earlier = [], set[str](), set[str]()
+    for known_as in ids:
+        repeated = known_as in latest or known_as in earlier
+        expected.append(DUPLICATE if repeated else 0)
+        if not repeated:
+            latest.add(known_as)
+        if len(latest) == generation:
+            earlier, latest = latest, set()
+    listed = [
+        {**event, "event_id": known_as} for event, known_as in zip(events(*[0] * 60), ids, strict=False)
+    ]
+    judge, found = Admission(), list[int]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(known_ids, "GENERATION", generation)
+        for start in range(0, len(listed), size):
+            found += flags(judge.admit(batch(listed[start : start + size])))
+    assert found == expected
 
 
 @given(
@@ -132,7 +160,7 @@ def test_admission_does_not_depend_on_batches(seed: int, cuts: list[int], genera
         for i in range(120)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(admission, "GENERATION", generation)
+        patch.setattr(known_ids, "GENERATION", generation)
         whole, judge, parts = flags(Admission().admit(batch(stream))), Admission(), []
         bounds = [0, *sorted(cuts), len(stream)]
         for start, stop in pairwise(bounds):

@@ -21,14 +21,14 @@ from detectors.service_health import ServiceHealthState
 
 # Class, format version, and the fingerprint of that version's layout.
 LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
-    "access_anomaly": (AccessAnomalyState, 3, "5b243605407a2db0"),
-    "address_credit": (AddressCredit, 1, "8453d710eb4e065c"),
+    "access_anomaly": (AccessAnomalyState, 4, "67cad3444f0693cd"),
+    "address_credit": (AddressCredit, 2, "ec604ac071390b1f"),
     "cross_tenant_spray": (CrossTenantSprayState, 1, "f8fc8475f9477919"),
-    "admission": (Admission, 1, "832aa5281c2844c9"),
-    "custom_rule": (CustomRuleState, 1, "2460f13c7d5df93d"),
-    "failed_login": (FailedLoginState, 4, "fa2f535a5477c461"),
-    "rate_breach": (RateBreachState, 3, "11d15d3c0670addd"),
-    "service_health": (ServiceHealthState, 1, "edb1571255d27306"),
+    "admission": (Admission, 2, "9c3bd611cf1e52aa"),
+    "custom_rule": (CustomRuleState, 2, "0f5c9cea5bf55a9f"),
+    "failed_login": (FailedLoginState, 5, "472d07e30732f61f"),
+    "rate_breach": (RateBreachState, 4, "cbb377b98ee91373"),
+    "service_health": (ServiceHealthState, 2, "f5000077656e7c48"),
 }
 
 

@@ -63,7 +63,7 @@ def test_agrees_with_a_log_of_every_request(
         starts = np.flatnonzero(np.diff(sorted_slot, prepend=-1))
         times = time_ms[order].copy()
         for begin, end in zip(starts, [*starts[1:], len(order)], strict=True):
-            times[begin] = max(times[begin], log.last_ms[sorted_slot[begin]])
+            times[begin] = max(times[begin], log.last_ms(sorted_slot[[begin]])[0])
             times[begin:end] = np.maximum.accumulate(times[begin:end])
         distinct = sorted_slot[starts]
         limits = np.full(len(distinct), limit)
