@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS, as_set, batch_of, numbered
 
@@ -15,6 +15,7 @@ from detectors.parameters import FailedLoginParameters
 from detectors.snapshot import dumps, freeze, loads
 from detectors.travel import distance_km
 from schemas.alert import Alert
+from tests.sizes import examples
 
 HOUR_MS = 3_600_000
 # Berlin, Munich, Sydney, New York, and an address that is nowhere.
@@ -100,7 +101,7 @@ def test_the_simulation_finds_something() -> None:
 
 
 @given(st.integers(0, 1_000), st.lists(st.integers(1, 60), max_size=8), st.booleans())
-@settings(max_examples=40, deadline=None)
+@examples(10, thorough=40)
 def test_it_does_not_depend_on_batches_or_restarts(seed: int, cuts: list[int], keep: bool) -> None:
     """Where people were is remembered from batch to batch."""
     events = some_logins(seed, 60)
