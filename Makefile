@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 TESTS  ?=
 # Processes that `make test` runs in: one more than the cores we have, because many tests wait. Files of tests stay
-# together. One is for debugging.
+# together, and start in the order of tests/conftest.py. One is for debugging.
 JOBS   ?= 3
 # Of `make chaos`: rounds, what its chance comes from, embedded or cluster.
 ROUNDS ?= 50
@@ -39,10 +39,10 @@ up: setup ## run the pipeline on this machine until Ctrl-C
 	@$(BIN)/tenantwatch up $(ARGS)
 
 test: setup ## the tests, real Kafka and ClickHouse's engine included
-	$(BIN)/python -m pytest -m 'not slow and not thorough' -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow and not thorough' -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(TESTS) $(ARGS)
 
 test-thorough: setup ## what `make test` has a short form of: every scenario, route and role; invariants with many examples
-	THOROUGH=1 $(BIN)/python -m pytest -m 'thorough and not slow' -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)
+	THOROUGH=1 $(BIN)/python -m pytest -m 'thorough and not slow' -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(TESTS) $(ARGS)
 
 faults: setup ## each fault with a test of its own: store, Kafka, disk, signals, hung workers (minutes)
 	$(BIN)/python -m pytest -m slow $(ARGS)

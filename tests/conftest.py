@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +31,45 @@ UP_DEADLINE_S = 120  # the first start ever downloads Kafka
 GIVE_UP_S = 30.0  # only reached by a test that fails
 GROUPS = {group.name for group in app.registered_groups}
 T = TypeVar("T")
+
+
+# Files that need one of these go to one process, one after the other: starting takes long, and a pipeline
+# burns a quarter of a core while it is idle.
+SHARED = ("up", "kafka")
+# Files that take long, the longest first.
+LONG = ("up", "test_chaos", "test_groups", "test_demo", "test_pipeline", "kafka")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file together, and the files that share a pipeline or a Kafka; these first."""
+    by_file: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        by_file.setdefault(item.path, []).append(item)
+    groups: dict[str, list[pytest.Item]] = {name: [] for name in SHARED}
+    for path, of_file in by_file.items():
+        needed = {name for item in of_file for name in getattr(item, "fixturenames", ())}
+        group = next((name for name in SHARED if name in needed), str(path))
+        groups.setdefault(group, []).extend(of_file)
+    # What mostly waits begins early, beside what computes.
+    starts = {name: place for place, name in enumerate(LONG)}
+    ordered = sorted(groups, key=lambda group: starts.get(Path(group).stem, len(LONG)))
+    for group in ordered:
+        for item in groups[group]:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items[:] = [item for group in ordered for item in groups[group]]
+
+
+# What `up` started, until the last file that needs it is done.
+_pipeline = ExitStack()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Iterator[None]:
+    """Stop the pipeline when nobody needs it any more, not at the end of the session."""
+    yield
+    if nextitem is None or not any(mark.args == ("up",) for mark in nextitem.iter_markers("xdist_group")):
+        _pipeline.close()
 
 
 @contextmanager
@@ -182,7 +221,8 @@ class Up(CommandLine):
     ) -> subprocess.CompletedProcess[str]:
         """Run a command: the first time as a shell does, and then in this process, which saves a second."""
         command = arguments[: 1 + (arguments[0] in GROUPS)]
-        if command not in self._started or loop_is_running():
+        # `replay` reads the file descriptor, and a loop cannot run in another.
+        if command not in self._started or command == ("replay",) or loop_is_running():
             self._started.add(command)
             return super().run(*arguments, stdin=stdin, timeout_s=timeout_s)
         code: Any = 0
@@ -203,8 +243,13 @@ class Up(CommandLine):
 
 
 @pytest.fixture(scope="session")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """One `tenantwatch up` for the whole session: tests keep apart by tenant."""
+def up(tmp_path_factory: pytest.TempPathFactory) -> Up:
+    """One `tenantwatch up` for all files that need it: tests keep apart by tenant."""
+    return _pipeline.enter_context(_running_up(tmp_path_factory))
+
+
+@contextmanager
+def _running_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     data_dir = tmp_path_factory.mktemp("up") / "data"
     log_path = data_dir.with_name("up.log")
     env = settings_env(
