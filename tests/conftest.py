@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -37,7 +38,7 @@ T = TypeVar("T")
 # burns a quarter of a core while it is idle.
 SHARED = ("up", "kafka")
 # Files that take long, the longest first.
-LONG = ("up", "test_chaos", "test_groups", "test_demo", "test_pipeline", "kafka")
+LONG = ("up", "test_chaos", "test_pipeline", "test_demo", "kafka", "test_broker", "test_detectors_contract")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -221,13 +222,21 @@ class Up(CommandLine):
     ) -> subprocess.CompletedProcess[str]:
         """Run a command: the first time as a shell does, and then in this process, which saves a second."""
         command = arguments[: 1 + (arguments[0] in GROUPS)]
-        # `replay` reads the file descriptor, and a loop cannot run in another.
-        if command not in self._started or command == ("replay",) or loop_is_running():
+        # `backup` opens another store, and a process has one engine; a loop cannot run in another.
+        if command not in self._started or command[0] == "backup" or loop_is_running():
             self._started.add(command)
             return super().run(*arguments, stdin=stdin, timeout_s=timeout_s)
         code: Any = 0
-        given = CliRunner(env=dict(self.env)).isolation(input=stdin)
-        with logging_kept(), pytest.MonkeyPatch.context() as patch, given as (out, err, _):
+        with ExitStack() as ended:
+            ended.enter_context(logging_kept())
+            isolated = CliRunner(env=dict(self.env)).isolation(input=stdin)
+            out, err, _ = ended.enter_context(isolated)
+            patch = ended.enter_context(pytest.MonkeyPatch.context())
+            # A file, because commands ask what kind of one they read.
+            given = ended.enter_context(tempfile.TemporaryFile("w+"))
+            given.write(stdin if isinstance(stdin, str) else stdin.decode())
+            given.seek(0)
+            patch.setattr(sys, "stdin", given)
             patch.setattr(sys, "argv", ["tenantwatch", *arguments])
             try:
                 main()

@@ -16,7 +16,11 @@ def some(values: Iterable[T], kept: Callable[[T], bool]) -> list[Any]:
     """Return a test's parameters, of which all but the kept ones are left to `make test-thorough`."""
     every = [*values]
     assert any(map(kept, every)), "none is kept: `make test` would not know the test"
-    return [each if kept(each) else pytest.param(each, marks=pytest.mark.thorough) for each in every]
+    return [each if kept(each) else _left(each) for each in every]
+
+
+def _left(value: Any) -> Any:
+    return pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.thorough)
 
 
 def examples(short: int, *, thorough: int) -> Callable[[Test], Test]:

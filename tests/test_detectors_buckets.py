@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS
+from sizes import examples
 
 from detectors.bucket_pass import fold_buckets
 from detectors.bucket_state import BucketState
@@ -16,7 +17,6 @@ from detectors.columns import Hashed
 from detectors.episode import Episode, Story
 from detectors.spells import MAX_KNOWN, neighbours
 from detectors.tally import Tally
-from tests.sizes import examples
 
 KEYS = 3
 QUIET_MS = 120_000

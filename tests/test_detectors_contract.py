@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rule_texts import FAILURES, SUCCESSES, correlation, plain, text_of
 from scenarios.classes import CLASSES
 from scenarios.streams import START_MS, as_set, batch_of, numbered, run
+from sizes import examples
 
 from detectors import keys
 from detectors.access_anomaly import AccessAnomaly
@@ -24,7 +25,6 @@ from detectors.service_health import ServiceHealth
 from schemas.alert import Alert
 from schemas.event import KINDS, Kind
 from schemas.tenant import RateLimit, unknown_tenant
-from tests.sizes import examples
 
 TENANTS = ("tenant-a", "tenant-b", "tenant-c")
 DAY_MS = 86_400_000

@@ -8,12 +8,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS, as_set, batch_of, numbered
+from sizes import examples
 
 from detectors.address_credit import WEEK_MS, AddressCredit
 from detectors.cross_tenant_spray import CrossTenantSpray
 from detectors.snapshot import dumps, freeze, loads
 from schemas.alert import Alert, to_ms
-from tests.sizes import examples
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 TENANTS = tuple(f"tenant-{name}" for name in "abcdef")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rule_texts import FAILURES, LOGINS, SUCCESSES, correlation, plain, ruled
 from scenarios.streams import START_MS, numbered, run
+from sizes import examples
 
 from detectors import keys
 from detectors.custom_rule import CustomRule
@@ -18,7 +19,6 @@ from detectors.sliding_log import SlidingLog
 from schemas.alert import Alert, to_ms
 from schemas.event import Kind
 from schemas.tenant import Tenant, unknown_tenant
-from tests.sizes import examples
 
 MINUTE_MS = 60_000
 

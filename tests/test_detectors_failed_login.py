@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS, as_set, numbered, run
+from sizes import examples
 
 from detectors.failed_login import FailedLogin
 from detectors.parameters import FailedLoginParameters
 from detectors.spells import MAX_KNOWN, MAX_RECENT
-from tests.sizes import examples
 
 MINUTE_MS = 60_000
 LATE_MS = 15 * MINUTE_MS

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS, TENANT, numbered, run
+from sizes import examples
 
 from detectors.access_anomaly import AccessAnomaly
 from detectors.features import FEATURES, network_of, user_agent_family
@@ -19,7 +20,6 @@ from detectors.habits import FORGET_HOURS
 from detectors.parameters import AccessAnomalyParameters
 from detectors.working_hours import HALF_LIFE_HOURS, KERNEL, LEAST, MOST
 from schemas.tenant import unknown_tenant
-from tests.sizes import examples
 
 HOUR_MS = 3_600_000
 BINS = 96

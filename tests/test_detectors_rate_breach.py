@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS, TENANT, batch_of, numbered, run
+from sizes import examples
 
 from detectors.rate_breach import RateBreach
 from detectors.sliding_log import SlidingLog
 from schemas.tenant import RateLimit, Tenant, unknown_tenant
-from tests.sizes import examples
 
 
 def tenant(requests: int, window_s: int = 60, tier: str = "standard") -> Tenant:

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS, as_set, batch_of, numbered, run
+from sizes import examples, some
 from test_detectors_contract import CUTS, DAY_MS, DETECTORS, MAKERS, SEEDS, SETTINGS, TENANTS, stream
 
 from detectors import admission, keys, packing
@@ -34,7 +35,6 @@ from detectors.service_health import ServiceHealthState
 from detectors.sliding_log import SlidingLog
 from detectors.snapshot import SnapshotError, dumps, freeze, loads
 from schemas.tenant import unknown_tenant
-from tests.sizes import examples, some
 
 STATES: dict[str, type[Any]] = {
     "access_anomaly": AccessAnomalyState,

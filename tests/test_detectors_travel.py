@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS, as_set, batch_of, numbered
+from sizes import examples
 
 from detectors.failed_login import FailedLogin
 from detectors.parameters import FailedLoginParameters
 from detectors.snapshot import dumps, freeze, loads
 from detectors.travel import distance_km
 from schemas.alert import Alert
-from tests.sizes import examples
 
 HOUR_MS = 3_600_000
 # Berlin, Munich, Sydney, New York, and an address that is nowhere.

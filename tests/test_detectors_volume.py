@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS, TENANT, numbered, run
+from sizes import examples
 
 from detectors import volume_habits as habits
 from detectors.access_anomaly import AccessAnomaly
@@ -15,7 +16,6 @@ from detectors.parameters import AccessAnomalyParameters
 from detectors.volume import BUSY_SHARE
 from detectors.working_hours import HALF_LIFE_HOURS as TAUGHT_HALF_LIFE_HOURS
 from schemas.tenant import unknown_tenant
-from tests.sizes import examples
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
