@@ -48,7 +48,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         by_file.setdefault(item.path, []).append(item)
     groups: dict[str, list[pytest.Item]] = {name: [] for name in SHARED}
-    for path, of_file in by_file.items():
+    # A flood is told in a row where its partition has had nothing else before.
+    for path, of_file in sorted(by_file.items(), key=lambda each: each[0].stem != "test_breaker"):
         needed = {name for item in of_file for name in getattr(item, "fixturenames", ())}
         group = next((name for name in SHARED if name in needed), str(path))
         groups.setdefault(group, []).extend(of_file)
