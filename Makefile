@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 TESTS  ?=
 # Processes that `make test` runs in: one more than the cores we have, because many tests wait. Files of tests stay
-# together. One is for debugging.
+# together, and start in the order of tests/conftest.py. One is for debugging.
 JOBS   ?= 3
 # Of `make chaos`: rounds, what its chance comes from, embedded or cluster.
 ROUNDS ?= 50
@@ -14,8 +14,11 @@ MODE   ?= embedded
 # Of `make bench-detection`: a folder of recorded attacks.
 DATA   ?=
 
+# Without kept bytecode each of the tests' many processes compiles everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test faults chaos lint bench bench-latency bench-soak bench-peers bench-floods bench-scaling bench-detection bench-tables schemas reference dashboards requirements clean
+.PHONY: help setup demo up test test-thorough faults chaos lint bench bench-latency bench-soak bench-peers bench-floods bench-scaling bench-detection bench-tables schemas reference dashboards requirements clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -36,7 +39,10 @@ up: setup ## run the pipeline on this machine until Ctrl-C
 	@$(BIN)/tenantwatch up $(ARGS)
 
 test: setup ## the tests, real Kafka and ClickHouse's engine included
-	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow and not thorough' -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(TESTS) $(ARGS)
+
+test-thorough: setup ## what `make test` has a short form of: every scenario, route and role; invariants with many examples
+	THOROUGH=1 $(BIN)/python -m pytest -m 'thorough and not slow' -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(TESTS) $(ARGS)
 
 faults: setup ## each fault with a test of its own: store, Kafka, disk, signals, hung workers (minutes)
 	$(BIN)/python -m pytest -m slow $(ARGS)

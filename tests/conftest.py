@@ -1,14 +1,17 @@
 """What the tests share: one ClickHouse engine, because chdb admits one path a process, and one `up`."""
 
+import asyncio
 import json
 import logging
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +22,7 @@ from typer.testing import CliRunner, Result
 from store.database import Database
 from store.migrations import migrate
 from streams.broker import BrokerConfig, EmbeddedKafka
-from tenantwatch.cli import app
+from tenantwatch.cli import app, main
 from tenantwatch.control import Control, running
 from tenantwatch.settings import Settings
 from tests.clickhouse_server import ClickHouseServer
@@ -27,18 +30,68 @@ from tests.clickhouse_server import ClickHouseServer
 REPOSITORY = Path(__file__).resolve().parent.parent
 UP_DEADLINE_S = 120  # the first start ever downloads Kafka
 GIVE_UP_S = 30.0  # only reached by a test that fails
+GROUPS = {group.name for group in app.registered_groups}
 T = TypeVar("T")
+
+
+# Files that need one of these go to one process, one after the other: starting takes long, and a pipeline
+# burns a quarter of a core while it is idle.
+SHARED = ("up", "kafka")
+# Files that take long, the longest first.
+LONG = ("up", "test_chaos", "test_pipeline", "test_demo", "kafka", "test_broker", "test_detectors_contract")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file together, and the files that share a pipeline or a Kafka; these first."""
+    by_file: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        by_file.setdefault(item.path, []).append(item)
+    groups: dict[str, list[pytest.Item]] = {name: [] for name in SHARED}
+    # A flood is told in a row where its partition has had nothing else before.
+    for path, of_file in sorted(by_file.items(), key=lambda each: each[0].stem != "test_breaker"):
+        needed = {name for item in of_file for name in getattr(item, "fixturenames", ())}
+        group = next((name for name in SHARED if name in needed), str(path))
+        groups.setdefault(group, []).extend(of_file)
+    # What mostly waits begins early, beside what computes.
+    starts = {name: place for place, name in enumerate(LONG)}
+    ordered = sorted(groups, key=lambda group: starts.get(Path(group).stem, len(LONG)))
+    for group in ordered:
+        for item in groups[group]:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items[:] = [item for group in ordered for item in groups[group]]
+
+
+# What `up` started, until the last file that needs it is done.
+_pipeline = ExitStack()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Iterator[None]:
+    """Stop the pipeline when nobody needs it any more, not at the end of the session."""
+    yield
+    if nextitem is None or not any(mark.args == ("up",) for mark in nextitem.iter_markers("xdist_group")):
+        _pipeline.close()
+
+
+@contextmanager
+def logging_kept() -> Iterator[None]:
+    """Commands configure logging for their process; a test must not do that for the tests after it."""
+    loggers = [logging.getLogger(name) for name in (None, "kafka", "aiokafka")]
+    levels = [logger.level for logger in loggers]
+    handlers, configured = loggers[0].handlers[:], structlog.get_config()
+    yield
+    loggers[0].handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    structlog.configure(**configured)
 
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """Commands configure logging for their process; a test must not do that for the tests after it."""
-    root = logging.getLogger()
-    handlers, level, configured = root.handlers[:], root.level, structlog.get_config()
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.configure(**configured)
+    """No test's logging is the next one's."""
+    with logging_kept():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +139,14 @@ def eventually(condition: Callable[[], T]) -> T:
         assert time.monotonic() < deadline, f"still {found!r}"
         time.sleep(0.05)
     return found
+
+
+def loop_is_running() -> bool:
+    """Tell whether this is called from a coroutine, where no command can run a loop of its own."""
+    try:
+        return bool(asyncio.get_running_loop())
+    except RuntimeError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -155,6 +216,35 @@ class Up(CommandLine):
     status: Mapping[str, Any]
     log_path: Path
     pid: int
+    _started: set[tuple[str, ...]] = field(default_factory=set)
+
+    def run(
+        self, *arguments: str, stdin: str | bytes = b"", timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command: the first time as a shell does, and then in this process, which saves a second."""
+        command = arguments[: 1 + (arguments[0] in GROUPS)]
+        # `backup` opens another store, and a process has one engine; a loop cannot run in another.
+        if command not in self._started or command[0] == "backup" or loop_is_running():
+            self._started.add(command)
+            return super().run(*arguments, stdin=stdin, timeout_s=timeout_s)
+        code: Any = 0
+        with ExitStack() as ended:
+            ended.enter_context(logging_kept())
+            isolated = CliRunner(env=dict(self.env)).isolation(input=stdin)
+            out, err, _ = ended.enter_context(isolated)
+            patch = ended.enter_context(pytest.MonkeyPatch.context())
+            # A file, because commands ask what kind of one they read.
+            given = ended.enter_context(tempfile.TemporaryFile("w+"))
+            given.write(stdin if isinstance(stdin, str) else stdin.decode())
+            given.seek(0)
+            patch.setattr(sys, "stdin", given)
+            patch.setattr(sys, "argv", ["tenantwatch", *arguments])
+            try:
+                main()
+            except SystemExit as ended:
+                code = ended.code or 0
+            printed = out.getvalue(), err.getvalue()
+        return subprocess.CompletedProcess(arguments, code, *(each.decode() for each in printed))
 
     def control(self, path: str, **params: Any) -> Any:
         """GET from its control socket."""
@@ -163,8 +253,13 @@ class Up(CommandLine):
 
 
 @pytest.fixture(scope="session")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """One `tenantwatch up` for the whole session: tests keep apart by tenant."""
+def up(tmp_path_factory: pytest.TempPathFactory) -> Up:
+    """One `tenantwatch up` for all files that need it: tests keep apart by tenant."""
+    return _pipeline.enter_context(_running_up(tmp_path_factory))
+
+
+@contextmanager
+def _running_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     data_dir = tmp_path_factory.mktemp("up") / "data"
     log_path = data_dir.with_name("up.log")
     env = settings_env(

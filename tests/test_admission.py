@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from scenarios.streams import START_MS, batch_of
@@ -16,6 +16,7 @@ from detectors import known_ids
 from detectors.admission import Admission
 from schemas.batch import FLAGS, EventBatch
 from schemas.tenant import PlannedTest, unknown_tenant
+from tests.sizes import examples
 
 MINUTE_MS = 60_000
 LATE, FUTURE, DUPLICATE, WRONG_PARTITION, PLANNED_TEST = FLAGS.values()
@@ -146,7 +147,7 @@ def test_repeats_are_those_that_two_generations_of_texts_tell(
     cuts=st.lists(st.integers(0, 120), max_size=10),
     generation=st.sampled_from([3, 20, 16_384]),
 )
-@settings(max_examples=80, deadline=None)
+@examples(20, thorough=80)
 def test_admission_does_not_depend_on_batches(seed: int, cuts: list[int], generation: int) -> None:
     """Each event gets the same flags however the stream is cut, generations of ids included."""
     rng = np.random.default_rng(seed)

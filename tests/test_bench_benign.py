@@ -43,6 +43,7 @@ def test_every_event_is_valid_in_order_and_on_time() -> None:
     assert set(result.events) == {"auth", "access", "request"}
 
 
+@pytest.mark.thorough
 def test_nobody_goes_beyond_their_limit_but_a_planned_test(told: list[dict[str, Any]]) -> None:
     """An alert about a rate would be right otherwise."""
     settings = benign.settings(TENANTS, DAYS, 3, largest=LARGEST)
@@ -63,11 +64,13 @@ def test_nobody_goes_beyond_their_limit_but_a_planned_test(told: list[dict[str, 
     assert any(60 < percent <= 100 for percent in worst.values())
 
 
+@pytest.mark.thorough
 def test_nobody_gets_at_what_is_another_tenants(told: list[dict[str, Any]]) -> None:
     """Each of them is critical by contract; links that lead there are refused."""
     assert {event["outcome"] for event in told if "resource_tenant_id" in event} == {"failure"}
 
 
+@pytest.mark.thorough
 def test_rights_are_given_and_taken_by_those_who_may(told: list[dict[str, Any]]) -> None:
     """Only the first of a company and a launch's service change them: nobody raises their own."""
     changes = [event for event in told if event.get("action") in ("grant", "revoke")]

@@ -188,6 +188,7 @@ def test_a_stop_leaves_nothing_behind(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@pytest.mark.thorough
 def test_a_dead_jvm_is_noticed_and_replaced(tmp_path: Path) -> None:
     """A JVM that was killed is not running, and the same object can start another one."""
     kafka = embedded(tmp_path)
@@ -212,6 +213,7 @@ def test_a_killed_parent_takes_its_broker_along(killed_parent: tuple[Path, psuti
     assert ended(jvm, timeout_s=10)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("killed_parent", [NO_DEATH_SIGNAL], indirect=True)
 def test_a_surviving_jvm_is_replaced(killed_parent: tuple[Path, psutil.Process]) -> None:
     """Where the kernel does not help, the next start stops the JVM that the killed parent left."""
@@ -224,6 +226,7 @@ def test_a_surviving_jvm_is_replaced(killed_parent: tuple[Path, psutil.Process])
     kafka.stop()
 
 
+@pytest.mark.thorough
 def test_a_stranger_with_the_recorded_process_id_is_left_alone(tmp_path: Path) -> None:
     """A process id is given out again after a reboot; whoever has it now is not ours to stop."""
     with subprocess.Popen(["sleep", "600"]) as stranger:

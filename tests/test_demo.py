@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 from conftest import CommandLine, eventually, settings_env
+from sizes import some
 from standardwebhooks import Webhook
 from typer.testing import CliRunner, Result
 from webhook_receiver import alert as webhook_alert
@@ -45,7 +46,10 @@ def detect(planned: Scenario) -> BacktestResult:
 
 @pytest.mark.parametrize(
     ("seed", "count"),
-    [(DEFAULT_SEED, DEFAULT_EVENTS), (1, SMALL), (2, 30_000), (3, 30_000), (4, 60_000)],
+    some(
+        [(DEFAULT_SEED, DEFAULT_EVENTS), (1, SMALL), (2, 30_000), (3, 30_000), (4, 60_000)],
+        lambda planned: planned[0] in (DEFAULT_SEED, 1),
+    ),
 )
 def test_every_planted_attack_is_raised_and_nothing_else(seed: int, count: int) -> None:
     """The detectors find seven of seven attacks, by their names, and are silent about all other traffic."""
@@ -364,7 +368,7 @@ def test_the_demo_finds_everything_and_leaves_nothing(tmp_path: Path) -> None:
     assert processes_of(tmp_path) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", some([signal.SIGINT, signal.SIGTERM], signal.SIGINT.__eq__))
 def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C in the middle stops Kafka and the worker and removes their data."""
     (tmp_path / "tmp").mkdir()
@@ -378,6 +382,7 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signa
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
     """Even kill -9 of the demo ends the worker and its Kafka: the kernel tells them."""
     (tmp_path / "tmp").mkdir()

@@ -19,13 +19,14 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards.grafana.provisioning import DASHBOARDS_PATH
 from store.migrations import migrations
 from tenantwatch.settings import Settings
 from tests.clickhouse_server import DEPLOYED_USERS
+from tests.sizes import examples
 from tests.walled_server import MERGE_TREE_INDEX_FIXED, make_viewer
 
 ROOT = Path(__file__).parent.parent
@@ -416,7 +417,7 @@ def test_a_viewer_of_an_odd_tenant_is_refused(tmp_path: Path, tenant_id: str) ->
 
 
 @given(st.lists(st.text("aA.-_2E5F", min_size=1, max_size=8), min_size=2, max_size=2, unique=True))
-@settings(max_examples=25, deadline=None)
+@examples(3, thorough=25)
 def test_two_tenants_have_two_viewers(tenant_ids: list[str]) -> None:
     """Names without a dot, which ClickHouse takes for a path, and as different as the tenants are."""
     with TemporaryDirectory() as folder:

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS
+from sizes import examples
 
 from detectors.bucket_pass import fold_buckets
 from detectors.bucket_state import BucketState
@@ -101,7 +102,7 @@ class Simulated:
     ids=["one", "new values", "neighbours and good events", "two kinds of values"],
 )
 @given(events=EVENTS, cuts=CUTS)
-@settings(max_examples=150, deadline=None)
+@examples(20, thorough=150)
 def test_levels_and_episodes_equal_those_of_a_simulation(
     buckets: Buckets, events: list[Any], cuts: list[int]
 ) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rule_texts import FAILURES, SUCCESSES, correlation, plain, text_of
 from scenarios.classes import CLASSES
 from scenarios.streams import START_MS, as_set, batch_of, numbered, run
+from sizes import examples
 
 from detectors import keys
 from detectors.access_anomaly import AccessAnomaly
@@ -163,7 +164,7 @@ def test_the_streams_of_this_suite_raise_alerts(make: Callable[[], Any]) -> None
 
 @DETECTORS
 @given(seed=SEEDS, cuts=CUTS)
-@settings(max_examples=60, deadline=None)
+@examples(8, thorough=60)
 def test_batches_do_not_matter(make: Callable[[], Any], seed: int, cuts: list[int]) -> None:
     """The same stream gives the same alerts, to the last number, however it is cut into batches."""
     events = stream(make().kind, seed)
@@ -172,7 +173,7 @@ def test_batches_do_not_matter(make: Callable[[], Any], seed: int, cuts: list[in
 
 @DETECTORS
 @given(seed=SEEDS)
-@settings(max_examples=10, deadline=None)
+@examples(2, thorough=10)
 def test_one_event_at_a_time_is_no_different(make: Callable[[], Any], seed: int) -> None:
     """A stream that comes in batches of one gives the alerts of one batch."""
     events = stream(make().kind, seed)
@@ -181,7 +182,7 @@ def test_one_event_at_a_time_is_no_different(make: Callable[[], Any], seed: int)
 
 @DETECTORS
 @given(seed=SEEDS, cuts=CUTS)
-@settings(max_examples=30, deadline=None)
+@examples(5, thorough=30)
 def test_forgetting_changes_no_verdict(make: Callable[[], Any], seed: int, cuts: list[int]) -> None:
     """Keys are dropped only when they are as if never seen, so dropping them at once changes nothing."""
     events = stream(make().kind, seed)
@@ -193,7 +194,7 @@ def test_forgetting_changes_no_verdict(make: Callable[[], Any], seed: int, cuts:
 
 @DETECTORS
 @given(seed=SEEDS, weeks=st.integers(-52, 520))
-@settings(max_examples=30, deadline=None)
+@examples(5, thorough=30)
 def test_the_date_does_not_matter(make: Callable[[], Any], seed: int, weeks: int) -> None:
     """Events moved by whole weeks, which leaves weekends where they are, give the same alerts, moved too."""
     days = 7 * weeks
@@ -220,7 +221,7 @@ def test_the_date_does_not_matter(make: Callable[[], Any], seed: int, weeks: int
 
 @DETECTORS
 @given(seed=SEEDS, cuts=CUTS)
-@settings(max_examples=30, deadline=None)
+@examples(5, thorough=30)
 def test_tenants_are_walls(make: Callable[[], Any], seed: int, cuts: list[int]) -> None:
     """What other tenants do in between changes nothing for a tenant."""
     events = stream(make().kind, seed)
@@ -278,7 +279,7 @@ def test_an_empty_batch_gives_nothing(make: Callable[[], Any]) -> None:
 
 @DETECTORS
 @given(seed=SEEDS)
-@settings(max_examples=20, deadline=None)
+@examples(4, thorough=20)
 def test_events_that_were_not_admitted_do_not_exist(make: Callable[[], Any], seed: int) -> None:
     """Rows that are not to be evaluated change neither alerts nor what is learned."""
     events = stream(make().kind, seed)

@@ -5,9 +5,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS, as_set, batch_of, numbered
+from sizes import examples
 
 from detectors.address_credit import WEEK_MS, AddressCredit
 from detectors.cross_tenant_spray import CrossTenantSpray
@@ -157,7 +158,7 @@ def credit_one_by_one(events: Iterable[Event]) -> list[int]:
 
 
 @given(seed=st.integers(0, 2**32 - 1), cuts=st.lists(st.integers(0, 300), max_size=6))
-@settings(max_examples=60, deadline=None)
+@examples(10, thorough=60)
 def test_credit_is_what_a_count_one_by_one_finds(seed: int, cuts: list[int]) -> None:
     """Over weeks, however the stream is cut and however often keys are swept."""
     rng = np.random.default_rng(seed)
@@ -194,7 +195,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 @given(seed=SEEDS, cuts=st.lists(st.integers(0, 200), max_size=8), restart=st.integers(0, 200))
-@settings(max_examples=60, deadline=None)
+@examples(10, thorough=60)
 def test_batches_and_restarts_do_not_matter(seed: int, cuts: list[int], restart: int) -> None:
     """The same stream gives the same alerts, to the last number."""
     events = stream(seed)
@@ -202,7 +203,7 @@ def test_batches_and_restarts_do_not_matter(seed: int, cuts: list[int], restart:
 
 
 @given(seed=SEEDS)
-@settings(max_examples=20, deadline=None)
+@examples(5, thorough=20)
 def test_an_alert_that_is_made_later_says_the_same(seed: int) -> None:
     """What came after a revision was due changes nothing in it: a backtest makes the last ones at the end."""
     detector, credit = CrossTenantSpray(), AddressCredit()
@@ -238,7 +239,7 @@ def arrived(events: list[dict[str, Any]]) -> list[Alert]:
 
 
 @given(seed=SEEDS)
-@settings(max_examples=60, deadline=None)
+@examples(10, thorough=60)
 def test_the_order_between_tenants_does_not_matter(seed: int) -> None:
     """One partition lags behind another by hours of event time: the same alerts, to the last number."""
     events = stream(seed)
@@ -249,7 +250,7 @@ def test_the_order_between_tenants_does_not_matter(seed: int) -> None:
 
 
 @given(seed=SEEDS)
-@settings(max_examples=60, deadline=None)
+@examples(10, thorough=60)
 def test_who_is_told_is_what_a_search_of_all_windows_finds(seed: int) -> None:
     """A failure belongs to an alert exactly if its visit shares an hour with those of two other tenants."""
     events = sorted(stream(seed), key=lambda event: event["time_ms"])

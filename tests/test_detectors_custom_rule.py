@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rule_texts import FAILURES, LOGINS, SUCCESSES, correlation, plain, ruled
 from scenarios.streams import START_MS, numbered, run
+from sizes import examples
 
 from detectors import keys
 from detectors.custom_rule import CustomRule
@@ -287,7 +288,7 @@ def streams(draw: st.DrawFn) -> Window:
 
 @pytest.mark.parametrize("name", NAIVE)
 @given(events=streams(), cuts=st.lists(st.integers(0, 60), max_size=6))
-@settings(max_examples=150, deadline=None)
+@examples(15, thorough=150)
 def test_a_window_slides(name: str, events: Window, cuts: list[int]) -> None:
     """Alerts open where a naive look at the last minute of each user says so, and nowhere else."""
     rule, looked_at, full = NAIVE[name]
@@ -328,7 +329,7 @@ def test_one_persons_steps_are_not_anothers(first: str) -> None:
     limit=st.integers(0, 40),
     cuts=st.lists(st.integers(0, 150), max_size=20),
 )
-@settings(max_examples=100, deadline=None)
+@examples(15, thorough=100)
 def test_a_log_needs_no_more_times_than_its_limit(gaps: list[int], limit: int, cuts: list[int]) -> None:
     """An event is over the limit if the one so many places before it is in its window of 500 ms."""
     time_ms = START_MS + np.cumsum(gaps)

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS, as_set, numbered, run
+from sizes import examples
 
 from detectors.failed_login import FailedLogin
 from detectors.parameters import FailedLoginParameters
@@ -155,7 +156,7 @@ def test_episodes_equal_those_of_a_simulation(seed: int, pace_ms: float) -> None
     st.sampled_from([500, 20_000, 300_000]),
     st.lists(st.integers(0, 200), max_size=8),
 )
-@settings(max_examples=60, deadline=None)
+@examples(10, thorough=60)
 def test_successes_among_failures_do_not_depend_on_batches(
     seed: int, pace_ms: float, cuts: list[int]
 ) -> None:

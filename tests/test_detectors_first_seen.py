@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS, TENANT, numbered, run
+from sizes import examples
 
 from detectors.access_anomaly import AccessAnomaly
 from detectors.features import FEATURES, network_of, user_agent_family
@@ -156,7 +157,7 @@ def accesses(seed: int, n: int, pause_days: int = 0) -> list[dict[str, Any]]:
     cuts=st.lists(st.integers(0, 150), max_size=6),
     pause_days=st.sampled_from([0, 0, 89, 95]),
 )
-@settings(max_examples=50, deadline=None)
+@examples(8, thorough=50)
 def test_scores_equal_those_of_a_simulation(seed: int, cuts: list[int], pause_days: int) -> None:
     """Every surprising access has the simulated score and threshold; the others are silent."""
     events = accesses(seed, 150, pause_days)

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS, TENANT, batch_of, numbered, run
+from sizes import examples
 
 from detectors.rate_breach import RateBreach
 from detectors.sliding_log import SlidingLog
@@ -42,7 +43,7 @@ def log_of(events: list[tuple[int, int]], limit: int, window_ms: int) -> list[bo
     pace_ms=st.sampled_from([1, 40, 400, 5_000]),
     cuts=st.lists(st.integers(0, 10_000), max_size=20),
 )
-@settings(max_examples=40, deadline=None)
+@examples(5, thorough=40)
 def test_agrees_with_a_log_of_every_request(
     seed: int, keys: int, limit: int, pace_ms: int, cuts: list[int]
 ) -> None:

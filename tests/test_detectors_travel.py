@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS, as_set, batch_of, numbered
+from sizes import examples
 
 from detectors.failed_login import FailedLogin
 from detectors.parameters import FailedLoginParameters
@@ -100,7 +101,7 @@ def test_the_simulation_finds_something() -> None:
 
 
 @given(st.integers(0, 1_000), st.lists(st.integers(1, 60), max_size=8), st.booleans())
-@settings(max_examples=40, deadline=None)
+@examples(10, thorough=40)
 def test_it_does_not_depend_on_batches_or_restarts(seed: int, cuts: list[int], keep: bool) -> None:
     """Where people were is remembered from batch to batch."""
     events = some_logins(seed, 60)

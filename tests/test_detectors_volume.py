@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scenarios.streams import START_MS, TENANT, numbered, run
+from sizes import examples
 
 from detectors import volume_habits as habits
 from detectors.access_anomaly import AccessAnomaly
@@ -196,7 +197,7 @@ def takings(seed: int, n: int) -> list[dict[str, Any]]:
 
 @given(seed=st.integers(0, 2**32 - 1), cuts=st.lists(st.integers(0, 400), max_size=6))
 @example(seed=631888427, cuts=[])  # somebody busy takes more records than are counted
-@settings(max_examples=60, deadline=None)
+@examples(8, thorough=60)
 def test_scores_equal_those_of_a_simulation(seed: int, cuts: list[int]) -> None:
     """Every episode opens where an amount is too much in the simulation, with its score and threshold."""
     events = takings(seed, 400)

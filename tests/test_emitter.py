@@ -24,7 +24,7 @@ from typing import Any
 import jsonschema
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import NewTopic
@@ -33,6 +33,7 @@ from kafka.partitioner.default import murmur2
 from schemas.event import KINDS, MAX_EVENT_BYTES, Kind
 from schemas.parse import parse
 from streams.broker import BrokerConfig, EmbeddedKafka
+from tests.sizes import examples
 
 # The emitter is no package of ours: the tests read it from its own tree.
 sys.path.insert(0, str(Path(__file__).parents[1] / "emitter" / "src"))
@@ -144,7 +145,7 @@ def cases(draw: st.DrawFn) -> tuple[Kind, dict[str, Any]]:
 
 
 @given(cases())
-@settings(max_examples=1500, deadline=None)
+@examples(100, thorough=1500)
 def test_the_checker_agrees_with_jsonschema(case: tuple[Kind, dict[str, Any]]) -> None:
     """Whatever the event, our small checker and the jsonschema package come to the same verdict."""
     for kind in KINDS:
@@ -152,7 +153,7 @@ def test_the_checker_agrees_with_jsonschema(case: tuple[Kind, dict[str, Any]]) -
 
 
 @given(cases())
-@settings(max_examples=500, deadline=None)
+@examples(60, thorough=500)
 def test_what_the_emitter_accepts_the_pipeline_accepts(case: tuple[Kind, dict[str, Any]]) -> None:
     """An event that leaves the emitter is never a dead letter, alone or in an array."""
     try:

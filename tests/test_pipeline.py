@@ -15,12 +15,14 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas.tenant import Tenant
 from streams.topics import DEAD_LETTERS, TENANTS, partition_of
-from tenantwatch.control import Control
+from tenantwatch.control import Control, running
 from tenantwatch.settings import Settings
 from tests.conftest import REPOSITORY, CommandLine, settings_env
+from tests.sizes import THOROUGH
 
 CODECS = ("none", "gzip", "lz4", "snappy", "zstd")
-EVENTS_PER_CODEC = 40_000
+EVENTS_PER_CODEC = 40_000 if THOROUGH else 8_000
+pytestmark = [pytest.mark.thorough] if THOROUGH else []
 TENANT_IDS = [f"tenant-{name}" for name in "abcdefgh"]
 
 
@@ -157,14 +159,15 @@ def read_dead_letters(bootstrap: str) -> list[tuple[dict[str, str], bytes | None
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """200,000 events in every codec, and garbage, through a pipeline that is then stopped."""
+    """Thousands of events in every codec, and garbage, through a pipeline that is then stopped."""
     data_dir = tmp_path_factory.mktemp("pipeline") / "data"
     env = settings_env(data_dir)
     line = CommandLine(env)
     run = Run(env, data_dir)
     with line.start("up", "--quiet") as process:
         try:
-            until(lambda: line.run("status", "--json").returncode == 0, 120)
+            until(lambda: running(Settings(data_dir=data_dir)), 120)
+            until(lambda: not ask(env, "/status")["problems"], 120)
             bootstrap = line.json("status")["kafka"]
             tenants = producer(bootstrap)
             for tenant_id in TENANT_IDS:

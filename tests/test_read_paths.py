@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
 import pytest
@@ -15,6 +15,7 @@ from store.migrations import migrate, migrations
 from store.queries import Reader, TenantContext
 from tests.clickhouse_server import ClickHouseServer
 from tests.conftest import eventually
+from tests.stored import store_alert
 
 MIGRATION = "0006_read_paths.sql"
 NOW = datetime(2032, 1, 1, 12, tzinfo=UTC)
@@ -117,37 +118,24 @@ def test_events_stored_before_the_migration_are_covered_by_it(tmp_path: Path) ->
     server.stop()
 
 
-def _alert(alert_id: str, revision: int, status: str, published_s: int) -> dict[str, Any]:
-    return {
-        "tenant_id": "paths-alerts",
-        "alert_id": alert_id,
-        "revision": revision,
-        "status": status,
-        "severity": "high",
-        "detected_at": NOW,
-        "published_at": NOW + timedelta(seconds=published_s),
-        "body": f'{{"alert_id": "{alert_id}", "published_s": {published_s}}}',
-    }
+def _publish(
+    database: Database, alert_id: str, revision: int, status: Literal["open", "updated"], published_s: int
+) -> None:
+    store_alert(
+        database, "paths-alerts", alert_id=alert_id, revision=revision, status=status, detected_at=NOW,
+        published_at=NOW + timedelta(seconds=published_s),
+    )  # fmt: skip
 
 
-@pytest.fixture
-def told(database: Database) -> Iterator[None]:
-    """Takes away what the test tells: it is no alert of the contract, and others list everybody's."""
-    yield
-    database.command("DELETE FROM alerts WHERE tenant_id = 'paths-alerts'")
-
-
-@pytest.mark.usefixtures("told")
 def test_an_alert_whose_revision_was_published_again_is_returned_once(database: Database) -> None:
     """Also while the engine has not merged the two; the latest one holds."""
     for published_s in (5, 9, 7):
-        database.insert_rows("alerts", [_alert("again", 2, "updated", published_s)])
-    database.insert_rows("alerts", [_alert("again", 1, "open", 20), _alert("other", 1, "open", 1)])
+        _publish(database, "again", 2, "updated", published_s)
+    _publish(database, "again", 1, "open", 20)
+    _publish(database, "other", 1, "open", 1)
     reader = Reader(database, TenantContext("paths-alerts"))
-    assert reader.alerts() == [
-        {"alert_id": "again", "published_s": 9},
-        {"alert_id": "other", "published_s": 1},
-    ]
+    found = [(each["alert_id"], each["revision"], each["published_at"][17:19]) for each in reader.alerts()]
+    assert found == [("again", 2, "09"), ("other", 1, "01")]
     # Its newest revision is not `open`, and was published before the older one.
     assert [alert["alert_id"] for alert in reader.alerts(published_after=NOW + timedelta(seconds=9))] == []
     assert [alert["alert_id"] for alert in reader.alerts(limit=1)] == ["again"]

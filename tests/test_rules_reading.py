@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rule_texts import FAILURES, LOGINS, correlation, plain, text_of
 
@@ -15,6 +15,7 @@ from detectors.rules.predicates import AllOf, Among, AnyOf, Matches, Not
 from detectors.rules.ruleset import check_rules, compiled, rules_for
 from schemas.batch import FIELDS
 from schemas.event import KINDS
+from tests.sizes import examples
 
 FIELD = "user_id"
 DIFFERENT = "fix: different names, or ids, of rules in the same text"
@@ -425,7 +426,7 @@ TREES = st.recursive(
 
 
 @given(tree=TREES, place=st.integers(0, 8))
-@settings(max_examples=300, deadline=None)
+@examples(50, thorough=300)
 def test_nothing_that_is_read_raises_anything_else(tree: Any, place: int) -> None:
     """A rule in which any part is replaced by any other is a rule, or refused."""
     documents = correlation("event_count", [plain(FAILURES)], group_by=["user_id"], condition={"gte": 2})
