@@ -241,8 +241,8 @@ class Up(CommandLine):
             patch.setattr(sys, "argv", ["tenantwatch", *arguments])
             try:
                 main()
-            except SystemExit as ended:
-                code = ended.code or 0
+            except SystemExit as exited:
+                code = exited.code or 0
             printed = out.getvalue(), err.getvalue()
         return subprocess.CompletedProcess(arguments, code, *(each.decode() for each in printed))
 
