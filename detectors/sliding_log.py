@@ -101,8 +101,12 @@ class SlidingLog:
     def last_ms(self, slot: Int64s) -> Int64s:
         """Return ``(g,)`` the times of the keys' latest events, which never run backwards; 0: none."""
         size = self._size[slot].astype(np.int64)
-        at = self._begin[slot] + (self._next[slot] - 1 & np.maximum(size, 1) - 1)
-        return np.where(size > 0, self._arena[at], 0)
+        known = np.flatnonzero(size)
+        keys = slot[known]
+        last_ms = np.zeros(len(slot), np.int64)
+        # A key without a ring has no place in the arena: behind all others' it would be beyond the end.
+        last_ms[known] = self._arena[self._begin[keys] + (self._next[keys] - 1 & size[known] - 1)]
+        return last_ms
 
     def _let_go(self, slot: Int64s) -> None:
         """Forget the times of keys that their windows have let go."""

@@ -181,3 +181,13 @@ def test_what_the_window_will_hold_at_this_pace_is_told() -> None:
     """One a second: when the first one leaves it, a window of a minute will hold sixty-one."""
     first = run(RateBreach(), numbered(requests(11, 1_000)), tenants={TENANT: tenant(10)})[0]
     assert first.evidence.numbers["predicted_requests"] == 61
+
+
+def test_a_key_without_events_has_no_last_time_in_a_compacted_log() -> None:
+    """As after a restart: nothing is in the arena behind the last ring."""
+    log, keys = SlidingLog(), np.arange(300)
+    log.reserve(301)
+    ones = np.ones(300, np.int64)
+    log.add(keys, keys, 1_000 + keys, ones, 900_000 * ones)
+    log.compact()
+    assert log.last_ms(np.array([300, 7, 299])).tolist() == [0, 1_007, 1_299]
