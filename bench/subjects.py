@@ -34,6 +34,7 @@ from store.webhooks import WebhookStore
 from store.writer import EventWriter
 from streams import metrics, records
 from streams.app import StreamConfig
+from streams.heap import keep_heap_small
 from streams.sealing import SealingConfig
 from streams.topics import KIND_OF, TOPIC_OF, ensure_topics
 from streams.webhooks.delivery import WebhookDelivery
@@ -76,6 +77,7 @@ async def pipeline(
     seal_all
         Whether it is done only when the last row is sealed: they would be in the next minute.
     """
+    keep_heap_small()  # as `tenantwatch` does
     database = _open(directory)
     topics = ensure_topics(bootstrap)
     config = StreamConfig(bootstrap, directory, "bench", app_id=directory.name)

@@ -27,7 +27,6 @@ from streams.chunk import Handled
 from streams.forgetting import Forgetting
 from streams.geography import Locate
 from streams.groups import GroupWriter
-from streams.heap import keep_heap_small
 from streams.partition import PartitionState
 from streams.patience import patiently
 from streams.reconciling import Reconciler
@@ -181,7 +180,6 @@ class Worker:
         # million: freezing the first and collecting seldom is worth a third of the throughput.
         gc.freeze()
         gc.set_threshold(50_000, 50, 50)
-        keep_heap_small()
         await self._webhooks.start()
         self._spawn(self._groups.run())
         self._spawn(self.pipeline.run_idle())

@@ -505,11 +505,8 @@ async def test_an_alert_that_cannot_be_stored_is_not_taken(world: World, databas
         await until(world.reached("delivered"))
 
 
-async def test_sending_goes_on_after_the_store_was_down(
-    world: World, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_sending_goes_on_after_the_store_was_down(world: World, database: Database) -> None:
     """While the store is down nothing is sent and nothing ends; once it is back, all is."""
-    monkeypatch.setattr("streams.webhooks.attempt.STORE_RETRY_S", (0.01,))
 
     class Failing(WebhookStore):
         failures = 0

@@ -1,27 +1,26 @@
 """One attempt at one delivery: read it again, send it, store what came of it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 
-from store.database import StoreUnavailable
 from store.webhooks import Attempt, Delivery, Endpoint, WebhookStore
 from streams.metrics import WEBHOOK_ATTEMPTS
+from streams.patience import patiently
 from streams.together import Together
 from streams.webhooks.schedule import retry_delay_s
 from streams.webhooks.sender import AttemptResult, Sender
 from streams.webhooks.signing import headers
 
 GONE: Final = 410
-STORE_RETRY_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+STORE_FAILED: Final = "webhook_store_failed"
 
 _log = structlog.get_logger()
-_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,6 @@ class Outcome:
 
     delivery: Delivery | None
     result: AttemptResult | None = None
-
-
-def store_retry_s(failures: int) -> float:
-    """Return how long to leave the store alone after it failed so many times in a row, from 0 on."""
-    return STORE_RETRY_S[min(failures, len(STORE_RETRY_S) - 1)]
 
 
 class Attempts:
@@ -107,11 +101,12 @@ class Attempts:
             http_status=result.http_status,
             error=result.error,
         )
-        after = await _persist(lambda: self._outcomes.ask((after, attempt)))
+        # What has happened cannot be taken back, however long the store takes.
+        after = await patiently(lambda: self._outcomes.ask((after, attempt)), STORE_FAILED)
         _report(after, attempt)
         if result.http_status == GONE:
             disable = partial(self._store.disable, endpoint.endpoint_id, "answered 410 Gone")
-            await _persist(lambda: asyncio.to_thread(disable))
+            await patiently(lambda: asyncio.to_thread(disable), STORE_FAILED)
             _log.warning(
                 "webhook_endpoint_disabled", endpoint_id=endpoint.endpoint_id, tenant_id=endpoint.tenant_id
             )
@@ -127,19 +122,6 @@ class Attempts:
         if wait_s is None:
             return replace(made, status="failed", status_reason=f"gave up after {made.attempts} attempts")
         return replace(made, next_attempt_at=self.now() + timedelta(seconds=wait_s))
-
-
-async def _persist(work: Callable[[], Awaitable[_R]]) -> _R:
-    """Store what has happened and cannot be taken back, however long the store takes."""
-    failures = 0
-    while True:
-        try:
-            return await work()
-        except StoreUnavailable as error:
-            wait_s = store_retry_s(failures)
-            _log.warning("webhook_store_failed", error=str(error), retry_after_s=wait_s)
-            await asyncio.sleep(wait_s)
-            failures += 1
 
 
 def _report(after: Delivery, attempt: Attempt) -> None:

@@ -16,9 +16,10 @@ from schemas.alert import Alert
 from store.database import StoreUnavailable
 from store.webhooks import Delivery, Endpoint, WebhookStore
 from streams.metrics import WEBHOOKS_PENDING
+from streams.patience import waits_s
 from streams.webhooks import message
 from streams.webhooks.address import Network
-from streams.webhooks.attempt import GONE, Attempts, store_retry_s
+from streams.webhooks.attempt import GONE, STORE_FAILED, Attempts
 from streams.webhooks.queue import PendingQueue
 from streams.webhooks.schedule import TOO_FAST, pause_s
 from streams.webhooks.sender import AttemptResult, Sender
@@ -218,7 +219,7 @@ class WebhookDelivery:
         return delivery
 
     async def _run(self) -> None:
-        store_failures = 0
+        waits = waits_s()
         while not self._stopping.is_set():
             self._wake.clear()
             for finished in [task for task in self._in_flight if task.done()]:
@@ -227,13 +228,12 @@ class WebhookDelivery:
             try:
                 await self._consult_store()
             except StoreUnavailable as error:
-                wait_s = store_retry_s(store_failures)
-                _log.warning("webhook_store_failed", error=str(error), retry_after_s=wait_s)
+                wait_s = next(waits)
+                _log.warning(STORE_FAILED, error=str(error)[:500], wait_s=wait_s)
                 self._refresh_at = 0.0  # reading is how we find out that it is back
-                store_failures += 1
                 await _wait(self._stopping, wait_s)
                 continue
-            store_failures = 0
+            waits = waits_s()
             now = self._attempts.now()
             for delivery in self._queue.take(now, self._max_in_flight - len(self._in_flight)):
                 task = asyncio.create_task(self._attempt(delivery), name=delivery.delivery_id)
