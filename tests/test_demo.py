@@ -336,13 +336,13 @@ def demo_env(tmp_path: Path) -> dict[str, str]:
     return {**settings_env(tmp_path / "mine", kafka="127.0.0.1:9"), "TMPDIR": str(tmp_path / "tmp")}
 
 
-def processes_of(tmp_path: Path) -> list[psutil.Process]:
-    """Return the processes that were started for a demo in this directory."""
+def processes_of(tmp_path: Path) -> list[str]:
+    """Return the names of the processes that were started for a demo in this directory."""
     found = []
     for process in psutil.process_iter():
         try:
             if process.environ().get("TMPDIR") == str(tmp_path / "tmp"):
-                found.append(process)
+                found.append(process.name())
         except psutil.Error:
             continue  # another user's, or it has just ended
     return found
@@ -374,7 +374,7 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signa
     (tmp_path / "tmp").mkdir()
     line = CommandLine(demo_env(tmp_path))
     with line.start("demo", "--events", str(SMALL), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as demo:
-        eventually(lambda: any(process.name() == "java" for process in processes_of(tmp_path)))
+        eventually(lambda: "java" in processes_of(tmp_path))
         os.kill(demo.pid, number)
         said, _ = demo.communicate(timeout=60)
     assert demo.returncode == 130, said.decode()
@@ -388,7 +388,7 @@ def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     line = CommandLine(demo_env(tmp_path))
     with line.start("demo", "--events", str(SMALL), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as demo:
-        eventually(lambda: any(process.name() == "java" for process in processes_of(tmp_path)))
+        eventually(lambda: "java" in processes_of(tmp_path))
         demo.kill()
         demo.wait()
     eventually(lambda: not processes_of(tmp_path))
