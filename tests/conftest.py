@@ -62,6 +62,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for group in ordered for item in groups[group]]
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Stop where xdist would not keep the groups together: it says nothing; each process starts a Kafka."""
+    if session.config.getoption("loadgroup", False):
+        assert all("@" in item.nodeid for item in session.items), "xdist does not keep its groups"
+
+
 # What `up` started, until the last file that needs it is done.
 _pipeline = ExitStack()
 

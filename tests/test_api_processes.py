@@ -57,7 +57,8 @@ def line(
     database.close()
     data_dir = tmp_path_factory.mktemp("cluster")
     store = {"clickhouse": clickhouse_server.url, "clickhouse_reader": clickhouse_server.reader_url}
-    return CommandLine(settings_env(data_dir, kafka=kafka, **store))
+    keys = {"api_keys_file": str(data_dir / "api-keys.json")}
+    return CommandLine(settings_env(data_dir, kafka=kafka, **store, **keys))
 
 
 @pytest.fixture(scope="module")
