@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,6 +51,8 @@ NO_GENERATION: Final = -1
 IDLE_TICK_S: Final = 1.0
 # Chunks of a topic that are read before their turn has come.
 READ_AHEAD: Final = 2
+# Chunks of alerts that are stored together, at most.
+ALERTS_TOGETHER: Final = 16
 
 
 @dataclass(frozen=True)
@@ -293,19 +295,30 @@ class Pipeline:
                 raise
 
     async def _consume_alerts(self, stream: Any) -> None:
-        async for events in stream.noack_take(500, within=0.02):
-            try:
-                parsed = [
-                    (Alert.model_validate_json(event.message.value), event.message.partition)
-                    for event in events
-                ]
-                await self._on_alerts(parsed)
-                for event in events:
+        waiting: asyncio.Queue[Any] = asyncio.Queue(ALERTS_TOGETHER)
+        handling = asyncio.create_task(self._handle_alerts(waiting))
+        try:
+            async for event in stream.noack().events():
+                await waiting.put(event)
+        finally:
+            handling.cancel()
+
+    async def _handle_alerts(self, waiting: asyncio.Queue[Any]) -> None:
+        """Hand over what came in the meantime all at once: to the store that costs as much as one chunk."""
+        try:
+            while True:
+                events = [await waiting.get()]
+                while not waiting.empty():
+                    events.append(waiting.get_nowait())
+                # What an earlier assignment delivered comes again, perhaps to another worker.
+                ours = [e for e in events if e.message.generation_id == self.app.consumer_generation_id]
+                if alerts := await asyncio.to_thread(_alerts_of, [event.value for event in ours]):
+                    await self._on_alerts(alerts)
+                for event in ours:
                     event.ack()
-            except Exception as error:
-                log.exception("alerts_failed")
-                self._fail(error)
-                raise
+        except Exception as error:
+            log.exception("alerts_failed")
+            self._fail(error)
 
     async def run_idle(self) -> None:
         """Let deadlines of quiet tenants pass with the wall clock, once a second, until cancelled."""
@@ -375,6 +388,10 @@ class Pipeline:
     def committed(self, key: tuple[str, int]) -> int | None:
         """Return the committed offset of a partition, where it is known."""
         return cast(Consumer, self.app.consumer).committed(TP(*key))
+
+
+def _alerts_of(chunks: Sequence[Records]) -> list[tuple[Alert, int]]:
+    return [(Alert.model_validate_json(v or b""), chunk.partition) for chunk in chunks for v in chunk.values]
 
 
 def _count(kind: Kind, handled: Handled) -> None:

@@ -1,7 +1,6 @@
 """Records as columns: what an agent receives in place of single messages, and how it is cut.
 
-Only the event topics and what is re-keyed from them are batched: tables and alerts keep Faust's own path, or
-table recovery breaks.
+All topics that have an agent are batched. Tables keep Faust's own path, or their recovery breaks.
 """
 
 from collections import deque
@@ -14,7 +13,9 @@ from aiokafka.consumer.fetcher import PartitionRecords
 from faust.types import TP
 from faust.types.transports import SchedulingStrategyT
 
-BATCHED_TOPICS: Final = frozenset({"audit.auth", "audit.access", "audit.request", "audit.failures-by-ip"})
+from streams.topics import ALERTS, FAILURES_BY_IP, TOPIC_OF
+
+BATCHED_TOPICS: Final = frozenset({*TOPIC_OF.values(), FAILURES_BY_IP, ALERTS})
 MAX_CHUNK_RECORDS: Final = 4_000
 MAX_CHUNK_BYTES: Final = 8 * 1024 * 1024
 
@@ -95,7 +96,7 @@ def _chunks_bysize_of(records: list[Any]) -> Iterator[list[Any]]:
 
 
 class Scheduler(SchedulingStrategyT):
-    """Yields chunks of the batched topics' records and single records of every other topic, in turns."""
+    """Yields chunks of the batched topics' records and single records of tables, in turns."""
 
     def iterate(self, records: Mapping[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:
         """Go round the partitions, one chunk or record of each at a time."""

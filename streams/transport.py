@@ -110,13 +110,10 @@ class Consumer(driver.Consumer):
         if tp in self._held:
             return
         if fetched := self._fetched.get(tp):
-            value: Any = message.value
-            first, count = (
-                (value.offsets[0], len(value)) if isinstance(value, Records) else (message.offset, 1)
-            )
-            if fetched[self._taken[tp]].offset != first:
+            chunk: Any = message.value
+            if fetched[self._taken[tp]].offset != chunk.offsets[0]:
                 return  # records before these were left out: all of them are fetched again
-            self._taken[tp] += count
+            self._taken[tp] += len(chunk)
         if message.topic in records.BATCHED_TOPICS:
             self._delivered[tp].append(message)
         await self._hand_over(message)
