@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.growing import grown
+from detectors.growing import grown, room
 from detectors.saved import Saved
 from schemas.batch import Bools, Int32s, Int64s
 
@@ -49,7 +49,7 @@ class NumberTable:
 
     def rebuild(self) -> None:
         """Make the index anew: the numbers' places."""
-        self._index: Int32s = np.full(max(_START_SLOTS, _NEW_SLOTS * self._size), _NONE, np.int32)
+        self._index: Int32s = room(max(_START_SLOTS, _NEW_SLOTS * self._size), _NONE, np.int32)
         self._settle(np.arange(self._size))
 
     def _slots(self, spread: UInt64s) -> Int64s:

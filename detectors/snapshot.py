@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from detectors.packing import ArrayHead, decoder, pack_array, pack_container, unpack_array, unpack_container
 from detectors.saved import SCALARS, Node, SnapshotError, saved_of, walk
@@ -22,9 +23,10 @@ __all__ = ["Frozen", "SnapshotError", "dumps", "freeze", "loads", "version_of"]
 State = TypeVar("State")
 
 # Changes only if what follows it does, whatever the states are laid out like.
-MAGIC: Final = b"TWS1"
-# Of the checksum, and of the head's length.
+MAGIC: Final = b"TWS2"
+# Of the checksum, and of the lengths of the sections and of the head before they were compressed.
 _NUMBER_BYTES: Final = 4
+_COMPRESSION: Final = "zstd"
 
 
 class _FrozenNode(NamedTuple):
@@ -52,7 +54,7 @@ class Frozen:
 
 
 class _Head(NamedTuple):
-    """What comes before the data: attributes by path, and the sizes of the sections of each."""
+    """What comes after the data: attributes by path, and the sizes of the sections of each."""
 
     name: str
     format_version: int
@@ -119,35 +121,39 @@ def _encoded(value: Any, declared: Any, node: Node) -> tuple[bytes, ...]:
 
 
 def dumps(frozen: Frozen) -> bytes:
-    """Return a frozen state as bytes, not compressed: the store does that. To be called in a thread.
+    """Return a frozen state as bytes, compressed: on its way to the store there are copies of them.
+
+    To be called in a thread.
 
     >>> from detectors.admission import Admission
     >>> loads(Admission, dumps(freeze(Admission({"tenant-a": 7})))).watermark_ms
     {'tenant-a': 7}
     """
     head = _Head(frozen.name, frozen.format_version, {}, {}, {})
-    sections: list[bytes] = []
-    for path, kind, values, declared in frozen.nodes:
-        for attribute, value in _packed(kind, values).items():
-            name = f"{path}.{attribute}" if path else attribute
-            if isinstance(value, np.ndarray):
-                head.arrays[name], data = pack_array(value)
-                written: Sequence[bytes] = (data,)
-            elif isinstance(value, tuple):
-                written = value
-            elif attribute in declared:
-                written = pack_container(value, declared[attribute])
-            else:
-                head.scalars[name] = value
-                continue
-            head.sections[name] = list(map(len, written))
-            sections.extend(written)
-    head_bytes = msgspec.msgpack.encode(head)
-    # Joining and summing up megabytes lets other threads run. One join: each copy is as large as the state.
-    body, checksum = (_number(len(head_bytes)), head_bytes, *sections), 0
-    for part in body:
-        checksum = zlib.crc32(part, checksum)
-    return b"".join((MAGIC, _number(checksum), *body))
+    sink, size = pa.BufferOutputStream(), 0
+    # Compressing and summing up megabytes lets other threads run.
+    with pa.CompressedOutputStream(sink, _COMPRESSION) as data:
+        for path, kind, values, declared in frozen.nodes:
+            for attribute, value in _packed(kind, values).items():
+                name = f"{path}.{attribute}" if path else attribute
+                if isinstance(value, np.ndarray):
+                    head.arrays[name], packed = pack_array(value)
+                    written: Sequence[bytes] = (packed,)
+                elif isinstance(value, tuple):
+                    written = value
+                elif attribute in declared:
+                    written = pack_container(value, declared[attribute])
+                else:
+                    head.scalars[name] = value
+                    continue
+                head.sections[name] = list(map(len, written))
+                for section in written:
+                    data.write(section)
+                    size += len(section)
+        head_bytes = msgspec.msgpack.encode(head)
+        data.write(head_bytes)
+    body: bytes = _number(size) + _number(len(head_bytes)) + sink.getvalue().to_pybytes()
+    return MAGIC + _number(zlib.crc32(body)) + body
 
 
 def _number(value: int) -> bytes:
@@ -183,7 +189,7 @@ def loads(new: Callable[[], State], data: bytes) -> State:
     state = new()
     try:
         _fill(state, *_open(state, data))
-    except (msgspec.MsgspecError, ValueError, LookupError, TypeError, OverflowError) as error:
+    except (msgspec.MsgspecError, OSError, ValueError, LookupError, TypeError, OverflowError) as error:
         raise SnapshotError(f"{type(state).__qualname__}: does not hold together: {error}") from error
     return state
 
@@ -194,19 +200,23 @@ def _open(state: Any, data: bytes) -> tuple[_Head, dict[str, list[memoryview]]]:
     start = len(MAGIC) + _NUMBER_BYTES
     if data[: len(MAGIC)] != MAGIC:
         raise SnapshotError(f"{name}: not a snapshot that this program knows")
-    whole = memoryview(data)
-    if _number(zlib.crc32(whole[start:])) != data[len(MAGIC) : start]:
+    body = memoryview(data)[start:]
+    if _number(zlib.crc32(body)) != data[len(MAGIC) : start]:
         raise SnapshotError(f"{name}: damaged or cut short")
-    at = start + _NUMBER_BYTES
-    end = at + int.from_bytes(data[start:at], "little")
-    head: _Head = decoder(_Head).decode(whole[at:end])
+    end, head_size = (int.from_bytes(body[i : i + _NUMBER_BYTES], "little") for i in (0, _NUMBER_BYTES))
+    with pa.CompressedInputStream(pa.BufferReader(body[2 * _NUMBER_BYTES :]), _COMPRESSION) as compressed:
+        whole = memoryview(compressed.read())
+    if len(whole) != end + head_size:
+        raise SnapshotError(f"{name}: {len(whole)} bytes in place of {end + head_size}")
+    head: _Head = decoder(_Head).decode(whole[end:])
     if (head.name, head.format_version) != (name, version):
         raise SnapshotError(
             f"{name}: found {head.name} in format {head.format_version}, this program reads format {version}"
         )
     sections: dict[str, list[memoryview]] = {}
+    at = 0
     for path, sizes in head.sections.items():
-        bounds = [end, *(end := end + size for size in sizes)]
+        bounds = [at, *(at := at + size for size in sizes)]
         sections[path] = [whole[first:stop] for first, stop in pairwise(bounds)]
     return head, sections
 

@@ -83,7 +83,7 @@ def create_app(config: StreamConfig) -> faust.App:
         ConsumerScheduler=Scheduler,
         GlobalTable=DirectoryTable,
         # Each message is a chunk of up to 4,000 records; more than a few would only hold memory.
-        stream_buffer_maxsize=8,
+        stream_buffer_maxsize=4,
         # On SIGTERM a chunk that is not acknowledged is redelivered; waiting for it hung over 15 s.
         stream_wait_empty=False,
         broker_commit_interval=config.commit_interval_s,

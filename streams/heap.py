@@ -1,5 +1,6 @@
 """The C heap, told what this process is like: long-lived arrays that grow, and much that dies young."""
 
+import asyncio
 import ctypes
 from typing import Final
 
@@ -11,6 +12,7 @@ _M_ARENA_MAX: Final = -8
 
 LARGE_BYTES: Final = 1 << 20
 ARENAS: Final = 2
+GIVE_BACK_S: Final = 10.0
 
 
 def keep_heap_small() -> None:
@@ -25,3 +27,14 @@ def keep_heap_small() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
         mallopt(_M_ARENA_MAX, ARENAS)
+
+
+async def give_back() -> None:
+    """Return free pages to the system that lie between blocks in use, every few seconds until cancelled.
+
+    By itself glibc returns only what is free at the end of a heap.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    while trim is not None:
+        await asyncio.sleep(GIVE_BACK_S)
+        await asyncio.to_thread(trim, 0)

@@ -140,5 +140,9 @@ class FrozenState:
     states: list[tuple[str, int, Frozen]]
 
     def parts(self) -> list[Part]:
-        """Return it as bytes; for a thread, while folding goes on."""
-        return [Part(name, version, dumps(frozen)) for name, version, frozen in self.states]
+        """Return it as bytes, once: a copy goes when it is written. For a thread, while folding goes on."""
+        parts = []
+        while self.states:
+            name, version, frozen = self.states.pop()
+            parts.append(Part(name, version, dumps(frozen)))
+        return parts

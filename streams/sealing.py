@@ -24,8 +24,8 @@ from streams.webhooks.address import Network
 
 log = structlog.get_logger()
 CHECK_S: Final = 5.0
-# Read and hashed together; about 60 bytes each while that lasts.
-ROWS_AT_ONCE: Final = 500_000
+# Read and hashed together; some 500 bytes each while that lasts.
+ROWS_AT_ONCE: Final = 125_000
 # No partition waits with more, whatever the time and the tenants: it bounds the memory that a seal needs.
 MAX_WAITING_ROWS: Final = 250_000
 Key = tuple[str, int]

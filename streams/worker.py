@@ -27,6 +27,7 @@ from streams.chunk import Handled
 from streams.forgetting import Forgetting
 from streams.geography import Locate
 from streams.groups import GroupWriter
+from streams.heap import give_back
 from streams.partition import PartitionState
 from streams.patience import patiently
 from streams.reconciling import Reconciler
@@ -188,6 +189,7 @@ class Worker:
         self._spawn(self._watch_assignment())
         self._spawn(self._stay_member())
         self._spawn(self._watch_fence())
+        self._spawn(give_back())
         if self._forgetting is not None:
             self._spawn(self._forgetting.run())
         for snapshots in self._snapshots:

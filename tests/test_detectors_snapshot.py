@@ -33,7 +33,7 @@ from detectors.rate_breach import RateBreachState
 from detectors.saved import Saved, walk
 from detectors.service_health import ServiceHealthState
 from detectors.sliding_log import SlidingLog
-from detectors.snapshot import SnapshotError, dumps, freeze, loads
+from detectors.snapshot import MAGIC, SnapshotError, dumps, freeze, loads
 from schemas.tenant import unknown_tenant
 
 STATES: dict[str, type[Any]] = {
@@ -273,6 +273,13 @@ def test_damaged_bytes_are_told(name: str) -> None:
         loads(make, data + b"\0")
 
 
+def test_a_snapshot_is_compressed() -> None:
+    """There are several copies of it on its way into the store: of all users of a partition, at once."""
+    state = RateBreachState()
+    state.log.window_ms = np.full(100_000, 60_000, np.uint32)
+    assert len(dumps(freeze(state))) < state.log.window_ms.nbytes // 10
+
+
 @given(st.binary(max_size=60))
 @examples(50, thorough=200)
 def test_other_bytes_are_told(data: bytes) -> None:
@@ -280,7 +287,7 @@ def test_other_bytes_are_told(data: bytes) -> None:
     with pytest.raises(SnapshotError):
         loads(Admission, data)
     with pytest.raises(SnapshotError):
-        loads(Admission, b"TWS1" + zlib.crc32(data).to_bytes(4, "little") + data)
+        loads(Admission, MAGIC + zlib.crc32(data).to_bytes(4, "little") + data)
 
 
 def test_a_pickle_is_not_opened() -> None:
@@ -294,7 +301,7 @@ def test_a_pickle_is_not_opened() -> None:
     with pytest.raises(SnapshotError):
         loads(Admission, data)
     with pytest.raises(SnapshotError):
-        loads(Admission, b"TWS1" + zlib.crc32(data).to_bytes(4, "little") + data)
+        loads(Admission, MAGIC + zlib.crc32(data).to_bytes(4, "little") + data)
 
 
 def test_another_version_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
