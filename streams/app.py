@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, Final, cast
@@ -179,15 +180,12 @@ class Pipeline:
         return self.app.topic(topic, key_type=bytes, key_serializer="raw", value_serializer="raw")
 
     def _agent_of(self, kind: Kind) -> Callable[[Any], Awaitable[None]]:
+        def begin(event: Any) -> _Reading:
+            many = len(event.value) >= MIN_RECORDS
+            return event, _READER.submit(read_chunk, kind, event.value) if many else None
+
         async def consume(stream: Any) -> None:
-            ahead: asyncio.Queue[_Reading] = asyncio.Queue(READ_AHEAD)
-            handling = asyncio.create_task(self._handle_all(kind, ahead))
-            try:
-                async for event in stream.noack().events():
-                    many = len(event.value) >= MIN_RECORDS
-                    await ahead.put((event, _READER.submit(read_chunk, kind, event.value) if many else None))
-            finally:
-                handling.cancel()
+            await _read_ahead(stream, READ_AHEAD, begin, partial(self._handle_all, kind))
 
         return consume
 
@@ -295,13 +293,7 @@ class Pipeline:
                 raise
 
     async def _consume_alerts(self, stream: Any) -> None:
-        waiting: asyncio.Queue[Any] = asyncio.Queue(ALERTS_TOGETHER)
-        handling = asyncio.create_task(self._handle_alerts(waiting))
-        try:
-            async for event in stream.noack().events():
-                await waiting.put(event)
-        finally:
-            handling.cancel()
+        await _read_ahead(stream, ALERTS_TOGETHER, lambda event: event, self._handle_alerts)
 
     async def _handle_alerts(self, waiting: asyncio.Queue[Any]) -> None:
         """Hand over what came in the meantime all at once: to the store that costs as much as one chunk."""
@@ -388,6 +380,22 @@ class Pipeline:
     def committed(self, key: tuple[str, int]) -> int | None:
         """Return the committed offset of a partition, where it is known."""
         return cast(Consumer, self.app.consumer).committed(TP(*key))
+
+
+async def _read_ahead(
+    stream: Any,
+    most: int,
+    begin: Callable[[Any], Any],
+    handle: Callable[[asyncio.Queue[Any]], Coroutine[Any, Any, None]],
+) -> None:
+    """Begin with up to so many chunks while those before them are handled."""
+    ahead: asyncio.Queue[Any] = asyncio.Queue(most)
+    handling = asyncio.create_task(handle(ahead))
+    try:
+        async for event in stream.noack().events():
+            await ahead.put(begin(event))
+    finally:
+        handling.cancel()
 
 
 def _alerts_of(chunks: Sequence[Records]) -> list[tuple[Alert, int]]:

@@ -30,7 +30,7 @@ def test_what_a_large_column_leaves_goes_back_at_once() -> None:
     dropped, kept = [], []
     for _ in range(500):
         dropped.append(room(OWN_PAGES_BYTES, 1, np.uint8))
-        kept.append(room(100, 1, np.uint8))
+        kept.append(room(8_000, 1, np.uint8))
     filled = _resident_bytes()
     dropped.clear()
     held = 500 * OWN_PAGES_BYTES

@@ -41,9 +41,12 @@ def test_large_records_make_small_chunks() -> None:
     assert [len(chunk) for chunk in chunks([record(5 << 20)] * 3)] == [1, 1, 1]
 
 
-def test_only_event_topics_are_batched_and_partitions_take_turns() -> None:
-    """Other topics keep Faust's single records; no partition waits for another's whole backlog."""
-    events, other = TP("audit.auth", 0), TP("audit.tenants", 0)
+@pytest.mark.parametrize(
+    "topic", ["audit.auth", "audit.access", "audit.request", "audit.failures-by-ip", "audit.alerts"]
+)
+def test_what_agents_read_is_batched_and_partitions_take_turns(topic: str) -> None:
+    """Tables keep Faust's single records; no partition waits for another's whole backlog."""
+    events, other = TP(topic, 0), TP("audit.tenants", 0)
     found = {events: [record(offset=i) for i in range(8_001)], other: [record(offset=7), record(offset=8)]}
     order = [(tp, len(item) if tp == events else item.offset) for tp, item in Scheduler().iterate(found)]
     assert order == [(events, 4_000), (other, 7), (events, 4_000), (other, 8), (events, 1)]
