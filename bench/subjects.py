@@ -186,7 +186,7 @@ async def failed_logins(bootstrap: str, directory: Path, goal: int) -> dict[str,
 async def plain(bootstrap: str, directory: Path, goal: int) -> dict[str, Any]:
     """The same job as a plain Faust agent: one message at a time, a windowed table, rows in batches."""
     # With Kafka's client as it comes, without what `streams.records` puts in its place.
-    fetcher.PartitionRecords = records.PartitionRecords
+    fetcher.PartitionRecords, fetcher.FetchResult = records.PartitionRecords, records.FetchResult
     database = Database.embedded(directory / "clickhouse")
     migrate(database)
     ensure_topics(bootstrap)

@@ -59,12 +59,11 @@ def joinable(values: Sequence[bytes | None]) -> tuple[bytes, Bools]:
     >>> joinable([b'{"a":1}', b"[]", None, b'{"a":1', b'"a":1}'])[1].tolist()
     [True, False, False, False, False]
     """
-    present = [value or b"" for value in values]
+    present: Sequence[bytes] = values if all(values) else [value or b"" for value in values]  # type: ignore[assignment]
     # The first to touch each record, which is mostly far away in memory: this line takes a while.
     lengths = np.fromiter(map(len, present), np.int64, len(present))
     ends = np.cumsum(lengths + 1) - 1
-    present.append(b"")
-    text = b"\n".join(present)
+    text = b"\n".join([*present, b""])
     characters = np.frombuffer(text, np.uint8)
     fit = (characters[ends - lengths] == _OPEN) & (characters[ends - 1] == _CLOSE)
     fit &= (lengths > 1) & (lengths <= MAX_EVENT_BYTES)

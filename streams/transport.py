@@ -20,7 +20,7 @@ from mode import Service
 
 from streams import records
 from streams.pace import Pace
-from streams.records import Records, size_of
+from streams.records import Records
 
 log = structlog.get_logger()
 # Between two looks for partitions to read, while there are none.
@@ -252,7 +252,7 @@ class Consumer(driver.Consumer):
             value,  # type: ignore[arg-type]
             None,
             0,
-            sum(map(size_of, record)),
+            None,  # Faust does nothing with the size
             tp,
             generation_id=self.app.consumer_generation_id,
         )
