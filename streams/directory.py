@@ -43,7 +43,7 @@ class DirectoryTable(GlobalTable):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A tenant's settings and their version: the offset in ``audit.tenants``."""
+    """A tenant's settings and their version: the offset in ``audit.tenants``, from `first_version` on."""
 
     tenant: Tenant
     version: int
@@ -71,7 +71,11 @@ class Directory:
     ----------
     tuning, tuning_version
         The overrides that hold now.
+    first_version
+        Of offset 0 (`store.directories`); to be set before the app starts.
     """
+
+    first_version = 0
 
     tuning = Tuning()
     tuning_version = NO_VERSION
@@ -127,11 +131,12 @@ class Directory:
             return  # known by `look_for_unknown`
         self._seen[message.partition] = message.offset
         key = (message.key or b"").decode("utf-8", "replace")
+        version = self.first_version + message.offset
         try:
             if key == TUNING_KEY:
-                await self._tune(message.value, message.offset)
+                await self._tune(message.value, version)
             else:
-                await self._change(key, message.value, message.offset)
+                await self._change(key, message.value, version)
         except ValueError as error:
             command = "tuning set" if key == TUNING_KEY else "tenants apply FILE"
             log.error(

@@ -13,6 +13,7 @@ from faust.types import TP
 from schemas.alert import Alert
 from schemas.event import Kind
 from store.database import Database, StoreUnavailable
+from store.directories import first_version
 from store.events import KafkaIds
 from store.retention import run_retention
 from store.snapshots import Snapshots
@@ -35,7 +36,7 @@ from streams.recovery import GroupMember, Recovery
 from streams.sealing import Sealer, SealingConfig, sealer_of
 from streams.snapshots import SnapshotTaker
 from streams.tenant_rows import TenantRows
-from streams.topics import ALERTS, Topics
+from streams.topics import ALERTS, TENANTS, Topics
 from streams.transport import Consumer
 from streams.webhooks.delivery import WebhookDelivery
 from streams.webhooks.sender import Sender
@@ -141,6 +142,7 @@ class Worker:
             locate,
         )
         self._reconciler = Reconciler(self.pipeline, database, ids)
+        self._first_version = partial(first_version, database, ids.cluster_id, ids.topic_ids[TENANTS])
         self._snapshots = [
             SnapshotTaker(owner, snapshots, snapshot_interval_s) for owner in (self.pipeline, addresses)
         ]
@@ -181,6 +183,7 @@ class Worker:
         # million: freezing the first and collecting seldom is worth a third of the throughput.
         gc.freeze()
         gc.set_threshold(50_000, 50, 50)
+        self.pipeline.directory.first_version = await asyncio.to_thread(self._first_version)
         await self._webhooks.start()
         self._spawn(self._groups.run())
         self._spawn(self.pipeline.run_idle())
