@@ -223,7 +223,7 @@ class _Pass:
     def _remember(self, slot: int, run: int, start: int, stop: int) -> None:
         spell = self.spells[run]
         if self.state.in_alarm[slot]:
-            spell.recent = []
+            spell.recent = ()
         else:
             spell.remember(self._recent(max(start, self.run_starts[run], stop - MAX_RECENT), stop))
         self.state.spells[slot] = spell

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 # An episode starts with what led up to it; more of it than this adds nothing that a person would read.
@@ -42,6 +42,9 @@ Recent = tuple[int, str, str | None, bool]
 class Spell:
     """What is remembered of a key while one of its buckets holds something.
 
+    Most spells are one event of one value, of a person who mistyped, and there are many: a set and a list
+    take 200 bytes more than tuples do. The longest have so few entries that walking them costs little.
+
     Parameters
     ----------
     recent
@@ -50,8 +53,8 @@ class Spell:
         The values met, at most `MAX_KNOWN`; None where nobody asks for new ones.
     """
 
-    recent: list[Recent] = field(default_factory=list)
-    known: set[str] | None = None
+    recent: tuple[Recent, ...] = ()
+    known: tuple[str, ...] | None = None
 
     def news(self, values: Sequence[str | None], near: list[bool] | None = None) -> list[bool]:
         """Return which values the spell had not met before; afterwards it has.
@@ -67,26 +70,21 @@ class Spell:
         >>> Spell().news(["job-7", None, "job-9", "job-7"], beside), beside
         ([True, False, True, False], [False, False, True, False])
         """
-        if self.known is None:
-            self.known = set()
-        known = self.known
+        known = self.known or ()
         flags = [False] * len(values)
         if near is not None:
             near.extend(flags)
-        if not set(values) - known - {None}:
-            return flags
         for i, value in enumerate(values):
             if value is None or value in known:
                 continue
             flags[i] = True
             if near is not None and known:
-                near[i - len(values)] = not known.isdisjoint(neighbours(value))
+                near[i - len(values)] = not neighbours(value).isdisjoint(known)
             if len(known) < MAX_KNOWN:
-                known.add(value)
+                known = (*known, value)
+        self.known = known
         return flags
 
     def remember(self, events: Iterable[Recent]) -> None:
         """Add events, and forget the oldest beyond the bound."""
-        self.recent.extend(events)
-        if len(self.recent) > MAX_RECENT:
-            del self.recent[:-MAX_RECENT]
+        self.recent = (*self.recent, *events)[-MAX_RECENT:]
