@@ -154,12 +154,15 @@ def test_a_browser_that_began_nothing(api: RunningApi) -> None:
     assert refused(victim.get(back)) == "wrong_state"
 
 
-def test_a_cookie_of_ones_own(api: RunningApi) -> None:
-    """It is encrypted: what we did not make does not open."""
-    browser = api.client()
-    back = begin(browser)
-    forged = base64.urlsafe_b64encode(b"x" * 80).decode()
-    answer = httpx.get(f"{api.url}{back}", headers={"Cookie": f"tenantwatch_sign_in={forged}"})
+@pytest.mark.parametrize(
+    "forged", [base64.urlsafe_b64encode(b"x" * 80).decode(), "a", "", "eHg", "\xe9", "=", '"a b"']
+)
+def test_a_cookie_of_ones_own(api: RunningApi, forged: str) -> None:
+    """It is encrypted: what we did not make does not open, also what is no base64 at all."""
+    answer = httpx.get(
+        f"{api.url}/v1/auth/callback?code=x",
+        headers={"Cookie": f"tenantwatch_sign_in={forged}".encode("latin-1")},
+    )
     assert refused(answer) == "not_begun_here"
 
 

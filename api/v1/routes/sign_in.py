@@ -9,7 +9,7 @@ from fastapi import Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from api.v1.grants import OFFLINE
-from api.v1.key_ring import KeyRingError
+from api.v1.key_ring import NotSealedHere
 from api.v1.oidc import Attempt, SignInRefused, authorization_url, person, read_id_token
 from api.v1.oidc_provider import Provider, ProviderUnavailable, log
 from api.v1.parts import Parts, PartsOf
@@ -123,7 +123,7 @@ async def _attempt(request: Request, parts: Parts, state: str | None) -> Attempt
     """Return the sign-in that this browser began; each is ended once."""
     try:
         kept: dict[str, Any] = json.loads(parts.ring.unseal(request.cookies.get(COOKIE, ""), _BOUND_TO))
-    except KeyRingError:
+    except NotSealedHere:
         raise SignInRefused("not_begun_here") from None
     attempt = Attempt(**kept)
     if state != attempt.state:
