@@ -80,6 +80,18 @@ def refreshed(api: RunningApi, key: str, refresh_token: str) -> Any:
     return api.token(key, grant_type="refresh_token", refresh_token=refresh_token)
 
 
+def test_a_wrong_scope_does_not_use_a_refresh_token_up(api: RunningApi) -> None:
+    """The client asks again, for what it may have, and nobody takes that for a theft."""
+    key = api.key(TENANT, "viewer")
+    form = {
+        "grant_type": "refresh_token",
+        "refresh_token": api.token(key, scope="offline_access").json()["refresh_token"],
+    }
+    assert api.token(key, **form, scope="keys:manage").json()["error"] == "invalid_scope"
+    assert api.token(key, **form, scope="alerts:read").status_code == 200
+    assert not [alert for alert in api.produced.alerts if alert.entity.value == f"key:{key[3:19]}"]
+
+
 def test_asking_for_tokens_counts_as_requests(api: RunningApi, database: Database) -> None:
     """A client in a loop is stopped, as on every route; one of a suspended tenant gets none."""
     add_tenant(database, "tokens-limited", rate_limit={"requests": 2, "window_s": 60})

@@ -106,11 +106,6 @@ class Grants:
             raise GrantRefused("invalid_grant", "the refresh token holds no longer", "revoked_token", token)
         if now >= token.expires_at:
             raise GrantRefused("invalid_grant", "the refresh token has expired", "expired_token", token)
-        if not await self._once.use(f"refresh:{token.token_hash}", token.expires_at):
-            await self._revoke_family(token, now)
-            raise GrantRefused(
-                "invalid_grant", "the refresh token holds no longer", "refresh_token_reused", token
-            )
         principal = held
         if (
             held.key_id is not None and client is not None
@@ -118,6 +113,12 @@ class Grants:
             kept = held.permissions & client.permissions
             principal = replace(held, permissions=kept, roles=client.roles, expires_at=client.expires_at)
         narrowed = narrow(principal, [each for each in (scope or "").split() if each != OFFLINE])
+        # Last: a request that is refused for what it asks uses nothing up, and may be sent again, mended.
+        if not await self._once.use(f"refresh:{token.token_hash}", token.expires_at):
+            await self._revoke_family(token, now)
+            raise GrantRefused(
+                "invalid_grant", "the refresh token holds no longer", "refresh_token_reused", token
+            )
         return await self._with_refresh(narrowed)
 
     async def revoke(self, text: str, principal: Principal) -> bool:
