@@ -110,6 +110,38 @@ def test_revoking_a_person_ends_its_tokens(api: RunningApi) -> None:
     assert api.client().post("/v1/oauth/token", data=form).status_code == 400
 
 
+def test_any_tenant_of_a_person_ends_its_access_there(api: RunningApi, provider: SmallProvider) -> None:
+    """Not elsewhere, and refreshing does not bring it back."""
+    provider.claims["tenant_id"] = [TENANT, OTHER]
+    pair = signed_in(api).json()
+    admin = api.client(api.key(OTHER, "tenant_admin"))
+    assert admin.post("/v1/revocations", json={"id": "user:ana"}).status_code == 204
+    assert statuses(api, pair["access_token"]) == {TENANT: 200, OTHER: 403}
+    api.clock.pass_(seconds=1)
+    form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
+    again = api.client().post("/v1/oauth/token", data=form).json()
+    assert statuses(api, again["access_token"]) == {TENANT: 200, OTHER: 403}
+
+
+def test_the_first_tenant_of_a_person_ends_all_its_tokens(api: RunningApi, provider: SmallProvider) -> None:
+    """They were issued for it; without it nobody could say what a request without a tenant is about."""
+    provider.claims["tenant_id"] = [TENANT, OTHER]
+    pair = signed_in(api).json()
+    admin = api.client(api.key(TENANT, "tenant_admin"))
+    assert admin.post("/v1/revocations", json={"id": "user:ana"}).status_code == 204
+    assert statuses(api, pair["access_token"]) == {TENANT: 401, OTHER: 401}
+    form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
+    assert api.client().post("/v1/oauth/token", data=form).status_code == 400
+
+
+def statuses(api: RunningApi, token: str) -> dict[str, int]:
+    """Return what a token is answered with for each tenant."""
+    return {
+        tenant_id: api.client(token, x_tenant_id=tenant_id).get("/v1/me").status_code
+        for tenant_id in (TENANT, OTHER)
+    }
+
+
 @pytest.mark.parametrize(
     "claims",
     [

@@ -228,10 +228,11 @@ class Authentication:
         issued_at = datetime.fromtimestamp(claims["iat"], UTC)
         ids = [principal.subject, f"token:{principal.token_id}"]
         ids += [f"family:{principal.family_id}"] if principal.family_id else []
-        revoked = await asyncio.to_thread(self._revocations.latest, ids, principal.home)
-        if revoked is not None and revoked >= issued_at:
+        revoked_in = await asyncio.to_thread(self._revocations.revoked_in, ids, principal.tenants, issued_at)
+        left = principal.without(revoked_in)
+        if left is None:
             raise Refused(_token_failure(claims, "revoked_token"))
-        return principal
+        return left
 
 
 def _client_credentials(request: Request, form: dict[str, str]) -> tuple[str | None, str | None]:

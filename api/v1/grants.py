@@ -100,18 +100,19 @@ class Grants:
             raise GrantRefused(
                 "invalid_grant", "the refresh token is not this client's", "mismatched_client", token
             )
-        family = f"family:{token.family_id}"
-        revoked = await asyncio.to_thread(self._revocations.latest, [family, token.subject], token.tenant_id)
-        if revoked is not None and revoked >= token.issued_at:
+        ids = [f"family:{token.family_id}", token.subject]
+        left = held.without(
+            await asyncio.to_thread(self._revocations.revoked_in, ids, held.tenants, token.issued_at)
+        )
+        if left is None:
             raise GrantRefused("invalid_grant", "the refresh token holds no longer", "revoked_token", token)
         if now >= token.expires_at:
             raise GrantRefused("invalid_grant", "the refresh token has expired", "expired_token", token)
-        principal = held
-        if (
-            held.key_id is not None and client is not None
-        ):  # what was taken from the key since is taken from its tokens
+        principal = left
+        if client is not None and held.key_id is not None:
+            # What was taken from the key since is taken from its tokens.
             kept = held.permissions & client.permissions
-            principal = replace(held, permissions=kept, roles=client.roles, expires_at=client.expires_at)
+            principal = replace(left, permissions=kept, roles=client.roles, expires_at=client.expires_at)
         narrowed = narrow(principal, [each for each in (scope or "").split() if each != OFFLINE])
         # Last: a request that is refused for what it asks uses nothing up, and may be sent again, mended.
         if not await self._once.use(f"refresh:{token.token_hash}", token.expires_at):
