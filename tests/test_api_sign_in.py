@@ -6,6 +6,7 @@ import hmac
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -110,6 +111,35 @@ def test_revoking_a_person_ends_its_tokens(api: RunningApi) -> None:
     assert api.client().post("/v1/oauth/token", data=form).status_code == 400
 
 
+def test_a_sign_in_ends_however_often_it_is_refreshed(api: RunningApi) -> None:
+    """After 30 days: the provider is to be asked again."""
+    pair = signed_in(api).json()
+    for _ in range(29):
+        api.clock.pass_(days=1)
+        pair = refreshed(api, pair).json()
+    api.clock.pass_(hours=23, minutes=55)
+    pair = refreshed(api, pair).json()
+    assert pair["expires_in"] == 300
+    api.clock.pass_(minutes=5)
+    assert refreshed(api, pair).json()["error"] == "invalid_grant"
+    api.clock.pass_(seconds=10)  # clocks may differ by five
+    assert api.client(pair["access_token"]).get("/v1/me").status_code == 401
+
+
+def test_a_shorter_setting_ends_sign_ins_that_have_begun(api: RunningApi) -> None:
+    """As soon as it holds."""
+    pair = signed_in(api).json()
+    api.clock.pass_(days=2)
+    shorter = replace(api.parts.config, family_lifetime=timedelta(days=1))
+    api.parts.__dict__["config"] = shorter
+    assert refreshed(api, pair).json()["error"] == "invalid_grant"
+
+
+def refreshed(api: RunningApi, pair: dict[str, Any]) -> httpx.Response:
+    form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
+    return api.client().post("/v1/oauth/token", data=form)
+
+
 def test_any_tenant_of_a_person_ends_its_access_there(api: RunningApi, provider: SmallProvider) -> None:
     """Not elsewhere, and refreshing does not bring it back."""
     provider.claims["tenant_id"] = [TENANT, OTHER]
@@ -118,8 +148,7 @@ def test_any_tenant_of_a_person_ends_its_access_there(api: RunningApi, provider:
     assert admin.post("/v1/revocations", json={"id": "user:ana"}).status_code == 204
     assert statuses(api, pair["access_token"]) == {TENANT: 200, OTHER: 403}
     api.clock.pass_(seconds=1)
-    form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
-    again = api.client().post("/v1/oauth/token", data=form).json()
+    again = refreshed(api, pair).json()
     assert statuses(api, again["access_token"]) == {TENANT: 200, OTHER: 403}
 
 
@@ -130,8 +159,7 @@ def test_the_first_tenant_of_a_person_ends_all_its_tokens(api: RunningApi, provi
     admin = api.client(api.key(TENANT, "tenant_admin"))
     assert admin.post("/v1/revocations", json={"id": "user:ana"}).status_code == 204
     assert statuses(api, pair["access_token"]) == {TENANT: 401, OTHER: 401}
-    form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
-    assert api.client().post("/v1/oauth/token", data=form).status_code == 400
+    assert refreshed(api, pair).status_code == 400
 
 
 def statuses(api: RunningApi, token: str) -> dict[str, int]:

@@ -76,7 +76,8 @@ class Grants:
         narrowed = narrow(principal, [each for each in wanted if each != OFFLINE])
         if OFFLINE not in wanted:
             return self._give(narrowed)
-        return await self._with_refresh(replace(narrowed, family_id=secrets.token_hex(16)))
+        family = replace(narrowed, family_id=secrets.token_hex(16))
+        return await self._with_refresh(family, begun_at=self._parts.clock())
 
     async def refresh(self, text: str, client: Principal | None, scope: str | None) -> Granted:
         """Give tokens for a refresh token, and a new one of it.
@@ -106,7 +107,9 @@ class Grants:
         )
         if left is None:
             raise GrantRefused("invalid_grant", "the refresh token holds no longer", "revoked_token", token)
-        if now >= token.expires_at:
+        begun_at = _begun_at(token)
+        # Both: the setting may have become shorter since the token was stored.
+        if now >= min(token.expires_at, begun_at + self._parts.config.family_lifetime):
             raise GrantRefused("invalid_grant", "the refresh token has expired", "expired_token", token)
         principal = left
         if client is not None and held.key_id is not None:
@@ -120,7 +123,7 @@ class Grants:
             raise GrantRefused(
                 "invalid_grant", "the refresh token holds no longer", "refresh_token_reused", token
             )
-        return await self._with_refresh(narrowed)
+        return await self._with_refresh(narrowed, begun_at)
 
     async def revoke(self, text: str, principal: Principal) -> bool:
         """Let a token of this principal hold no longer; return whether it was one.
@@ -163,18 +166,20 @@ class Grants:
         access = tokens.issue(self._parts.ring, self._parts.config.issuer, principal, self._parts.clock())
         return Granted(principal, access, refresh_token)
 
-    async def _with_refresh(self, principal: Principal) -> Granted:
-        now = self._parts.clock()
+    async def _with_refresh(self, principal: Principal, begun_at: datetime) -> Granted:
+        now, config = self._parts.clock(), self._parts.config
         text = REFRESH_PREFIX + secrets.token_urlsafe(32)
-        expires_at = now + self._parts.config.refresh_lifetime
+        ends_at = begun_at + config.family_lifetime
         if principal.expires_at is not None:
-            expires_at = min(expires_at, principal.expires_at)
+            ends_at = min(ends_at, principal.expires_at)
+        principal = replace(principal, expires_at=ends_at)  # of the access token, too
+        expires_at = min(now + config.refresh_lifetime, ends_at)
         token = RefreshToken(
             token_hash=_hash(text),
             family_id=principal.family_id or "",
             subject=principal.subject,
             tenant_id=principal.home,
-            body=_body(principal),
+            body=_body(principal, begun_at),
             issued_at=now,
             expires_at=expires_at,
         )
@@ -202,9 +207,17 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _body(principal: Principal) -> str:
+def _begun_at(token: RefreshToken) -> datetime:
+    """Return when somebody signed in, or a key asked, for the first token of the family."""
+    told: str | None = json.loads(token.body).get("begun_at")
+    # Earlier versions did not keep it.
+    return datetime.fromisoformat(told) if told else token.issued_at
+
+
+def _body(principal: Principal, begun_at: datetime) -> str:
     return json.dumps(
         {
+            "begun_at": begun_at.isoformat(),
             "auth_method": principal.auth_method,
             "platform": principal.platform,
             "tenants": principal.tenants,
