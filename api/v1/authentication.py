@@ -185,7 +185,6 @@ class Authentication:
             auth_method=method,
             platform=platform,
             tenants=() if platform else (key.tenant_id,),
-            organization_id="",
             roles=key.roles,
             permissions=effective(key.roles, key.permissions, platform=platform),
             key_id=key.key_id,

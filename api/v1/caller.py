@@ -28,8 +28,6 @@ class Principal:
         Whether it is the platform's: it may see every tenant, as far as its permissions go.
     tenants
         Whom it may act for; empty for the platform. The first one is taken where none is named.
-    organization_id
-        The ``org`` of a token; empty for the platform.
     key_id, token_id
         What it presented.
     family_id
@@ -42,7 +40,6 @@ class Principal:
     auth_method: AuthMethod
     platform: bool
     tenants: tuple[str, ...]
-    organization_id: str
     roles: tuple[str, ...]
     permissions: frozenset[Permission]
     key_id: str | None = None

@@ -11,6 +11,7 @@ from datetime import datetime
 from api.v1 import tokens
 from api.v1.alerts import reuse_alert
 from api.v1.caller import Principal
+from api.v1.gate import Tenants
 from api.v1.parts import Parts
 from api.v1.permissions import effective
 from api.v1.single_use import SingleUse
@@ -55,10 +56,16 @@ class Grants:
 
     A refresh token is used once. One that comes a second time was copied, and nobody can tell which of the
     two is the thief: its whole family is revoked, with the access tokens, and an alert is raised.
+
+    Parameters
+    ----------
+    tenants
+        Know whose organization a tenant is.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, tenants: Tenants) -> None:
         self._parts = parts
+        self._tenants = tenants
         self._tokens = RefreshTokens(parts.database)
         self._revocations = Revocations(parts.database)
         self._once = SingleUse(parts.database)
@@ -75,7 +82,7 @@ class Grants:
         wanted = scope.split() if scope is not None else []
         narrowed = narrow(principal, [each for each in wanted if each != OFFLINE])
         if OFFLINE not in wanted:
-            return self._give(narrowed)
+            return await self._give(narrowed)
         family = replace(narrowed, family_id=secrets.token_hex(16))
         return await self._with_refresh(family, begun_at=self._parts.clock())
 
@@ -162,8 +169,12 @@ class Grants:
         if self._parts.producer is not None and tenant_id:
             self._parts.producer.offer_alert(reuse_alert(token, tenant_id, now))
 
-    def _give(self, principal: Principal, refresh_token: str | None = None) -> Granted:
-        access = tokens.issue(self._parts.ring, self._parts.config.issuer, principal, self._parts.clock())
+    async def _give(self, principal: Principal, refresh_token: str | None = None) -> Granted:
+        tenant = await self._tenants.get(principal.home) if principal.home else None
+        organization_id = tenant.organization_id if tenant else ""
+        access = tokens.issue(
+            self._parts.ring, self._parts.config.issuer, principal, organization_id, self._parts.clock()
+        )
         return Granted(principal, access, refresh_token)
 
     async def _with_refresh(self, principal: Principal, begun_at: datetime) -> Granted:
@@ -184,7 +195,7 @@ class Grants:
             expires_at=expires_at,
         )
         await asyncio.to_thread(self._tokens.add, token)
-        return self._give(principal, text)
+        return await self._give(principal, text)
 
 
 def narrow(principal: Principal, wanted: Iterable[str]) -> Principal:
@@ -221,7 +232,6 @@ def _body(principal: Principal, begun_at: datetime) -> str:
             "auth_method": principal.auth_method,
             "platform": principal.platform,
             "tenants": principal.tenants,
-            "organization_id": principal.organization_id,
             "roles": principal.roles,
             "permissions": sorted(principal.permissions),
             "key_id": principal.key_id,
@@ -236,7 +246,6 @@ def _principal(token: RefreshToken) -> Principal:
         auth_method=body["auth_method"],
         platform=body["platform"],
         tenants=tuple(body["tenants"]),
-        organization_id=body["organization_id"],
         roles=tuple(body["roles"]),
         permissions=effective((), body["permissions"], platform=body["platform"]),
         key_id=body["key_id"],
