@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import structlog
+
 from api.v1 import tokens
 from api.v1.alerts import reuse_alert
 from api.v1.caller import Principal
@@ -18,6 +20,7 @@ from api.v1.single_use import SingleUse
 from store.refresh_tokens import RefreshToken, RefreshTokens
 from store.revocations import Revocations
 
+log = structlog.get_logger()
 OFFLINE = "offline_access"
 REFRESH_PREFIX = "twr_"
 SYSTEM = "system"
@@ -166,6 +169,17 @@ class Grants:
             reason="refresh_token_reused",
         )
         tenant_id = token.tenant_id or self._parts.config.platform_tenant
+        alerted = self._parts.producer is not None and bool(tenant_id)
+        # Also where there is an alert: it is lost if Kafka is away for long.
+        log.error(
+            "refresh_token_reused",
+            subject=token.subject,
+            tenant_id=token.tenant_id,
+            family_id=token.family_id,
+            alerted=alerted,
+            fix="one of the two users has a copy: rotate the key, or have the person sign in again"
+            + ("" if alerted else "; set TENANTWATCH_PLATFORM_TENANT for an alert on the platform's own"),
+        )
         if self._parts.producer is not None and tenant_id:
             self._parts.producer.offer_alert(reuse_alert(token, tenant_id, now))
 
