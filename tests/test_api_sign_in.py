@@ -16,7 +16,7 @@ import jwt
 import pytest
 from api_server import PLATFORM_TENANT, PLENTY, RunningApi, add_tenant, running_api
 from conftest import CommandLine, settings_env
-from oidc_provider import CLIENT_ID, CLIENT_SECRET, SmallProvider, running_provider
+from oidc_provider import CLIENT_ID, CLIENT_SECRET, SmallProvider, config_of, running_provider
 
 from api.v1.oidc import OidcConfig
 from api.v1.parts import ApiConfig
@@ -32,16 +32,6 @@ def provider() -> Iterator[SmallProvider]:
     with running_provider() as running:
         running.claims = {"tenant_id": TENANT, "tenantwatch_roles": ["analyst", "of-another-app"]}
         yield running
-
-
-def config_of(provider: SmallProvider, **more: Any) -> OidcConfig:
-    return OidcConfig(
-        issuer=provider.url,
-        client_id=CLIENT_ID,
-        client_secret=CLIENT_SECRET,
-        redirect_url="http://127.0.0.1:1/v1/auth/callback",
-        **more,
-    )
 
 
 @pytest.fixture

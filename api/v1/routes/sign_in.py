@@ -46,6 +46,7 @@ def _away(error: ProviderUnavailable) -> Problem:
     reach="public",
     status_code=302,
     response_model=None,
+    response_class=RedirectResponse,  # or the document would promise JSON
     problems=["not_configured"],
 )
 async def begin_sign_in(request: Request, parts: PartsOf) -> Response:
