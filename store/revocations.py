@@ -48,3 +48,22 @@ class Revocations:
         )[0]
         revoked_at: datetime = row["revoked_at"]
         return revoked_at if revoked_at > _NEVER else None
+
+    def revoked_in(
+        self, ids: Sequence[str], tenant_ids: Sequence[str], issued_at: datetime
+    ) -> frozenset[str]:
+        """Return in which of these tenants anything that was issued then holds no longer.
+
+        Parameters
+        ----------
+        ids
+            By any of these it may have been revoked.
+        tenant_ids
+            Whom it was issued for; the platform's word, '', is looked for besides.
+        """
+        rows = self._database.query(
+            "SELECT DISTINCT tenant_id FROM revocations WHERE id IN {ids:Array(String)} "
+            "AND tenant_id IN {tenant_ids:Array(String)} AND revoked_at >= {issued_at:DateTime64(3, 'UTC')}",
+            {"ids": list(ids), "tenant_ids": ["", *tenant_ids], "issued_at": issued_at},
+        )
+        return frozenset(row["tenant_id"] for row in rows)

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 from contextlib import AsyncExitStack, closing
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,7 @@ def api_config(settings: Settings) -> ApiConfig:
         platform_tenant=settings.platform_tenant,
         cors_origins=tuple(settings.api_cors_origins),
         webhook_allow=tuple(settings.webhook_allow),
+        family_lifetime=timedelta(days=settings.api_sign_in_days),
         oidc=_oidc_config(settings),
     )
 

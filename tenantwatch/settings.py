@@ -115,6 +115,10 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Proxies whose X-Forwarded-For is believed, ADDRESS[,ADDRESS]; none by default.",
     )
+    api_sign_in_days: Annotated[int, Field(ge=1, le=366)] = Field(
+        30,
+        description="Refresh tokens of one sign-in end so many days after it, however often they are used.",
+    )
     oidc_issuer: str | None = Field(
         None, description="URL of the OIDC provider where people sign in to the API; none without."
     )

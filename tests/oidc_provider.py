@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse
 
+from api.v1.oidc import OidcConfig
+
 CLIENT_ID, CLIENT_SECRET = "tenantwatch", "of-the-test"
 
 
@@ -113,3 +115,14 @@ def running_provider() -> Iterator[SmallProvider]:
     with served(app) as (url, _):
         provider.url = url
         yield provider
+
+
+def config_of(provider: SmallProvider, **more: Any) -> OidcConfig:
+    """Return the API's settings for this provider."""
+    return OidcConfig(
+        issuer=provider.url,
+        client_id=CLIENT_ID,
+        client_secret=CLIENT_SECRET,
+        redirect_url="http://127.0.0.1:1/v1/auth/callback",
+        **more,
+    )

@@ -10,11 +10,13 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+import structlog
 from api_server import PLATFORM_TENANT, RunningApi, add_tenant, running_api
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from api.v1 import authentication
+from api.v1.parts import ApiConfig
 from store.database import Database
 
 TENANT, OTHER = "attacks-own", "attacks-other"
@@ -201,6 +203,22 @@ def test_a_refresh_token_used_twice(api: RunningApi) -> None:
     assert "refresh_token_reused" in reasons
 
 
+def test_a_platform_key_s_refresh_token_used_twice(database: Database, tmp_path: Any) -> None:
+    """Without a tenant for the platform's alerts the log cries out, and says what is missing."""
+    with running_api(database, tmp_path, ApiConfig()) as api:
+        key = api.key("", "platform_auditor")
+        client = {"client_id": key[3:19], "client_secret": key}
+        ask, at = {"grant_type": "client_credentials", "scope": "offline_access"}, f"{api.url}/v1/oauth/token"
+        stolen = httpx.post(at, data=client | ask).json()["refresh_token"]
+        with structlog.testing.capture_logs() as logs:
+            for _ in range(2):
+                httpx.post(at, data=client | {"grant_type": "refresh_token", "refresh_token": stolen})
+    [told] = [each for each in logs if each["event"] == "refresh_token_reused"]
+    assert (told["log_level"], told["subject"], told["alerted"]) == ("error", f"key:{key[3:19]}", False)
+    assert "TENANTWATCH_PLATFORM_TENANT" in told["fix"]
+    assert stolen not in str(logs)
+
+
 def test_another_client_s_refresh_token(api: RunningApi) -> None:
     """Of no use without the client's own secret, and the owner's go on."""
     key = api.key(TENANT, "viewer")
@@ -310,8 +328,6 @@ def test_guessing_which_keys_exist(api: RunningApi, monkeypatch: pytest.MonkeyPa
 
 def test_many_guesses_from_one_address(database: Database, tmp_path: Any) -> None:
     """After a hundred refused credentials in a quarter of an hour nothing more is looked up."""
-    from api.v1.parts import ApiConfig
-
     with running_api(database, tmp_path, ApiConfig(platform_tenant=PLATFORM_TENANT)) as api:
         good = api.key(TENANT, "viewer")
         client = api.client()

@@ -1,5 +1,6 @@
 """Attacks on signed requests: sent again, swapped, stale, and in other people's names."""
 
+import hmac
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from api_server import RunningApi, add_tenant, running_api
 
+from api.v1 import authentication
 from api.v1.signatures import authorization
 from store.database import Database
 from store.refresh_tokens import use_once
@@ -156,6 +159,47 @@ def test_an_old_secret_signs_during_the_overlap_only(api: RunningApi, signed: Si
 def test_a_key_that_may_not_sign_for_more(api: RunningApi, signed: Signed) -> None:
     """A signature says who it is, not what it may."""
     assert posted(api, signed(key=api.key(TENANT, "producer"))).status_code == 403
+
+
+def test_a_key_that_another_file_sealed(api: RunningApi, signed: Signed, tmp_path: Path) -> None:
+    """With a new file of keys signed requests are refused, and told of, until the key has been rotated."""
+    old = api.key(TENANT, "tenant_admin")
+    with running_api(api.parts.database, tmp_path) as renewed:
+        renewed.clock.passed = api.clock.now() - renewed.clock._started
+        with structlog.testing.capture_logs() as logs:
+            assert posted(renewed, signed(key=old)).status_code == 401
+        [told] = [each for each in logs if each["event"] == "signing_key_not_opened"]
+        assert (told["key_id"], told["log_level"]) == (old[3:19], "error")
+        rotated = renewed.client(old).post(f"/v1/keys/{old[3:19]}/rotate", json={"overlap_s": 60})
+        new = rotated.json()["key"]
+        assert [posted(renewed, signed(key=each)).status_code for each in (old, new)] == [401, 201]
+
+
+def test_guessing_which_keys_sign(
+    api: RunningApi, key: str, signed: Signed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unknown id goes the way of a wrong signature: the same queries, decryptions and comparisons."""
+    steps: list[str] = []
+    compare, query, unseal = hmac.compare_digest, api.parts.database.query, api.parts.ring.unseal
+
+    def counted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            steps.append(given[0] if name == "query" else name)
+            return real(*given)
+
+        return call
+
+    monkeypatch.setattr(authentication.hmac, "compare_digest", counted("compare", compare))
+    monkeypatch.setattr(api.parts.database, "query", counted("query", query))
+    monkeypatch.setattr(api.parts.ring, "unseal", counted("unseal", unseal))
+    told = []
+    for key_id in (key[3:19], "f" * 16):
+        steps.clear()
+        answer = posted(api, signed(key=f"tw_{key_id}_{'A' * 43}"))
+        assert answer.status_code == 401
+        told.append((answer.json() | {"request_id": ""}, [*steps]))
+    assert told[0] == told[1]
+    assert told[0][1].count("unseal") == 1
 
 
 def test_somebody_else_s_nonce_cannot_be_used_up(api: RunningApi, signed: Signed) -> None:

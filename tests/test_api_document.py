@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import schemathesis
-from api_server import RunningApi, add_tenant, running_api
+from api_server import PLATFORM_TENANT, PLENTY, RunningApi, add_tenant, running_api
 from api_verdicts import ROWS
 from hypothesis import HealthCheck, given, settings
+from oidc_provider import config_of, running_provider
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -17,6 +18,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from api.v1.parts import ApiConfig
 from store.database import Database
 
 TENANT = "document-tenant"
@@ -82,3 +84,31 @@ def test_every_answer_is_in_the_document_whatever_is_sent(document: Any, admin: 
 def test_every_answer_to_nobody_is_in_the_document(document: Any, route: str) -> None:
     """Without credentials that hold."""
     try_out(document, route, {"Authorization": "Bearer nothing"}, 1)
+
+
+@pytest.fixture(scope="module")
+def signing_in(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The document of an API where people sign in."""
+    with running_provider() as provider:
+        oidc = config_of(provider)
+        config = ApiConfig(platform_tenant=PLATFORM_TENANT, failure_limit=PLENTY, oidc=oidc)
+        with running_api(database, tmp_path_factory.mktemp("api"), config) as running:
+            yield schemathesis.openapi.from_url(f"{running.url}/v1/openapi.json")
+
+
+@pytest.mark.parametrize("cookie", [None, "a", "e30"])
+@pytest.mark.parametrize("route", ["GET /v1/auth/login", "GET /v1/auth/callback"])
+def test_every_answer_of_a_sign_in_is_in_the_document(
+    signing_in: Any, route: str, cookie: str | None
+) -> None:
+    """With a provider, and with a cookie that somebody made up."""
+    headers = {"Cookie": f"tenantwatch_sign_in={cookie}"} if cookie else {}
+    try_out(signing_in, route, headers, 8)
+
+
+def test_an_answer_without_a_body_promises_none(api: RunningApi) -> None:
+    """A client that reads JSON there would fail."""
+    paths = api.app.openapi()["paths"]
+    empty = [paths["/v1/auth/login"]["get"]["responses"]["302"]]
+    empty += [paths["/v1/oauth/revoke"]["post"]["responses"]["200"]]
+    assert all("content" not in each for each in empty)

@@ -6,6 +6,7 @@ import hmac
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,7 +16,7 @@ import jwt
 import pytest
 from api_server import PLATFORM_TENANT, PLENTY, RunningApi, add_tenant, running_api
 from conftest import CommandLine, settings_env
-from oidc_provider import CLIENT_ID, CLIENT_SECRET, SmallProvider, running_provider
+from oidc_provider import CLIENT_ID, CLIENT_SECRET, SmallProvider, config_of, running_provider
 
 from api.v1.oidc import OidcConfig
 from api.v1.parts import ApiConfig
@@ -31,16 +32,6 @@ def provider() -> Iterator[SmallProvider]:
     with running_provider() as running:
         running.claims = {"tenant_id": TENANT, "tenantwatch_roles": ["analyst", "of-another-app"]}
         yield running
-
-
-def config_of(provider: SmallProvider, **more: Any) -> OidcConfig:
-    return OidcConfig(
-        issuer=provider.url,
-        client_id=CLIENT_ID,
-        client_secret=CLIENT_SECRET,
-        redirect_url="http://127.0.0.1:1/v1/auth/callback",
-        **more,
-    )
 
 
 @pytest.fixture
@@ -93,7 +84,8 @@ def test_a_person_of_two_tenants_chooses_by_header(api: RunningApi, provider: Sm
     provider.claims["tenant_id"] = [TENANT, OTHER]
     token = signed_in(api).json()["access_token"]
     assert api.client(token).get("/v1/me").json()["tenant_id"] == TENANT
-    assert api.client(token, x_tenant_id=OTHER).get("/v1/me").json()["tenant_id"] == OTHER
+    elsewhere = api.client(token, x_tenant_id=OTHER).get("/v1/me").json()
+    assert (elsewhere["tenant_id"], elsewhere["organization_id"]) == (OTHER, f"org-{OTHER}")
     assert api.client(token, x_tenant_id="third").get("/v1/me").status_code == 403
 
 
@@ -108,6 +100,65 @@ def test_revoking_a_person_ends_its_tokens(api: RunningApi) -> None:
     assert api.client(pair["access_token"]).get("/v1/me").status_code == 401
     form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
     assert api.client().post("/v1/oauth/token", data=form).status_code == 400
+
+
+def test_a_sign_in_ends_however_often_it_is_refreshed(api: RunningApi) -> None:
+    """After 30 days: the provider is to be asked again."""
+    pair = signed_in(api).json()
+    for _ in range(29):
+        api.clock.pass_(days=1)
+        pair = refreshed(api, pair).json()
+    api.clock.pass_(hours=23, minutes=55)
+    pair = refreshed(api, pair).json()
+    assert pair["expires_in"] == 300
+    api.clock.pass_(minutes=5)
+    assert refreshed(api, pair).json()["error"] == "invalid_grant"
+    api.clock.pass_(seconds=10)  # clocks may differ by five
+    assert api.client(pair["access_token"]).get("/v1/me").status_code == 401
+
+
+def test_a_shorter_setting_ends_sign_ins_that_have_begun(api: RunningApi) -> None:
+    """As soon as it holds."""
+    pair = signed_in(api).json()
+    api.clock.pass_(days=2)
+    shorter = replace(api.parts.config, family_lifetime=timedelta(days=1))
+    api.parts.__dict__["config"] = shorter
+    assert refreshed(api, pair).json()["error"] == "invalid_grant"
+
+
+def refreshed(api: RunningApi, pair: dict[str, Any]) -> httpx.Response:
+    form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
+    return api.client().post("/v1/oauth/token", data=form)
+
+
+def test_any_tenant_of_a_person_ends_its_access_there(api: RunningApi, provider: SmallProvider) -> None:
+    """Not elsewhere, and refreshing does not bring it back."""
+    provider.claims["tenant_id"] = [TENANT, OTHER]
+    pair = signed_in(api).json()
+    admin = api.client(api.key(OTHER, "tenant_admin"))
+    assert admin.post("/v1/revocations", json={"id": "user:ana"}).status_code == 204
+    assert statuses(api, pair["access_token"]) == {TENANT: 200, OTHER: 403}
+    api.clock.pass_(seconds=1)
+    again = refreshed(api, pair).json()
+    assert statuses(api, again["access_token"]) == {TENANT: 200, OTHER: 403}
+
+
+def test_the_first_tenant_of_a_person_ends_all_its_tokens(api: RunningApi, provider: SmallProvider) -> None:
+    """They were issued for it; without it nobody could say what a request without a tenant is about."""
+    provider.claims["tenant_id"] = [TENANT, OTHER]
+    pair = signed_in(api).json()
+    admin = api.client(api.key(TENANT, "tenant_admin"))
+    assert admin.post("/v1/revocations", json={"id": "user:ana"}).status_code == 204
+    assert statuses(api, pair["access_token"]) == {TENANT: 401, OTHER: 401}
+    assert refreshed(api, pair).status_code == 400
+
+
+def statuses(api: RunningApi, token: str) -> dict[str, int]:
+    """Return what a token is answered with for each tenant."""
+    return {
+        tenant_id: api.client(token, x_tenant_id=tenant_id).get("/v1/me").status_code
+        for tenant_id in (TENANT, OTHER)
+    }
 
 
 @pytest.mark.parametrize(
@@ -154,12 +205,15 @@ def test_a_browser_that_began_nothing(api: RunningApi) -> None:
     assert refused(victim.get(back)) == "wrong_state"
 
 
-def test_a_cookie_of_ones_own(api: RunningApi) -> None:
-    """It is encrypted: what we did not make does not open."""
-    browser = api.client()
-    back = begin(browser)
-    forged = base64.urlsafe_b64encode(b"x" * 80).decode()
-    answer = httpx.get(f"{api.url}{back}", headers={"Cookie": f"tenantwatch_sign_in={forged}"})
+@pytest.mark.parametrize(
+    "forged", [base64.urlsafe_b64encode(b"x" * 80).decode(), "a", "", "eHg", "\xe9", "=", '"a b"']
+)
+def test_a_cookie_of_ones_own(api: RunningApi, forged: str) -> None:
+    """It is encrypted: what we did not make does not open, also what is no base64 at all."""
+    answer = httpx.get(
+        f"{api.url}/v1/auth/callback?code=x",
+        headers={"Cookie": f"tenantwatch_sign_in={forged}".encode("latin-1")},
+    )
     assert refused(answer) == "not_begun_here"
 
 

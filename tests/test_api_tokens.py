@@ -48,6 +48,19 @@ def test_a_client_gets_a_token_that_anybody_can_verify(api: RunningApi) -> None:
     assert claims["jti"]
 
 
+def test_a_token_names_the_organization_of_its_tenant(api: RunningApi, database: Database) -> None:
+    """As the directory has it when the token is issued, refreshed ones too; the platform has none."""
+    add_tenant(database, "tokens-moving", organization_id="org-before")
+    key = api.key("tokens-moving", "viewer")
+    pair = api.token(key, scope="offline_access").json()
+    assert claims_of(api, pair["access_token"])["org"] == "org-before"
+    add_tenant(database, "tokens-moving", organization_id="org-after")
+    api.clock.pass_(seconds=6)  # settings are kept for five
+    pair = refreshed(api, key, pair["refresh_token"]).json()
+    assert claims_of(api, pair["access_token"])["org"] == "org-after"
+    assert claims_of(api, api.token(api.key("", "platform_auditor")).json()["access_token"])["org"] == ""
+
+
 def test_the_client_may_authenticate_by_http_basic(api: RunningApi) -> None:
     """As RFC 6749 prefers."""
     key = api.key(TENANT, "viewer")
@@ -78,6 +91,18 @@ def test_a_refresh_token_gives_another_pair(api: RunningApi) -> None:
 
 def refreshed(api: RunningApi, key: str, refresh_token: str) -> Any:
     return api.token(key, grant_type="refresh_token", refresh_token=refresh_token)
+
+
+def test_a_wrong_scope_does_not_use_a_refresh_token_up(api: RunningApi) -> None:
+    """The client asks again, for what it may have, and nobody takes that for a theft."""
+    key = api.key(TENANT, "viewer")
+    form = {
+        "grant_type": "refresh_token",
+        "refresh_token": api.token(key, scope="offline_access").json()["refresh_token"],
+    }
+    assert api.token(key, **form, scope="keys:manage").json()["error"] == "invalid_scope"
+    assert api.token(key, **form, scope="alerts:read").status_code == 200
+    assert not [alert for alert in api.produced.alerts if alert.entity.value == f"key:{key[3:19]}"]
 
 
 def test_asking_for_tokens_counts_as_requests(api: RunningApi, database: Database) -> None:

@@ -1,5 +1,6 @@
 """Every route of the OpenAPI document, with every role, for the own tenant and for another's."""
 
+import secrets
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,20 +12,23 @@ from api_verdicts import COLUMNS, PLATFORM_COLUMNS, ROWS, TENANT_COLUMNS, Row
 from fastapi import FastAPI
 from sizes import some
 
+from api.v1 import tokens
 from api.v1.app import RESOURCES, api_app
-from api.v1.permissions import PLATFORM_ROLES, ROLES, TENANT_ROLES
+from api.v1.caller import Principal
+from api.v1.permissions import PLATFORM_ROLES, ROLES, TENANT_ROLES, effective
 from api.v1.routing import Access, DeclaredRoute, UndeclaredRoute, check_declared
+from api.v1.signatures import authorization
 from store.database import Database
 
-OWN, OTHER = "verdicts-own", "verdicts-other"
+OWN, OTHER, THIRD = "verdicts-own", "verdicts-other", "verdicts-third"
 # Each role is judged on every route of its own tenant; beyond that, these show the gate and its limits.
 WEAKEST_AND_STRONGEST = ("viewer", "tenant_admin", "platform_admin")
 
 
 @pytest.fixture(scope="module")
 def api(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApi]:
-    """The API, with two tenants."""
-    for tenant_id in (OWN, OTHER):
+    """The API, with three tenants."""
+    for tenant_id in (OWN, OTHER, THIRD):
         add_tenant(database, tenant_id)
     with running_api(database, tmp_path_factory.mktemp("api")) as running:
         yield running
@@ -85,6 +89,71 @@ def test_of_its_own_tenant(
     named = OWN if column in PLATFORM_COLUMNS else None
     answer = ask(api, clients[column], route, ids_of=OWN, tenant=named)
     assert answer.status_code == ROWS[route].expected(column), answer.text
+
+
+class Signing(httpx.Auth):
+    """Signs each request with an API key, in place of sending it."""
+
+    requires_request_body = True
+
+    def __init__(self, api: RunningApi, key: str) -> None:
+        self._api, self._key = api, key
+
+    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:
+        request.headers["Authorization"] = authorization(
+            self._key,
+            request.method,
+            request.url.raw_path.decode(),
+            request.content,
+            int(self._api.clock.now().timestamp()),
+            secrets.token_hex(16),
+            request.headers.get("x-tenant-id", ""),
+        )
+        yield request
+
+
+@pytest.fixture(scope="module")
+def administrators(api: RunningApi) -> dict[str, httpx.Client]:
+    """A tenant's administrator, who calls in other ways than with its key."""
+    key = api.key(OWN, "tenant_admin")
+    signs = api.client()
+    signs.auth = Signing(api, key)
+    return {"access token": api.client(api.token(key).json()["access_token"]), "signature": signs}
+
+
+@pytest.mark.parametrize("route", ROWS)
+@pytest.mark.parametrize("form", ["access token", "signature"])
+def test_in_whichever_form_credentials_come(
+    api: RunningApi, administrators: dict[str, httpx.Client], route: str, form: str
+) -> None:
+    """They are good for the same, and for the same tenant."""
+    answer = ask(api, administrators[form], route, ids_of=OWN, tenant=None)
+    expected = ROWS[route].expected("tenant_admin")
+    assert answer.status_code == expected, answer.text
+    foreign = ask(api, administrators[form], route, ids_of=OTHER, tenant=OTHER)
+    assert foreign.status_code == (expected if reach_of(api, route) == "public" else 403)
+
+
+@pytest.fixture(scope="module")
+def person(api: RunningApi) -> httpx.Client:
+    """Somebody who signed in, an analyst of both tenants."""
+    may = effective(("analyst",), (), platform=False)
+    principal = Principal("user:of-two", "sso", False, (OWN, OTHER), ("analyst",), may)
+    issued = tokens.issue(api.parts.ring, api.parts.config.issuer, principal, "org", api.clock.now())
+    return api.client(issued.token)
+
+
+@pytest.mark.parametrize("route", ROWS)
+def test_a_person_of_two_tenants(api: RunningApi, person: httpx.Client, route: str) -> None:
+    """It is the same in each, finds nothing of one in the other, and nothing in a third."""
+    expected, reach = ROWS[route].expected("analyst"), reach_of(api, route)
+    for tenant, ids_of in ((None, OWN), (OWN, OWN), (OTHER, OTHER)):
+        assert ask(api, person, route, ids_of=ids_of, tenant=tenant).status_code == expected
+    third = ask(api, person, route, ids_of=OTHER, tenant=THIRD)
+    assert third.status_code == (expected if reach == "public" else 403)
+    if ROWS[route].ids and expected < 400:
+        for tenant, ids_of in ((None, OTHER), (OTHER, OWN)):
+            assert ask(api, person, route, ids_of=ids_of, tenant=tenant).status_code == 404
 
 
 @pytest.mark.parametrize("route", ROWS)

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import hmac
+import secrets
 from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import Final
@@ -13,6 +14,7 @@ from fastapi import Request
 
 from api.v1 import signatures, tokens
 from api.v1.caller import AuthMethod, Principal
+from api.v1.key_ring import NotSealedHere
 from api.v1.keys import hash_of, split
 from api.v1.parts import Parts
 from api.v1.permissions import effective
@@ -44,7 +46,6 @@ _NOBODY: Final = ApiKey(
     created_by="",
     expires_at=NEVER,
 )
-_NO_SIGNING_KEY: Final = bytes(32)
 
 
 class Refused(Exception):
@@ -65,6 +66,8 @@ class Authentication:
         self._once = SingleUse(parts.database)
         self._last_use: OrderedDict[str, float] = OrderedDict()
         self._writing: set[asyncio.Task[None]] = set()
+        # As a key's is kept: opening it is work, too.
+        self._nobody_s_signing_key = parts.ring.seal(secrets.token_bytes(32), _NOBODY.key_id)
 
     async def principal(self, request: Request, access: Access) -> Principal:
         """Return who is calling.
@@ -145,9 +148,9 @@ class Authentication:
             told.timestamp,
             told.nonce,
         )
-        sealed = key.signing_keys_at(now) if found else ("",)
-        secrets = [self._parts.ring.unseal(each, key.key_id) if each else _NO_SIGNING_KEY for each in sealed]
-        matches = [hmac.compare_digest(signatures.sign(each, text), told.signature) for each in secrets]
+        sealed = key.signing_keys_at(now) if found else (self._nobody_s_signing_key,)
+        opened = [self._opened(each, key.key_id) for each in sealed]
+        matches = [hmac.compare_digest(signatures.sign(each, text), told.signature) for each in opened]
         revoked = await asyncio.to_thread(self._revocations.latest, [key.subject], key.tenant_id)
         if found is None:
             raise Refused(_failure(key, "unknown_key", "signature"))
@@ -161,6 +164,19 @@ class Authentication:
             raise Refused(_failure(key, "replayed_request", "signature"))
         return key
 
+    def _opened(self, sealed: str, key_id: str) -> bytes:
+        """Return what signs for a key; where another file sealed it, something that nobody can sign with."""
+        try:
+            return self._parts.ring.unseal(sealed, key_id)
+        except NotSealedHere as error:
+            log.error(
+                "signing_key_not_opened",
+                key_id=key_id,
+                error=str(error),
+                fix="put back the file with the API's keys, or rotate this key",
+            )
+            return secrets.token_bytes(32)
+
     def _of_key(self, request: Request, key: ApiKey, method: AuthMethod) -> Principal:
         self._note_use(request, key, method)
         platform = not key.tenant_id
@@ -169,7 +185,6 @@ class Authentication:
             auth_method=method,
             platform=platform,
             tenants=() if platform else (key.tenant_id,),
-            organization_id="",
             roles=key.roles,
             permissions=effective(key.roles, key.permissions, platform=platform),
             key_id=key.key_id,
@@ -212,10 +227,11 @@ class Authentication:
         issued_at = datetime.fromtimestamp(claims["iat"], UTC)
         ids = [principal.subject, f"token:{principal.token_id}"]
         ids += [f"family:{principal.family_id}"] if principal.family_id else []
-        revoked = await asyncio.to_thread(self._revocations.latest, ids, principal.home)
-        if revoked is not None and revoked >= issued_at:
+        revoked_in = await asyncio.to_thread(self._revocations.revoked_in, ids, principal.tenants, issued_at)
+        left = principal.without(revoked_in)
+        if left is None:
             raise Refused(_token_failure(claims, "revoked_token"))
-        return principal
+        return left
 
 
 def _client_credentials(request: Request, form: dict[str, str]) -> tuple[str | None, str | None]:

@@ -1,6 +1,7 @@
 """Who is calling, and for which tenant."""
 
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -27,8 +28,6 @@ class Principal:
         Whether it is the platform's: it may see every tenant, as far as its permissions go.
     tenants
         Whom it may act for; empty for the platform. The first one is taken where none is named.
-    organization_id
-        The ``org`` of a token; empty for the platform.
     key_id, token_id
         What it presented.
     family_id
@@ -41,7 +40,6 @@ class Principal:
     auth_method: AuthMethod
     platform: bool
     tenants: tuple[str, ...]
-    organization_id: str
     roles: tuple[str, ...]
     permissions: frozenset[Permission]
     key_id: str | None = None
@@ -53,6 +51,16 @@ class Principal:
     def home(self) -> str:
         """The tenant that the credentials were issued for; empty for the platform."""
         return self.tenants[0] if self.tenants else ""
+
+    def without(self, revoked_in: Set[str]) -> "Principal | None":
+        """Return what is left of it after revocations in some of its tenants; None where nothing is.
+
+        The platform's word and that of the tenant it was issued for are about all of it. Another tenant's
+        takes that tenant away: what somebody may do elsewhere is not for it to say.
+        """
+        if "" in revoked_in or self.home in revoked_in:
+            return None
+        return replace(self, tenants=tuple(each for each in self.tenants if each not in revoked_in))
 
 
 @dataclass(frozen=True)

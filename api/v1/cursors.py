@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from api.v1.caller import Caller
-from api.v1.key_ring import KeyRing, KeyRingError
+from api.v1.key_ring import KeyRing, NotSealedHere
 from api.v1.problems import Problem
 
 
@@ -38,7 +38,7 @@ def open_cursor(
         return None
     try:
         opened: list[Any] = json.loads(ring.unseal(cursor, _bound(caller, what, asked)))
-    except (KeyRingError, ValueError):
+    except (NotSealedHere, ValueError):
         detail = "the cursor is not one of this list with these filters: begin without one"
         raise Problem("invalid", detail, errors=[{"field": "query.cursor", "detail": detail}]) from None
     return opened

@@ -8,15 +8,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import structlog
+
 from api.v1 import tokens
 from api.v1.alerts import reuse_alert
 from api.v1.caller import Principal
+from api.v1.gate import Tenants
 from api.v1.parts import Parts
 from api.v1.permissions import effective
 from api.v1.single_use import SingleUse
 from store.refresh_tokens import RefreshToken, RefreshTokens
 from store.revocations import Revocations
 
+log = structlog.get_logger()
 OFFLINE = "offline_access"
 REFRESH_PREFIX = "twr_"
 SYSTEM = "system"
@@ -55,10 +59,16 @@ class Grants:
 
     A refresh token is used once. One that comes a second time was copied, and nobody can tell which of the
     two is the thief: its whole family is revoked, with the access tokens, and an alert is raised.
+
+    Parameters
+    ----------
+    tenants
+        Know whose organization a tenant is.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, tenants: Tenants) -> None:
         self._parts = parts
+        self._tenants = tenants
         self._tokens = RefreshTokens(parts.database)
         self._revocations = Revocations(parts.database)
         self._once = SingleUse(parts.database)
@@ -75,8 +85,9 @@ class Grants:
         wanted = scope.split() if scope is not None else []
         narrowed = narrow(principal, [each for each in wanted if each != OFFLINE])
         if OFFLINE not in wanted:
-            return self._give(narrowed)
-        return await self._with_refresh(replace(narrowed, family_id=secrets.token_hex(16)))
+            return await self._give(narrowed)
+        family = replace(narrowed, family_id=secrets.token_hex(16))
+        return await self._with_refresh(family, begun_at=self._parts.clock())
 
     async def refresh(self, text: str, client: Principal | None, scope: str | None) -> Granted:
         """Give tokens for a refresh token, and a new one of it.
@@ -100,25 +111,29 @@ class Grants:
             raise GrantRefused(
                 "invalid_grant", "the refresh token is not this client's", "mismatched_client", token
             )
-        family = f"family:{token.family_id}"
-        revoked = await asyncio.to_thread(self._revocations.latest, [family, token.subject], token.tenant_id)
-        if revoked is not None and revoked >= token.issued_at:
+        ids = [f"family:{token.family_id}", token.subject]
+        left = held.without(
+            await asyncio.to_thread(self._revocations.revoked_in, ids, held.tenants, token.issued_at)
+        )
+        if left is None:
             raise GrantRefused("invalid_grant", "the refresh token holds no longer", "revoked_token", token)
-        if now >= token.expires_at:
+        begun_at = _begun_at(token)
+        # Both: the setting may have become shorter since the token was stored.
+        if now >= min(token.expires_at, begun_at + self._parts.config.family_lifetime):
             raise GrantRefused("invalid_grant", "the refresh token has expired", "expired_token", token)
+        principal = left
+        if client is not None and held.key_id is not None:
+            # What was taken from the key since is taken from its tokens.
+            kept = held.permissions & client.permissions
+            principal = replace(left, permissions=kept, roles=client.roles, expires_at=client.expires_at)
+        narrowed = narrow(principal, [each for each in (scope or "").split() if each != OFFLINE])
+        # Last: a request that is refused for what it asks uses nothing up, and may be sent again, mended.
         if not await self._once.use(f"refresh:{token.token_hash}", token.expires_at):
             await self._revoke_family(token, now)
             raise GrantRefused(
                 "invalid_grant", "the refresh token holds no longer", "refresh_token_reused", token
             )
-        principal = held
-        if (
-            held.key_id is not None and client is not None
-        ):  # what was taken from the key since is taken from its tokens
-            kept = held.permissions & client.permissions
-            principal = replace(held, permissions=kept, roles=client.roles, expires_at=client.expires_at)
-        narrowed = narrow(principal, [each for each in (scope or "").split() if each != OFFLINE])
-        return await self._with_refresh(narrowed)
+        return await self._with_refresh(narrowed, begun_at)
 
     async def revoke(self, text: str, principal: Principal) -> bool:
         """Let a token of this principal hold no longer; return whether it was one.
@@ -154,30 +169,47 @@ class Grants:
             reason="refresh_token_reused",
         )
         tenant_id = token.tenant_id or self._parts.config.platform_tenant
+        alerted = self._parts.producer is not None and bool(tenant_id)
+        # Also where there is an alert: it is lost if Kafka is away for long.
+        log.error(
+            "refresh_token_reused",
+            subject=token.subject,
+            tenant_id=token.tenant_id,
+            family_id=token.family_id,
+            alerted=alerted,
+            fix="one of the two users has a copy: rotate the key, or have the person sign in again"
+            + ("" if alerted else "; set TENANTWATCH_PLATFORM_TENANT for an alert on the platform's own"),
+        )
         if self._parts.producer is not None and tenant_id:
             self._parts.producer.offer_alert(reuse_alert(token, tenant_id, now))
 
-    def _give(self, principal: Principal, refresh_token: str | None = None) -> Granted:
-        access = tokens.issue(self._parts.ring, self._parts.config.issuer, principal, self._parts.clock())
+    async def _give(self, principal: Principal, refresh_token: str | None = None) -> Granted:
+        tenant = await self._tenants.get(principal.home) if principal.home else None
+        organization_id = tenant.organization_id if tenant else ""
+        access = tokens.issue(
+            self._parts.ring, self._parts.config.issuer, principal, organization_id, self._parts.clock()
+        )
         return Granted(principal, access, refresh_token)
 
-    async def _with_refresh(self, principal: Principal) -> Granted:
-        now = self._parts.clock()
+    async def _with_refresh(self, principal: Principal, begun_at: datetime) -> Granted:
+        now, config = self._parts.clock(), self._parts.config
         text = REFRESH_PREFIX + secrets.token_urlsafe(32)
-        expires_at = now + self._parts.config.refresh_lifetime
+        ends_at = begun_at + config.family_lifetime
         if principal.expires_at is not None:
-            expires_at = min(expires_at, principal.expires_at)
+            ends_at = min(ends_at, principal.expires_at)
+        principal = replace(principal, expires_at=ends_at)  # of the access token, too
+        expires_at = min(now + config.refresh_lifetime, ends_at)
         token = RefreshToken(
             token_hash=_hash(text),
             family_id=principal.family_id or "",
             subject=principal.subject,
             tenant_id=principal.home,
-            body=_body(principal),
+            body=_body(principal, begun_at),
             issued_at=now,
             expires_at=expires_at,
         )
         await asyncio.to_thread(self._tokens.add, token)
-        return self._give(principal, text)
+        return await self._give(principal, text)
 
 
 def narrow(principal: Principal, wanted: Iterable[str]) -> Principal:
@@ -200,13 +232,20 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _body(principal: Principal) -> str:
+def _begun_at(token: RefreshToken) -> datetime:
+    """Return when somebody signed in, or a key asked, for the first token of the family."""
+    told: str | None = json.loads(token.body).get("begun_at")
+    # Earlier versions did not keep it.
+    return datetime.fromisoformat(told) if told else token.issued_at
+
+
+def _body(principal: Principal, begun_at: datetime) -> str:
     return json.dumps(
         {
+            "begun_at": begun_at.isoformat(),
             "auth_method": principal.auth_method,
             "platform": principal.platform,
             "tenants": principal.tenants,
-            "organization_id": principal.organization_id,
             "roles": principal.roles,
             "permissions": sorted(principal.permissions),
             "key_id": principal.key_id,
@@ -221,7 +260,6 @@ def _principal(token: RefreshToken) -> Principal:
         auth_method=body["auth_method"],
         platform=body["platform"],
         tenants=tuple(body["tenants"]),
-        organization_id=body["organization_id"],
         roles=tuple(body["roles"]),
         permissions=effective((), body["permissions"], platform=body["platform"]),
         key_id=body["key_id"],

@@ -32,6 +32,13 @@ class KeyRingError(Exception):
     """The file with the API's keys cannot be used; the message says what to do."""
 
 
+class NotSealedHere(KeyRingError):
+    """What was to be opened was encrypted with other keys or for somebody else, or is nothing of the kind.
+
+    The file itself is good: whoever sent this is refused, and nothing of ours has failed.
+    """
+
+
 @dataclass(frozen=True)
 class SigningKey:
     """An Ed25519 key.
@@ -135,15 +142,15 @@ class KeyRing:
 
         Raises
         ------
-        KeyRingError
-            If it was encrypted with another key or for somebody else.
+        NotSealedHere
+            If it was encrypted with another key or for somebody else, or not at all.
         """
         self._refresh()
-        data = _unb64(sealed)
         try:
+            data = _unb64(sealed)
             return AESGCM(self._sealing).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], bound_to.encode())
         except (InvalidTag, ValueError) as error:
-            raise KeyRingError(
+            raise NotSealedHere(
                 f"what is stored for {bound_to} was not encrypted with the keys in {self._path}; "
                 "every API process needs the same file, and the command line too"
             ) from error

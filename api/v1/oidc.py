@@ -217,7 +217,6 @@ def person(config: OidcConfig, claims: Mapping[str, Any]) -> Principal:
         auth_method="sso",
         platform=not tenants,
         tenants=tuple(dict.fromkeys(tenants)),
-        organization_id="",
         roles=tuple(roles),
         permissions=effective(roles, (), platform=not tenants),
     )

@@ -48,6 +48,9 @@ class ApiConfig:
         A request that took longer is logged.
     refresh_lifetime
         Of a refresh token; each use gives a new one.
+    family_lifetime
+        Of all refresh tokens that follow from one another: then people sign in anew, and their provider is
+        asked again who they are and what they may do.
     webhook_allow
         Private networks that a webhook may reach.
     oidc
@@ -61,6 +64,7 @@ class ApiConfig:
     failure_limit: RateLimit = DEFAULT_FAILURE_LIMIT
     slow_ms: float = 1_000.0
     refresh_lifetime: timedelta = timedelta(days=7)
+    family_lifetime: timedelta = timedelta(days=30)
     webhook_allow: tuple[Network, ...] = ()
     oidc: "OidcConfig | None" = None
 

@@ -58,11 +58,18 @@ def issue(
     ring: KeyRing,
     issuer: str,
     principal: Principal,
+    organization_id: str,
     now: datetime,
     *,
     make_id: Callable[[], str] = lambda: secrets.token_hex(16),
 ) -> Issued:
-    """Return an access token for a principal: with its permissions, for `LIFETIME`."""
+    """Return an access token for a principal: with its permissions, for `LIFETIME`.
+
+    Parameters
+    ----------
+    organization_id
+        Of its tenant; empty for the platform.
+    """
     token_id = make_id()
     expires_at = now + LIFETIME
     if principal.expires_at is not None:
@@ -73,7 +80,7 @@ def issue(
         "tenant_id": principal.home,
         "tenants": list(principal.tenants),
         "platform": principal.platform,
-        "org": principal.organization_id,
+        "org": organization_id,
         "roles": list(principal.roles),
         "permissions": permissions,
         "scope": " ".join(permissions),
@@ -165,7 +172,6 @@ def principal_of(claims: dict[str, Any], expires_at: datetime) -> Principal:
         auth_method=method,
         platform=platform,
         tenants=tuple(map(str, claims.get("tenants", ()))),
-        organization_id=str(claims["org"]),
         roles=tuple(map(str, claims["roles"])),
         # Not from the roles: the token may have been asked for with a narrower scope.
         permissions=effective((), map(str, claims["permissions"]), platform=platform),

@@ -34,7 +34,7 @@ async def show_caller(caller: CallerOf) -> Me:
         tenant_id=caller.tenant_id or None,
         tenants=list(principal.tenants),
         platform=principal.platform,
-        organization_id=principal.organization_id or (tenant.organization_id if tenant else None),
+        organization_id=tenant.organization_id if tenant else None,
         roles=list(principal.roles),
         permissions=sorted(principal.permissions),
         expires_at=rfc3339(principal.expires_at) if principal.expires_at else None,

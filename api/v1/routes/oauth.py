@@ -132,6 +132,7 @@ def tokens_shown(granted: Granted, parts: Parts) -> dict[str, Any]:
     reach="public",
     status_code=200,
     response_model=None,
+    response_class=Response,  # nothing is in it
     max_body_bytes=MAX_FORM_BYTES,
     problems=["unsupported_media_type", "tenant_suspended"],
     responses=_ERRORS,

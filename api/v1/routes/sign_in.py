@@ -9,7 +9,7 @@ from fastapi import Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from api.v1.grants import OFFLINE
-from api.v1.key_ring import KeyRingError
+from api.v1.key_ring import NotSealedHere
 from api.v1.oidc import Attempt, SignInRefused, authorization_url, person, read_id_token
 from api.v1.oidc_provider import Provider, ProviderUnavailable, log
 from api.v1.parts import Parts, PartsOf
@@ -46,6 +46,7 @@ def _away(error: ProviderUnavailable) -> Problem:
     reach="public",
     status_code=302,
     response_model=None,
+    response_class=RedirectResponse,  # or the document would promise JSON
     problems=["not_configured"],
 )
 async def begin_sign_in(request: Request, parts: PartsOf) -> Response:
@@ -123,7 +124,7 @@ async def _attempt(request: Request, parts: Parts, state: str | None) -> Attempt
     """Return the sign-in that this browser began; each is ended once."""
     try:
         kept: dict[str, Any] = json.loads(parts.ring.unseal(request.cookies.get(COOKIE, ""), _BOUND_TO))
-    except KeyRingError:
+    except NotSealedHere:
         raise SignInRefused("not_begun_here") from None
     attempt = Attempt(**kept)
     if state != attempt.state:
