@@ -29,8 +29,10 @@ from store.certificates import (
 )
 from store.database import Database
 from store.holds import Held
+from store.migrations import migrations, statements
 from store.people import FIELDS
 from store.privacy import NotPseudonymous, Privacy
+from store.privacy_log import entries, record
 from store.queries import TenantContext
 from store.retention import run_retention
 from store.seals.keys import STATEMENT, SealKeys, Signer, Trust
@@ -137,6 +139,28 @@ def test_no_byte_of_forgotten_people_is_left_in_any_file(
     # The trail is not touched, so that what was sealed of it can be verified.
     assert rows(database, "events", tenant) == before
     assert told["kept"]["rows"] == {"events": 300, "alerts": 0}
+
+
+def test_what_earlier_versions_noted_by_the_original_is_hidden(
+    database: Database, tenant: TenantContext
+) -> None:
+    """The migration leaves pseudonyms, and that somebody was asked for."""
+    pseudonym = f"p_{'a' * 26}"
+    record(database, "export", tenant.tenant_id, [pseudonym, "Ana Lima", "987-65-4321"], "officer", "")
+    [sql] = [sql for _, name, sql in migrations() if "privacy_log_pseudonyms" in name]
+    for statement in statements(sql):
+        database.command(statement)
+    assert [entry["pseudonyms"] for entry in entries(database, tenant)] == [
+        [pseudonym, "[hidden]", "[hidden]"]
+    ]
+
+
+def test_a_hold_on_a_name_that_nobody_has_met_is_on_its_pseudonym(
+    rights: Privacy, tenant: TenantContext
+) -> None:
+    """The person may come as an attribute and be forgotten; the hold's row stays."""
+    hold = rights.hold(tenant, "Ana Lima", now=datetime.now(UTC), **WHO)
+    assert [hold.pseudonym] == rights.pseudonyms(tenant, ["Ana Lima"])
 
 
 def test_a_certificate_says_what_when_who_and_when_kafka_forgets(
