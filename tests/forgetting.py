@@ -219,8 +219,9 @@ def restored(root: Path) -> dict[str, Any]:
     data = root / "second" / "clickhouse"
     database = Database.embedded(data)
     backup = newest(root / "backups")
-    restore(database, backup)
-    verdict, differ = prove(database, backup, SealKeys(root / "keys").trust())
+    trust = SealKeys(root / "keys").trust()
+    restore(database, backup, trust)
+    verdict, differ = prove(database, backup, trust)
     vault, tenant = Vault(database, MASTERS), TenantContext("tenant-forgetting-a")
     found = {
         "rows": verdict.rows,
