@@ -15,7 +15,7 @@ from store.certificates import Sign, TopicRetention, certificate, raw_copies
 from store.database import Database
 from store.holds import WHOLE_TENANT, Hold, active, check_free, place, release
 from store.master_key import MasterKeys
-from store.people import alerts_of, counts, events_of
+from store.people import alerts_of, counts, dealings_with, events_of, notes_about
 from store.privacy_log import entries, record
 from store.queries import MAX_ROWS, Scope, TenantContext
 from store.vault import Rotation, Vault
@@ -84,7 +84,10 @@ class Privacy:
     def export(
         self, tenant: TenantContext, subjects: Sequence[str], *, actor: str, reason: str
     ) -> Iterator[dict[str, Any]]:
-        """Yield everything about a person: first what is known of them, then their events and alerts.
+        """Yield everything about a person.
+
+        First what is known of them; then their events, every revision of the alerts that speak of them and
+        what people wrote about these, and who read, exported or held them, this export included.
 
         Their own pseudonyms are written out; those of others stay, and are listed masked, because an event
         may speak of two people.
@@ -107,6 +110,8 @@ class Privacy:
         for kind, found in (
             ("event", events_of(self._database, tenant, own)),
             ("alert", alerts_of(self._database, tenant, own)),
+            ("alert_note", notes_about(self._database, tenant, own)),
+            ("dealing", dealings_with(self._database, tenant, own)),
         ):
             for row in found:
                 text = json.dumps(row, ensure_ascii=False)

@@ -159,7 +159,8 @@ async def reveal_people(request: Request, caller: CallerOf, parts: PartsOf, aske
     response_model=None,
     responses={
         200: {
-            "description": "One object a line: who they are, their events, their alerts, others' masked.",
+            "description": "One object a line: `subject`, `event`, `alert` (each revision), `alert_note`, "
+            "`dealing` (who read them and why), `others` (masked).",
             "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
         }
     },
