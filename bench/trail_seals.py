@@ -181,7 +181,7 @@ def restore_here(root: Path) -> dict[str, Any]:
     trust: Trust = SealKeys(root / "keys").trust()
     database = Database.embedded(root / "second" / "clickhouse")
     with Clock() as took:
-        restore(database, backup)
+        restore(database, backup, trust)
     with Clock() as verified:
         verdict, differ = prove(database, backup, trust)
     database.close()

@@ -64,6 +64,8 @@ class AlertSearch:
         ``open`` stands for every one that is not resolved.
     severity
         This one and those above it.
+    entity_values
+        The ways to write the entity, any of them; none: every entity.
     handling
         How far people have come with it.
     since, until
@@ -75,7 +77,7 @@ class AlertSearch:
     classification: str | None = None
     severity: str | None = None
     entity_type: str | None = None
-    entity_value: str | None = None
+    entity_values: tuple[str, ...] = ()
     handling: Handling | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -88,10 +90,13 @@ class AlertSearch:
         elif self.status:
             found.append("status = {status:String}")
             bound["status"] = self.status
-        for name in ("detector", "classification", "entity_type", "entity_value"):
+        for name in ("detector", "classification", "entity_type"):
             if (value := getattr(self, name)) is not None:
                 found.append(f"{name} = {{{name}:String}}")
                 bound[name] = value
+        if self.entity_values:
+            found.append("entity_value IN {entity_values:Array(String)}")
+            bound["entity_values"] = list(self.entity_values)
         if self.severity is not None:
             found.append("severity >= {severity:String}")
             bound["severity"] = self.severity

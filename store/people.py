@@ -1,9 +1,10 @@
-"""What the trail holds of people: their events and alerts, by pseudonym."""
+"""What the store holds of people: their events, alerts, and who dealt with them, by pseudonym."""
 
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from schemas.alert import rfc3339
 from store.database import Database
 from store.queries import TenantContext
 
@@ -73,14 +74,46 @@ def events_of(
 def alerts_of(
     database: Database, tenant: TenantContext, pseudonyms: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the newest revision of each alert that speaks of people."""
+    """Yield every revision of each alert that speaks of people in any of them; an alert's oldest first."""
     scope, bound = tenant.condition()
     rows = database.query(
-        f"SELECT body FROM alerts WHERE {scope} AND {_of_alerts()} "
-        "ORDER BY revision DESC, published_at DESC LIMIT 1 BY alert_id",
+        f"SELECT body FROM alerts WHERE {scope} AND alert_id IN {_ids_of_alerts(scope)} "
+        "ORDER BY alert_id, revision, published_at DESC LIMIT 1 BY alert_id, revision",
         {**bound, "pseudonyms": list(pseudonyms)},
     )
     yield from (json.loads(row["body"]) for row in rows)
+
+
+def notes_about(
+    database: Database, tenant: TenantContext, pseudonyms: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield what somebody did with an alert that speaks of people, or wrote about it."""
+    scope, bound = tenant.condition()
+    rows = database.query(
+        "SELECT alert_id, note_id, action, text, created_by, created_at FROM alert_notes FINAL "
+        f"WHERE {scope} AND alert_id IN {_ids_of_alerts(scope)} ORDER BY alert_id, created_at, note_id",
+        {**bound, "pseudonyms": list(pseudonyms)},
+    )
+    for row in rows:
+        yield row | {"created_at": rfc3339(row["created_at"])}
+
+
+def dealings_with(
+    database: Database, tenant: TenantContext, pseudonyms: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield who read people, exported, held or forgot them, when and why: their part of ``privacy_log``."""
+    scope, bound = tenant.condition()
+    rows = database.query(
+        f"SELECT at, action, actor, reason FROM privacy_log WHERE {scope} "
+        "AND hasAny(pseudonyms, {pseudonyms:Array(String)}) ORDER BY at, entry_id",
+        {**bound, "pseudonyms": list(pseudonyms)},
+    )
+    for row in rows:
+        yield row | {"at": rfc3339(row["at"])}
+
+
+def _ids_of_alerts(scope: str) -> str:
+    return f"(SELECT alert_id FROM alerts WHERE {scope} AND {_of_alerts()})"
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

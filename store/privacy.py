@@ -15,7 +15,7 @@ from store.certificates import Sign, TopicRetention, certificate, raw_copies
 from store.database import Database
 from store.holds import WHOLE_TENANT, Hold, active, check_free, place, release
 from store.master_key import MasterKeys
-from store.people import alerts_of, counts, events_of
+from store.people import alerts_of, counts, dealings_with, events_of, notes_about
 from store.privacy_log import entries, record
 from store.queries import MAX_ROWS, Scope, TenantContext
 from store.vault import Rotation, Vault
@@ -84,13 +84,17 @@ class Privacy:
     def export(
         self, tenant: TenantContext, subjects: Sequence[str], *, actor: str, reason: str
     ) -> Iterator[dict[str, Any]]:
-        """Yield everything about a person: first what is known of them, then their events and alerts.
+        """Yield everything about a person.
+
+        First what is known of them; then their events, every revision of the alerts that speak of them and
+        what people wrote about these, and who read, exported or held them, this export included.
 
         Their own pseudonyms are written out; those of others stay, and are listed masked, because an event
         may speak of two people.
         """
+        # Not what they may stand as in the trail: an original that is noted outlives its forgetting.
+        record(self._database, "export", tenant.tenant_id, self.pseudonyms(tenant, subjects), actor, reason)
         own = self._known_as(tenant, subjects)
-        record(self._database, "export", tenant.tenant_id, own, actor, reason)
         originals = self.vault.originals(tenant, own)
         held = [asdict(hold) for hold in active(self._database, tenant) if hold.pseudonym in own]
         rows = counts(self._database, tenant, own)
@@ -106,6 +110,8 @@ class Privacy:
         for kind, found in (
             ("event", events_of(self._database, tenant, own)),
             ("alert", alerts_of(self._database, tenant, own)),
+            ("alert_note", notes_about(self._database, tenant, own)),
+            ("dealing", dealings_with(self._database, tenant, own)),
         ):
             for row in found:
                 text = json.dumps(row, ensure_ascii=False)
@@ -164,16 +170,21 @@ class Privacy:
         self, tenant: TenantContext, subject: str | None, *, actor: str, reason: str, now: datetime
     ) -> Hold:
         """Place a legal hold on a person, or on the whole tenant."""
-        pseudonym = self._stored_as(tenant, subject) if subject else WHOLE_TENANT
-        hold = place(self._database, tenant, pseudonym, reason=reason, actor=actor, now=now)
-        whom = [pseudonym] if pseudonym else []
+        stored = self._stored_as(tenant, subject) if subject else WHOLE_TENANT
+        hold = place(self._database, tenant, stored, reason=reason, actor=actor, now=now)
+        whom = self.pseudonyms(tenant, [subject] if subject else [])
         record(self._database, "hold", tenant.tenant_id, whom, actor, reason, {"hold_id": hold.hold_id})
         return hold
 
     def _stored_as(self, tenant: TenantContext, subject: str) -> str:
+        """Return the pseudonym of a person, or a plain user id where events hold it as it is.
+
+        Not before they do: whoever is met afterwards as an attribute would stay in ``legal_holds`` by name.
+        """
         pseudonym = self.vault.pseudonym(tenant.tenant_id, subject)
-        known = is_identifier(subject) or self.vault.masked(tenant, [pseudonym])
-        return pseudonym if known else subject
+        if is_identifier(subject) or self.vault.masked(tenant, [pseudonym]):
+            return pseudonym
+        return subject if counts(self._database, tenant, [subject])["events"] else pseudonym
 
     def holds(self, scope: Scope) -> list[Hold]:
         """Return the holds that are not released."""
@@ -185,7 +196,7 @@ class Privacy:
         """Release holds, and return those that were there."""
         released = release(self._database, tenant, hold_ids, actor=actor, now=now)
         for hold in released:
-            whom = [hold.pseudonym] if hold.pseudonym else []
+            whom = self.pseudonyms(tenant, [hold.pseudonym] if hold.pseudonym else [])
             record(
                 self._database, "release", tenant.tenant_id, whom, actor, reason, {"hold_id": hold.hold_id}
             )

@@ -57,8 +57,8 @@ class EventSearch:
         Field of `FILTERS` to its value.
     status
         HTTP status.
-    text
-        In one of `TEXTS`, in any case of letters.
+    texts
+        Any of these in one of `TEXTS`, in any case of letters; none: whatever is there.
     newest_first
         Their order.
     """
@@ -68,7 +68,7 @@ class EventSearch:
     until: datetime | None = None
     equal: Mapping[str, str] = field(default_factory=dict)
     status: int | None = None
-    text: str | None = None
+    texts: tuple[str, ...] = ()
     newest_first: bool = True
 
     def conditions(self) -> tuple[list[str], dict[str, Any]]:
@@ -92,10 +92,14 @@ class EventSearch:
         if self.status is not None:
             found.append("http_status = {of_status:UInt16}")
             bound["of_status"] = self.status
-        if self.text is not None:
-            parts = (f"positionCaseInsensitiveUTF8({name}, {{text:String}}) > 0" for name in TEXTS)
+        if self.texts:
+            parts = (
+                f"positionCaseInsensitiveUTF8({name}, {{text_{i}:String}}) > 0"
+                for i in range(len(self.texts))
+                for name in TEXTS
+            )
             found.append(f"({' OR '.join(parts)})")
-            bound["text"] = self.text
+            bound |= {f"text_{i}": text for i, text in enumerate(self.texts)}
         return found, bound
 
 

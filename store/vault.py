@@ -317,12 +317,14 @@ class Vault:
 
         Parameters
         ----------
+        pseudonyms
+            Or originals: pseudonyms of them are noted and told, because that stays when they are forgotten.
         actor, reason
             Who asked, and why.
         tell
             Whether `on_reveal` is to be told; not by those who tell the trail themselves.
         """
-        asked = sorted(set(pseudonyms))
+        asked = sorted({self.pseudonym(tenant.tenant_id, one) for one in pseudonyms})
         record(self._database, "reveal", tenant.tenant_id, asked, actor, reason)
         for listener in self.on_reveal if tell else ():
             listener(tenant.tenant_id, asked, actor, reason)

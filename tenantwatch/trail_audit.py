@@ -27,7 +27,13 @@ def operator() -> str:
 
 
 def access_event(
-    tenant_id: str, action: str, resource_id: str, rows: int, now: datetime, resource_type: str = "trail"
+    tenant_id: str,
+    action: str,
+    resource_id: str,
+    rows: int,
+    now: datetime,
+    resource_type: str = "trail",
+    permission: str = "trail:read",
 ) -> dict[str, Any]:
     """Return the event that somebody read a tenant's trail.
 
@@ -43,7 +49,7 @@ def access_event(
         "user_id": operator(),
         "action": action,
         "outcome": "success",
-        "permission": "trail:read",
+        "permission": permission,
         "resource_type": resource_type,
         "resource_id": resource_id[:256],
         "record_count": rows,

@@ -55,9 +55,20 @@ def address(n: int) -> str:
     return f"{name(n)}@example.com"
 
 
+def number(n: int) -> str:
+    """Return a number as authorities give people; no such number is given to anybody."""
+    return f"987-65-4{n:03}"
+
+
+def originals(n: int) -> tuple[str, str, str]:
+    """Return all that the vault holds of a person."""
+    return address(n), name(n), number(n)
+
+
 def searched_names() -> list[bytes]:
     """Return what must not be found of the forgotten, as events write it."""
-    return [written.encode() for n in range(FORGOTTEN) for written in (name(n), name(n).upper())]
+    written = [(name(n), name(n).upper(), number(n)) for n in range(FORGOTTEN)]
+    return [text.encode() for texts in written for text in texts]
 
 
 def events(kind: Kind, tenant_id: str, round_: int) -> Iterator[dict[str, Any]]:
@@ -69,7 +80,7 @@ def events(kind: Kind, tenant_id: str, round_: int) -> Iterator[dict[str, Any]]:
             "access": {"user_id": who.upper(), "resource_id": f"user:{who}"},
             "request": {"user_id": who, "http_path": f"/users/{who.replace('@', '%40')}/jobs"},
         }[kind]
-        attributes = {"email": who, "full_name": name(n), "note": f"{who} asked"}
+        attributes = {"email": who, "full_name": name(n), "ssn": number(n), "note": f"{who} asked"}
         event_id = f"{kind}-{round_}-{n}"
         yield event(
             kind, tenant_id=tenant_id, event_id=event_id, **fields, attributes=attributes, to=[{"cc": who}]
@@ -150,7 +161,7 @@ def forget(root: Path) -> dict[str, Any]:
         trail.seal(ring.signer)
     database.command("OPTIMIZE TABLE vault FINAL")
     rights = Privacy(database, vault)
-    gone = [said for n in range(FORGOTTEN) for said in (address(n), name(n))]
+    gone = [said for n in range(FORGOTTEN) for said in originals(n)]
     sealed = {row["pseudonym"]: bytes.fromhex(row["b"]) for row in database.query(
         "SELECT pseudonym, hex(original) AS b FROM vault")}  # fmt: skip
     ciphers = [sealed[one][-30:] for one in rights.pseudonyms(tenant, gone)]
@@ -161,6 +172,16 @@ def forget(root: Path) -> dict[str, Any]:
         "before": [len(files_holding(data, *ciphers)) > 0, contents(database, *ciphers)],
         "revealed": [revealed(vault, tenant, n) for n in (0, FORGOTTEN)],
     }
+    # Whoever asks by the original must not thereby write it down.
+    looks = {"actor": "officer", "reason": "looks"}
+    seen["looked_up"] = [
+        [
+            list(vault.reveal(tenant, [said], **looks).values()),
+            list(next(rights.export(tenant, [said], **looks))["pseudonyms"].values()),
+        ]
+        for said in originals(0)
+    ]
+    rights.release(tenant, [rights.hold(tenant, name(0), **WHO, reason="case 3").hold_id], **WHO, reason="")
     hold = rights.hold(tenant, address(FORGOTTEN), reason=f"case of {address(0)}", **WHO)
     rights.release(tenant, [hold.hold_id], reason=f"{address(0)} asked", **WHO)
     told = rights.forget(tenant, gone, reason=f"{address(0)} asked, and others", **WHO)
@@ -198,8 +219,9 @@ def restored(root: Path) -> dict[str, Any]:
     data = root / "second" / "clickhouse"
     database = Database.embedded(data)
     backup = newest(root / "backups")
-    restore(database, backup)
-    verdict, differ = prove(database, backup, SealKeys(root / "keys").trust())
+    trust = SealKeys(root / "keys").trust()
+    restore(database, backup, trust)
+    verdict, differ = prove(database, backup, trust)
     vault, tenant = Vault(database, MASTERS), TenantContext("tenant-forgetting-a")
     found = {
         "rows": verdict.rows,

@@ -11,8 +11,9 @@ from uuid import uuid4
 import pytest
 from api_server import RunningApi, add_tenant, running_api
 from schema_examples import event
-from stored import store_events
+from stored import store_alert, store_events
 
+from schemas.alert import Entity
 from store.certificates import why_not_proven
 from store.database import Database
 from store.privacy_log import entries
@@ -65,6 +66,58 @@ def test_events_are_found_by_the_original_by_those_who_may_read_it(api: RunningA
     assert found(api, "tenant_admin", JANE, OTHER) == []
 
 
+@pytest.fixture(scope="module")
+def eve(api: RunningApi, database: Database) -> str:
+    """Somebody who is named wherever one can be, and in an alert; the address."""
+    who, number = "eve@example.com", "987-65-4321"
+    stood = known(api, who)
+    store_events(
+        database,
+        event("auth", tenant_id=OWN, event_id="session", session_id=f"of:{stood}", user_id="ana"),
+        event("access", tenant_id=OWN, event_id="resource", resource_id=f"user:{stood}", user_id="ana"),
+        event("access", tenant_id=OWN, event_id="ssn", attributes={"ssn": known(api, number)}, user_id="ana"),
+        event("request", tenant_id=OWN, event_id="path", http_path=f"/users/{stood}/jobs", user_id="ana"),
+    )
+    store_alert(database, OWN, entity=Entity(type="user_id", value=stood))
+    store_alert(database, OWN, entity=Entity(type="user_id", value="ana"))
+    return who
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"session_id": "of:Eve@example.com"}, ["session"]),
+        ({"resource_id": "user:eve@example.com"}, ["resource"]),
+        ({"text": "eve@example.com"}, ["path", "resource"]),
+        ({"text": "/users/eve%40example.com"}, ["path"]),
+        ({"text": "987-65-4321"}, ["ssn"]),
+        ({"text": "/users/"}, ["path"]),
+    ],
+)
+def test_every_field_that_holds_pseudonyms_is_searched_by_the_original(
+    api: RunningApi, eve: str, filters: dict[str, str], expected: list[str]
+) -> None:
+    """Among other words too, by those who may read it; to others it is a word that no event has."""
+    admin, viewer = (api.client(api.key(OWN, role)) for role in ("tenant_admin", "viewer"))
+    by_role = [
+        sorted(one["event_id"] for one in client.get("/v1/events", params=filters).json()["events"])
+        for client in (admin, viewer)
+    ]
+    assert by_role == [expected, expected if filters == {"text": "/users/"} else []]
+
+
+@pytest.mark.parametrize("asked", [{}, {"entity_type": "user_id"}])
+def test_alerts_are_found_by_the_original_by_those_who_may_read_it(
+    api: RunningApi, eve: str, asked: dict[str, str]
+) -> None:
+    """With or without saying that it is a user."""
+    admin, viewer = (api.client(api.key(OWN, role)) for role in ("tenant_admin", "viewer"))
+    asked = {**asked, "entity_value": eve.upper()}
+    [found] = admin.get("/v1/alerts", params=asked).json()["alerts"]
+    assert found["entity"]["value"] == pseudonym(api, eve)
+    assert viewer.get("/v1/alerts", params=asked).json()["alerts"] == []
+
+
 def test_an_export_of_events_goes_by_the_original_too(api: RunningApi) -> None:
     """The same filters, the same people."""
     client = api.client(api.key(OWN, "tenant_admin"))
@@ -108,7 +161,7 @@ def test_another_tenant_s_person_is_nobody(api: RunningApi) -> None:
     wish = {"subjects": [pseudonym(api)], "reason": "curious"}
     head, *rows = client.post("/v1/privacy/export", json=wish).text.splitlines()
     assert json.loads(head)["pseudonyms"] == {pseudonym(api): None}
-    assert [json.loads(row)["type"] for row in rows] == ["others"]
+    assert [json.loads(row)["type"] for row in rows] == ["dealing", "dealing", "others"]
     assert client.post("/v1/privacy/forget", json=wish).json()["removed"]["rows"] == {"vault": 0}
     assert found(api, "tenant_admin", JANE) == ["janes"]
 

@@ -1,8 +1,11 @@
 """Backups of a ClickHouse server, into another database of it; and what a backup leaves behind."""
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -14,8 +17,11 @@ from store.backups.manifest import Backup, BackupError, backups_in, newest
 from store.backups.restore import prove, restore
 from store.database import Database
 from store.migrations import migrate
-from store.seals.keys import SealKeys, Signer, Trust
+from store.privacy_log import entries, record
+from store.queries import TenantContext
+from store.seals.keys import SealKeys, Signer, Trust, pem
 from tests.clickhouse_server import ClickHouseServer
+from tests.conftest import CommandLine, settings_env
 from tests.sealed_trail import NOW, SealedTrail
 
 
@@ -47,11 +53,12 @@ def test_a_server_is_restored_into_an_empty_database_with_equal_seals(
         trail.seal()
     backup = create(first, tmp_path, trail.signer, NOW)
     assert len(backup.manifest["tables"]["events"]["files"]) > 3
-    assert restore(second, backup)["events"] == 144
-    verdict, differ = prove(second, backup, Trust([trail.signer.public]))
+    trust = Trust([trail.signer.public])
+    assert restore(second, backup, trust)["events"] == 144
+    verdict, differ = prove(second, backup, trust)
     assert (verdict.holds, verdict.rows, differ) == (True, 144, [])
     with pytest.raises(BackupError, match="not empty"):
-        restore(second, backup)
+        restore(second, backup, trust)
 
 
 def test_rounds_that_are_sealed_meanwhile_are_left_out_whole(
@@ -72,8 +79,9 @@ def test_rounds_that_are_sealed_meanwhile_are_left_out_whole(
 
     monkeypatch.setattr(creating, "heads_of_partitions", then_another_round)
     backup = create(first, tmp_path, trail.signer, NOW)
-    restore(second, backup)
-    verdict, differ = prove(second, backup, Trust([trail.signer.public]))
+    trust = Trust([trail.signer.public])
+    restore(second, backup, trust)
+    verdict, differ = prove(second, backup, trust)
     assert [finding.kind for finding in verdict.findings] == ["unsealed"]
     assert differ == []
 
@@ -100,7 +108,7 @@ def test_a_backup_of_a_newer_version_is_refused(database: Database, tmp_path: Pa
     backup = create(database, tmp_path, Signer.new(), NOW)
     backup.manifest["migrations"].append("9999_later.sql")
     with pytest.raises(BackupError, match="9999_later"):
-        restore(database, backup)
+        restore(database, backup, None)
 
 
 def test_a_store_with_rows_is_never_restored_into(database: Database, tmp_path: Path) -> None:
@@ -109,7 +117,124 @@ def test_a_store_with_rows_is_never_restored_into(database: Database, tmp_path: 
     trail.store(1)
     backup = create(database, tmp_path, trail.signer, NOW)
     with pytest.raises(BackupError, match="not empty"):
-        restore(database, backup)
+        restore(database, backup, Trust([trail.signer.public]))
+
+
+# Who made it.
+
+
+def forged(backup: Backup, change: Callable[[dict[str, Any]], object]) -> Backup:
+    """Return a backup whose manifest somebody changed who has no key; the signature is the old one."""
+    manifest = json.loads(json.dumps(backup.manifest))
+    change(manifest)
+    (backup.path / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    return Backup.read(backup.path)
+
+
+def with_a_key_of_the_platform(backup: Backup) -> Backup:
+    """Add an API key with every right, with checksums that are right."""
+    row = {"key_id": "k", "name": "mine", "roles": ["platform_admin"], "secret_hash": "0" * 64}
+    content = json.dumps(row).encode()
+    packed = pa.Codec("zstd").compress(content, asbytes=True)
+    file = {"name": "tables/api_keys-00009.native.zstd", "rows": 1, "grew": False, "bytes": len(content)}
+    (backup.path / file["name"]).write_bytes(packed)
+    added = file | {"sha256": hashlib.sha256(packed).hexdigest()}
+    return forged(backup, lambda manifest: manifest["tables"]["api_keys"]["files"].append(added))
+
+
+@pytest.fixture
+def made(database: Database, tmp_path: Path) -> tuple[Backup, Trust]:
+    """A backup, and the key that signed it."""
+    signer = Signer.new()
+    return create(database, tmp_path / "backups", signer, NOW), Trust([signer.public])
+
+
+def test_a_forged_manifest_is_not_restored(database: Database, made: tuple[Backup, Trust]) -> None:
+    """Its checksums are right, and nobody who is believed signed them; before anything is looked at."""
+    backup, trust = made
+    forgery = with_a_key_of_the_platform(backup)
+    assert forgery.damaged() == []
+    with pytest.raises(BackupError, match=r"is not what the key .* signed; nothing was restored"):
+        restore(database, forgery, trust)
+
+
+def test_a_manifest_by_an_unknown_key_is_not_restored(database: Database, made: tuple[Backup, Trust]) -> None:
+    """It says how the key is named."""
+    with pytest.raises(BackupError, match=r"not known here; nothing was restored: .*--key"):
+        restore(database, made[0], Trust([Signer.new().public]))
+
+
+def test_a_manifest_that_was_replaced_after_it_was_read_is_not_believed(made: tuple[Backup, Trust]) -> None:
+    """What was read is what must be signed."""
+    backup, trust = made
+    original = (backup.path / "manifest.json").read_bytes()
+    forgery = with_a_key_of_the_platform(backup)
+    (backup.path / "manifest.json").write_bytes(original)
+    assert (backup.signature_holds(trust), forgery.signature_holds(trust)) == (True, False)
+
+
+def rename_table(manifest: dict[str, Any]) -> None:
+    manifest["tables"]["api_keys; DROP TABLE events"] = manifest["tables"].pop("api_keys")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (rename_table, "no table"),
+        (lambda m: m["tables"]["api_keys"]["columns"].append("key_id) SELECT 1 --"), "no column of api_keys"),
+        (lambda m: m["tables"]["events"]["files"][0].update(name="../secret"), "no file of events"),
+    ],
+    ids=["table", "column", "file"],
+)
+def test_a_name_that_no_store_has_never_becomes_sql(
+    servers: tuple[Database, Database],
+    tmp_path: Path,
+    change: Callable[[dict[str, Any]], object],
+    said: str,
+) -> None:
+    """Not even where the files are believed as they are."""
+    first, second = servers
+    trail = SealedTrail(first)
+    trail.store(1)
+    (tmp_path / "secret").write_bytes(b"secret")
+    backup = forged(create(first, tmp_path, trail.signer, NOW), change)
+    for name, file in backup.files():
+        file["sha256"] = hashlib.sha256((backup.path / name).read_bytes()).hexdigest()
+    with pytest.raises(BackupError, match=said):
+        restore(second, backup, None)
+    assert second.query("SELECT count() AS n FROM events")[0]["n"] == 0
+
+
+def test_rows_of_an_earlier_version_are_migrated_with_their_tables(
+    servers: tuple[Database, Database], tmp_path: Path
+) -> None:
+    """A migration that changes rows finds none when the tables are made."""
+    first, second = servers
+    record(first, "reveal", "tenant-a", ["Ana Lima"], "officer", "")
+    backup = create(first, tmp_path, Signer.new(), NOW)
+    backup.manifest["migrations"].remove("0015_privacy_log_pseudonyms.sql")
+    restore(second, backup, None)
+    assert [row["pseudonyms"] for row in entries(second, TenantContext("tenant-a"))] == [["[hidden]"]]
+
+
+def test_the_command_restores_nothing_that_it_cannot_prove(
+    made: tuple[Backup, Trust], tmp_path: Path
+) -> None:
+    """Unless it is told to, and then it says so loudly."""
+    backup, trust = made
+    known, other = tmp_path / "known.pem", tmp_path / "other.pem"
+    known.write_text(pem(next(iter(trust.keys.values()))))
+    other.write_text(pem(Signer.new().public))
+    line = CommandLine(settings_env(tmp_path / "data"))
+    restoring = ("backup", "restore", str(backup.path))
+    assert "no key is known here" in line.run(*restoring).stderr
+    assert "not known here; nothing was restored" in line.run(*restoring, "--key", str(other)).stderr
+    with_a_key_of_the_platform(backup)
+    for more in ((), ("--unverified",)):
+        done = line.run(*restoring, "--key", str(known), *more)
+        assert (done.returncode, "is not what the key" in done.stderr) == (1, True)
+    assert not (tmp_path / "data" / "clickhouse").exists()
+    assert "NOT VERIFIED" in line.run(*restoring, "--unverified").stderr
 
 
 def test_the_newest_of_several_is_taken(database: Database, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.forgetting import FORGOTTEN, PEOPLE, ROUNDS, address
+from tests.forgetting import FORGOTTEN, PEOPLE, ROUNDS, address, originals
 
 EVENTS = 3 * ROUNDS * PEOPLE
 
@@ -49,11 +49,18 @@ def test_the_trail_holds_after_a_hundred_people_were_forgotten(forgotten: Any) -
 def test_nothing_of_them_is_left_in_the_store_or_in_a_later_backup(forgotten: Any) -> None:
     """As bytes of files, in what the tables say, in the backup's files once unpacked; reasons included.
 
-    An address and a full name are two originals; what they were encrypted to is searched for, too.
+    An address, a full name and a number are three originals, and each was exported and revealed before, by
+    the original; what they were encrypted to is searched for, too.
     """
-    assert forgotten["people"] == 2 * PEOPLE
+    assert forgotten["people"] == 3 * PEOPLE
+    assert [found[0] for found in forgotten["looked_up"]] == [[said] for said in originals(0)]
+    assert [said in found[1] for said, found in zip(originals(0), forgotten["looked_up"], strict=True)] == [
+        True,
+        True,
+        True,
+    ]
     assert forgotten["before"] == [True, ["vault"]]
-    assert forgotten["removed"] == {"vault": 2 * FORGOTTEN}
+    assert forgotten["removed"] == {"vault": 3 * FORGOTTEN}
     assert forgotten["originals"] == [[], [], []]
     in_store, tables, in_backup = forgotten["of_others"]
     assert (in_store, tables, len(in_backup)) == (True, ["vault"], 1)

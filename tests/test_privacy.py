@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from schemas.batch import EventBatch
 from schemas.event import KINDS
 from schemas.tenant import PersonalData, Tenant
+from store.alert_notes import add_note
 from store.certificates import (
     TopicRetention,
     canonical,
@@ -29,12 +30,14 @@ from store.certificates import (
 )
 from store.database import Database
 from store.holds import Held
+from store.migrations import migrations, statements
 from store.people import FIELDS
 from store.privacy import NotPseudonymous, Privacy
+from store.privacy_log import entries, record
 from store.queries import TenantContext
 from store.retention import run_retention
 from store.seals.keys import STATEMENT, SealKeys, Signer, Trust
-from store.vault import Vault
+from store.vault import Subject, Vault
 from store.vault_expiry import expire_people
 from store.writer import EventWriter
 from streams.pseudonyms import TEXTS, Pseudonymiser
@@ -137,6 +140,28 @@ def test_no_byte_of_forgotten_people_is_left_in_any_file(
     # The trail is not touched, so that what was sealed of it can be verified.
     assert rows(database, "events", tenant) == before
     assert told["kept"]["rows"] == {"events": 300, "alerts": 0}
+
+
+def test_what_earlier_versions_noted_by_the_original_is_hidden(
+    database: Database, tenant: TenantContext
+) -> None:
+    """The migration leaves pseudonyms, and that somebody was asked for."""
+    pseudonym = f"p_{'a' * 26}"
+    record(database, "export", tenant.tenant_id, [pseudonym, "Ana Lima", "987-65-4321"], "officer", "")
+    [sql] = [sql for _, name, sql in migrations() if "privacy_log_pseudonyms" in name]
+    for statement in statements(sql):
+        database.command(statement)
+    assert [entry["pseudonyms"] for entry in entries(database, tenant)] == [
+        [pseudonym, "[hidden]", "[hidden]"]
+    ]
+
+
+def test_a_hold_on_a_name_that_nobody_has_met_is_on_its_pseudonym(
+    rights: Privacy, tenant: TenantContext
+) -> None:
+    """The person may come as an attribute and be forgotten; the hold's row stays."""
+    hold = rights.hold(tenant, "Ana Lima", now=datetime.now(UTC), **WHO)
+    assert [hold.pseudonym] == rights.pseudonyms(tenant, ["Ana Lima"])
 
 
 def test_a_certificate_says_what_when_who_and_when_kafka_forgets(
@@ -280,6 +305,7 @@ def test_an_export_holds_everything_about_a_person_and_nothing_of_others(
         ("event", "a"),
         ("event", "c"),
         ("alert", None),
+        ("dealing", None),
     ]
     assert found[0]["user_id"] == jane
     assert found[1]["resource_id"] == f"user:{jane}"
@@ -296,7 +322,38 @@ def test_an_export_of_another_tenant_is_empty(
     store_events(database, vault, "auth", event(tenant_id=tenant.tenant_id, user_id="jane@example.com"))
     head, *found, _ = rights.export(TenantContext("privacy-other"), ["jane@example.com"], **WHO)
     assert set(head["pseudonyms"].values()) == {None}
-    assert found == []
+    assert [one["type"] for one in found] == ["dealing"]
+
+
+def test_an_export_holds_every_revision_what_was_written_about_it_and_who_read(
+    database: Database, vault: Vault, rights: Privacy, tenant: TenantContext
+) -> None:
+    """Also of an alert whose newest revision names them no longer; nothing of other alerts and people."""
+    jane, ben = rights.pseudonyms(tenant, ["jane@example.com", "ben@example.com"])
+    now, about, other = datetime.now(UTC), f"alert-{uuid4().hex[:6]}", f"alert-{uuid4().hex[:6]}"
+    said = ((about, 1, jane), (about, 2, "nobody"), (other, 1, ben))
+    alerts = [alert(tenant.tenant_id, i, r).model_copy(update={"summary": s}) for i, r, s in said]
+    EventWriter(database, Any, "w").insert_alerts([*alerts, alerts[0]])  # type: ignore[arg-type]
+    for alert_id in (about, other):
+        add_note(
+            database, tenant_id=tenant.tenant_id, alert_id=alert_id, action="comment",
+            text=f"asked {jane}", created_by="key:officer", now=now,
+        )  # fmt: skip
+    for who in (jane, ben):
+        vault.reveal(tenant, [who], actor=f"who read {who}", reason="case 5")
+    vault.keep([Subject(tenant.tenant_id, jane, "jane@example.com", 1)])
+    _, *found, _ = rights.export(tenant, ["jane@example.com"], **WHO)
+    assert [(one["revision"], one["summary"]) for one in found if one["type"] == "alert"] == [
+        (1, "jane@example.com"),
+        (2, "nobody"),
+    ]
+    [note] = [one for one in found if one["type"] == "alert_note"]
+    assert (note["alert_id"], note["text"]) == (about, "asked jane@example.com")
+    dealings = [one for one in found if one["type"] == "dealing"]
+    assert [(one["action"], one["actor"], one["reason"]) for one in dealings] == [
+        ("reveal", "who read jane@example.com", "case 5"),
+        ("export", "officer", "request 17"),
+    ]
 
 
 def test_an_export_finds_a_plain_user_id(
@@ -307,7 +364,7 @@ def test_an_export_finds_a_plain_user_id(
     users = ("ana", "banana")
     store_events(database, vault, "auth", *(event(**of, event_id=u, user_id=u) for u in users))
     _, *found, _ = rights.export(tenant, ["ana"], **WHO)
-    assert [one["event_id"] for one in found] == ["ana"]
+    assert [one["event_id"] for one in found if one["type"] == "event"] == ["ana"]
 
 
 def test_long_histories_are_read_in_pages(
@@ -324,7 +381,9 @@ def test_long_histories_are_read_in_pages(
     events = (event(**of, event_id=f"e{i}", time=at) for i, at in enumerate(times))
     store_events(database, vault, "auth", *events)
     _, *found, _ = rights.export(tenant, ["jane@example.com"], **WHO)
-    assert sorted(one["event_id"] for one in found) == sorted(f"e{i}" for i in range(20))
+    assert sorted(one["event_id"] for one in found if one["type"] == "event") == sorted(
+        f"e{i}" for i in range(20)
+    )
 
 
 def test_people_are_looked_for_wherever_they_are_replaced() -> None:

@@ -185,6 +185,21 @@ def test_a_reveal_is_noted_before_it_is_answered(store: Database, tenant: Tenant
     opened.assert_not_called()
 
 
+def test_who_is_revealed_by_the_original_is_noted_and_told_by_the_pseudonym(
+    store: Database, tenant: TenantContext
+) -> None:
+    """What is noted stays when they are forgotten; a name or a number has no form that gives it away."""
+    vault = Vault(store, MASTERS)
+    people = [person(vault, tenant, said) for said in (EMAIL, "Ana Lima", "987-65-4321")]
+    vault.keep(people)
+    told: list[Any] = []
+    vault.on_reveal.append(lambda *what: told.append(what))
+    found = vault.reveal(tenant, [one.original for one in people], actor="auditor", reason="test")
+    assert found == {one.pseudonym: one.original for one in people}
+    [noted] = entries(store, tenant)
+    assert noted["pseudonyms"] == told[0][1] == sorted(found)
+
+
 # Forgetting.
 
 

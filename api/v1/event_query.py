@@ -62,7 +62,7 @@ class EventQuery(BaseModel):
             self.until,
             {name: value for name, value in given.items() if value is not None},
             self.http_status,
-            self.text,
+            () if self.text is None else (self.text,),
             self.order == "newest",
         )
 

@@ -64,9 +64,12 @@ class Backup:
 
     def write(self, signer: Signer) -> None:
         """Write the manifest and its signature, last of all."""
-        text = json.dumps(self.manifest, indent=2, default=str).encode()
+        text = self._text()
         put(self.path / SIGNATURE_FILE, signer.sign(MANIFEST, text).encode())
         put(self.path / MANIFEST_FILE, text)
+
+    def _text(self) -> bytes:
+        return json.dumps(self.manifest, indent=2, default=str).encode()
 
     def signature_holds(self, trust: Trust) -> bool | None:
         """Return whether the manifest is what was signed; None if the key is not known."""
@@ -75,7 +78,31 @@ class Backup:
         except FileNotFoundError:
             return False
         text = (self.path / MANIFEST_FILE).read_bytes()
-        return trust.verifies(str(self.manifest["key_id"]), MANIFEST, text, signature)
+        if json.loads(text) != json.loads(self._text()):  # another was put there since it was read
+            return False
+        return trust.verifies(str(self.manifest.get("key_id")), MANIFEST, text, signature)
+
+    def check_signed(self, trust: Trust) -> None:
+        """Make sure that somebody who is believed made this backup.
+
+        Checksums alone say nothing: whoever can write to the directory can write them anew.
+
+        Raises
+        ------
+        BackupError
+            If the signature does not hold, or is by a key that is not known.
+        """
+        signed, key_id = self.signature_holds(trust), self.manifest.get("key_id")
+        if signed is False:
+            raise BackupError(
+                f"the manifest of {self.path} is not what the key {key_id} signed; nothing was restored"
+            )
+        if signed is None:
+            raise BackupError(
+                f"the manifest of {self.path} is signed by the key {key_id}, which is not known here; "
+                "nothing was restored: name the public key with --key, restore the keys with "
+                "--passphrase-file, or say --unverified to believe the files as they are"
+            )
 
     def files(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield each file's name and what the manifest says of it."""

@@ -1,14 +1,16 @@
 """Restoring a backup into an empty store, and proving by its seals that it is the same."""
 
+import hashlib
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
 from store.backups.create import CODEC
-from store.backups.manifest import Backup, BackupError
+from store.backups.manifest import TABLES, Backup, BackupError
 from store.database import Database
-from store.migrations import migrate, migrations
+from store.migrations import migrate, migrations, statements
 from store.native import FORMAT as NATIVE
 from store.seals.chains import heads_of_partitions
 from store.seals.keys import Trust
@@ -16,7 +18,8 @@ from store.seals.trail import StoredTrail
 from store.seals.verification import Verdict, Verification
 
 # The store's own, which applying the migrations fills.
-OWN = "schema_migrations"
+OWN: Final = "schema_migrations"
+_COLUMNS: Final = "SELECT table, name FROM system.columns WHERE database = currentDatabase()"
 
 
 def check_target(database: Database, backup: Backup) -> None:
@@ -45,26 +48,55 @@ def check_target(database: Database, backup: Backup) -> None:
             )
 
 
+def _check_names(database: Database, backup: Backup) -> None:
+    """See that a manifest names nothing but tables, their columns and their files: names become SQL."""
+    columns: dict[str, set[str]] = {}
+    for row in database.query(_COLUMNS):
+        columns.setdefault(row["table"], set()).add(row["name"])
+    for table, said in backup.manifest["tables"].items():
+        if table not in columns:
+            raise BackupError(f"the manifest names {table!r}, which is no table")
+        if unknown := sorted(set(said["columns"]) - columns[table]):
+            raise BackupError(f"the manifest names {unknown[0]!r}, which is no column of {table}")
+        file_name = re.compile(rf"{TABLES}/{table}-[0-9]+\.native\.{CODEC}")
+        if strange := [file["name"] for file in said["files"] if not file_name.fullmatch(file["name"])]:
+            raise BackupError(f"the manifest names {strange[0]!r}, which is no file of {table}")
+
+
 def restore(
-    database: Database, backup: Backup, progress: Callable[[str, int], None] = lambda table, rows: None
+    database: Database,
+    backup: Backup,
+    trust: Trust | None,
+    progress: Callable[[str, int], None] = lambda table, rows: None,
 ) -> dict[str, int]:
     """Fill an empty store from a backup, and return the rows of each table.
+
+    Parameters
+    ----------
+    trust
+        Keys, one of which must have signed the manifest; None: whoever asks believes the files as they are.
 
     Raises
     ------
     BackupError
-        If the store is not empty, a file is not what it was, or a table has other rows than were written.
+        If the manifest is not signed by a key that is believed, or names what no store has; if the store is
+        not empty, a file is not what it was, or a table has other rows than were written.
     """
+    if trust is not None:
+        backup.check_signed(trust)
     check_target(database, backup)
     if damaged := backup.damaged():
         raise BackupError(f"{backup.path} is damaged: {'; '.join(damaged[:5])}; nothing was restored")
     migrate(database)
+    _check_names(database, backup)
     restored = {}
     for table, said in backup.manifest["tables"].items():
         if table == OWN:
             continue
         for file in said["files"]:
             packed = (backup.path / file["name"]).read_bytes()
+            if hashlib.sha256(packed).hexdigest() != file["sha256"]:  # since all were looked at
+                raise BackupError(f"{file['name']} was changed meanwhile; empty the store and try again")
             content = pa.Codec(CODEC).decompress(packed, file["bytes"], asbytes=True)
             database.insert(table, said["columns"], content, NATIVE)
         restored[table] = int(database.query(f"SELECT count() AS n FROM {table}")[0]["n"])
@@ -73,7 +105,16 @@ def restore(
         if not grew and table in ("events", "seals") and restored[table] != said["rows"]:
             raise BackupError(f"{table} has {restored[table]:,} rows, {said['rows']:,} were written")
         progress(table, restored[table])
+    _migrate_rows(database, backup)
     return restored
+
+
+def _migrate_rows(database: Database, backup: Backup) -> None:
+    """Do to the rows what later versions did to theirs; the tables were migrated when there were none."""
+    for _, name, sql in migrations():
+        if name not in backup.manifest["migrations"]:
+            for statement in statements(sql):
+                database.command(statement)
 
 
 def prove(database: Database, backup: Backup, trust: Trust) -> tuple[Verdict, list[dict[str, Any]]]:

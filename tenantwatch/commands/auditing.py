@@ -1,6 +1,7 @@
 """Commands that read the trail say so in it, and to whoever runs them where they cannot."""
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from tenantwatch.commands.output import note
@@ -18,3 +19,13 @@ def audit_reading(settings: Settings, events: Iterable[Mapping[str, Any]]) -> bo
     if problem is not None:
         note(f"this is not in the trail: {problem}", "yellow")
     return problem is None
+
+
+def audit_history(
+    tenant_id: str, action: str, rows: int, resource_id: str = "trail", resource_type: str = "trail"
+) -> bool:
+    """Send the event that a command read a tenant's stored events, to answer something about a resource."""
+    from tenantwatch.trail_audit import access_event
+
+    event = access_event(tenant_id, action, resource_id, rows, datetime.now(UTC), resource_type)
+    return audit_reading(Settings(), [event])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tenantwatch.commands.alerts import OfTenant, print_alerts
+from tenantwatch.commands.auditing import audit_history
 from tenantwatch.commands.output import (
     AsJson,
     Cell,
@@ -157,6 +158,7 @@ def _run_store(run: "Backtest", tenant_id: str, since: datetime, until: datetime
 
     with Control(Settings()) as control:
         feed_store(run, control, tenant_id, settings_now(control, tenant_id), since, until)
+    audit_history(tenant_id, "backtest", run.events.total())
 
 
 def _plain(alerts: "Sequence[Alert]") -> list[dict[str, Any]]:

@@ -115,9 +115,15 @@ def restore(
     directory: Directory,
     passphrase_file: PassphraseFile = None,
     key: Keys = None,
+    unverified: Annotated[
+        bool,
+        typer.Option(help="Restore although no key that is known here signed it: anybody may have made it."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Restore a backup into an empty store, and prove by the seals that it is the same.
+
+    A backup whose manifest is not signed by a key of this machine, or one named with --key, is refused.
 
     Of a directory of backups the newest is taken. Nothing that exists is replaced: name a new data directory
     with TENANTWATCH_DATA_DIR, or an empty database with TENANTWATCH_CLICKHOUSE. Exit code 1 if the seals
@@ -134,9 +140,19 @@ def restore(
     backup = newest(directory)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     _restore_keys(backup, settings, _passphrase(passphrase_file))
-    trust = believed_keys(settings, key)
+    trust = believed_keys(settings, key, needed=not unverified)
+    signed = backup.signature_holds(trust)
+    if unverified and signed is None:
+        note(
+            f"NOT VERIFIED: no key that is known here signed {backup.path}. Whoever could write there may "
+            "have put in what they like, API keys of the platform too: look at `tenantwatch keys list`",
+            "bold red",
+        )
+    else:
+        backup.check_signed(trust)
     with _opened(settings) as database:
-        done = _restored(database, backup, trust)
+        done = _restored(database, backup, trust, signed=signed is True)
+    done["signed"] = signed
     done["audited"] = _audit(settings, "restore", backup.path, done["rows"])
     _tell(done, as_json)
     note(
@@ -187,7 +203,7 @@ def verify(
     with tempfile.TemporaryDirectory(prefix="tenantwatch-backup-") as folder:
         database = Database.embedded(Path(folder) / "clickhouse")
         try:
-            done = _restored(database, backup, trust)
+            done = _restored(database, backup, trust, signed=signed is True)
         finally:
             database.close()
     done["signed"] = signed
@@ -237,11 +253,11 @@ def _opened(settings: Settings) -> "Iterator[Database]":
         database.close()
 
 
-def _restored(database: "Database", backup: "Backup", trust: "Trust") -> dict[str, Any]:
+def _restored(database: "Database", backup: "Backup", trust: "Trust", *, signed: bool) -> dict[str, Any]:
     from store.backups.restore import prove, restore
 
     started = time.monotonic()
-    tables = restore(database, backup)
+    tables = restore(database, backup, trust if signed else None)
     restored_s = time.monotonic() - started
     verdict, differ = prove(database, backup, trust)
     return {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tenantwatch.commands.alerts import AlertId, Reveal, print_alert, print_people, print_revisions
+from tenantwatch.commands.auditing import audit_history
 from tenantwatch.commands.chart import Point, chart
 from tenantwatch.commands.output import (
     AsJson,
@@ -101,6 +102,7 @@ def _from_store(alert_id: str, learn: str, reveal: bool) -> "tuple[Explanation, 
         feed_store(run, control, alert.tenant_id, settings_of, since, from_ms(replay.until_ms))
         told = [alert.model_dump(mode="json"), events]
         people = people_in(control, alert.tenant_id, told, actor=actor(), reveal=reveal)
+    audit_history(alert.tenant_id, "explain", run.events.total(), alert.alert_id, "alert")
     raised = bool(replay.revisions)
     for event in events:
         event["time"] = rfc3339(datetime.fromisoformat(event["time"]))

@@ -3,11 +3,13 @@
 import getpass
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from tenantwatch.commands.auditing import audit_reading
 from tenantwatch.commands.output import AsJson, Cell, fail, moment, note, print_json, print_line, print_table
 from tenantwatch.commands.trust import Keys, believed_keys
 from tenantwatch.commands.when import Since, as_time
@@ -46,11 +48,16 @@ def export(
         Path | None, typer.Option("--out", help="Write it there; a file that exists is kept.")
     ] = None,
 ) -> None:
-    """Write everything about a person, as JSON lines: what is known of them, their events, their alerts."""
+    """Write everything about a person, as JSON lines.
+
+    What is known of them, their events, every revision of their alerts with what people wrote about them, and
+    who read them. It is noted, and told to the trail.
+    """
     asked = {"tenant_id": tenant, "subjects": subject, "actor": actor(), "reason": reason}
     if out is not None and out.exists():
         raise fail(f"{out} exists and is kept; name another file")
     content: bytes = _ask("POST", "/privacy/export", json=asked)
+    _audit_export(tenant, content)
     if out is None:
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
@@ -59,6 +66,18 @@ def export(
     out.write_bytes(content)
     lines = len(content.splitlines())
     note(f"wrote {lines:,} lines to {out}, readable by you only")
+
+
+def _audit_export(tenant_id: str, content: bytes) -> None:
+    from schemas.personal import is_pseudonym
+    from tenantwatch.trail_audit import access_event
+
+    head, *rows, _ = content.splitlines()
+    people = ",".join(filter(is_pseudonym, json.loads(head)["pseudonyms"]))
+    now = datetime.now(UTC)
+    audit_reading(
+        Settings(), [access_event(tenant_id, "export", people, len(rows), now, "person", "pii:read")]
+    )
 
 
 @app.command()

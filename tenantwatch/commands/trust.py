@@ -25,14 +25,14 @@ def texts_of(files: list[Path] | None) -> list[str]:
         raise fail(f"cannot read the key {error.filename}: {error.strerror}") from error
 
 
-def believed_keys(settings: Settings, files: list[Path] | None) -> "Trust":
-    """Return the keys of this machine and those in files; at least one."""
+def believed_keys(settings: Settings, files: list[Path] | None, *, needed: bool = True) -> "Trust":
+    """Return the keys of this machine and those in files; at least one, if any is needed."""
     from store.seals.keys import SealKeys, Trust, read_public
 
     ring = SealKeys.existing(settings.keys_dir, settings.seal_key)
     known = list(ring.trust().keys.values()) if ring is not None else []
     given = [read_public(text) for text in texts_of(files)]
-    if not known and not given:
+    if needed and not known and not given:
         raise fail(
             f"no key is known here: name the public key with --key, or restore {settings.keys_dir} first "
             "(from a backup that has it: `backup restore --passphrase-file`)"

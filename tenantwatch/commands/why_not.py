@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tenantwatch.commands.alerts import ID_CHARACTERS
+from tenantwatch.commands.auditing import audit_history
 from tenantwatch.commands.explain import FileTenants, FromFile
 from tenantwatch.commands.output import AsJson, note, number, print_json, print_table
 from tenantwatch.commands.when import From, Learn, To, as_time, parse_when
@@ -81,10 +82,12 @@ def _over_store(suspect: "Suspect", since: datetime, until: datetime) -> "WhyNot
     with Control(Settings()) as control:
         tenant = find_tenant(control, suspect.tenant_id)
         # The trail may know the user by a pseudonym only.
-        trial = WhyNot(suspect._replace(user_id=stored_user_id(control, tenant, suspect.user_id)))
+        stored = stored_user_id(control, tenant, suspect.user_id)
+        trial = WhyNot(suspect._replace(user_id=stored))
         settings_of = settings_then(control, suspect.tenant_id)
         run = Backtest([trial], locate=locate_here())
         feed_store(run, control, suspect.tenant_id, settings_of, since, until)
+    audit_history(suspect.tenant_id, "why-not", run.events.total(), stored, "person")
     return trial
 
 

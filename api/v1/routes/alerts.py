@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.v1.caller import Caller, CallerOf
 from api.v1.cursors import open_cursor, seal_cursor
+from api.v1.originals import alerts_as_stored
 from api.v1.parts import Parts, PartsOf
 from api.v1.problems import Problem, not_found
 from api.v1.routing import Routes
@@ -56,7 +57,10 @@ class AlertQuery(BaseModel):
 
     def search(self) -> AlertSearch:
         """Return what the store is asked."""
-        return AlertSearch(**self.model_dump(exclude={"limit", "cursor"}))
+        values = () if self.entity_value is None else (self.entity_value,)
+        return AlertSearch(
+            **self.model_dump(exclude={"entity_value", "limit", "cursor"}), entity_values=values
+        )
 
 
 class ShownNote(BaseModel):
@@ -113,11 +117,12 @@ async def list_alerts(
     """List alerts, the latest first; for platform callers that name no tenant, everybody's."""
     filters = asked.model_dump(mode="json", exclude_none=True, exclude={"limit", "cursor"})
     at = open_cursor(parts.ring, caller, "alerts", filters, asked.cursor)
+    wanted = await alerts_as_stored(caller, parts, asked.search())
     page = await asyncio.to_thread(
         search_alerts,
         parts.database,
         caller.scope,
-        asked.search(),
+        wanted,
         asked.limit,
         AlertPosition(*at) if at else None,
     )

@@ -14,9 +14,9 @@ from api.v1.cursors import open_cursor, seal_cursor
 from api.v1.event_query import EventPageQuery, EventQuery
 from api.v1.export import FORMS, ExportFormat, written
 from api.v1.ingest import JSON, NDJSON, Message, messages, read_events
+from api.v1.originals import events_as_stored
 from api.v1.parts import Parts, PartsOf
 from api.v1.problems import Problem, not_found
-from api.v1.routes.privacy import stored_user_id
 from api.v1.routing import MAX_BATCH_BYTES, Routes
 from api.v1.trace import trace_of
 from schemas.alert import UtcTime
@@ -136,9 +136,8 @@ async def export_events(
 
 
 async def _wanted(caller: Caller, parts: Parts, asked: EventQuery) -> EventSearch:
-    """Return what the store is asked: for a person by the pseudonym, if the caller may ask so."""
-    stored = await stored_user_id(caller, parts, asked.user_id)
-    return asked.model_copy(update={"user_id": stored}).search()
+    """Return what the store is asked: for people by pseudonyms, if the caller may ask so."""
+    return await events_as_stored(caller, parts, asked.search())
 
 
 async def _pages(

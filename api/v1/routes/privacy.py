@@ -10,7 +10,7 @@ from fastapi import Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from api.v1.caller import Caller, CallerOf
+from api.v1.caller import CallerOf
 from api.v1.parts import Parts, PartsOf
 from api.v1.problems import Problem, not_found
 from api.v1.routing import Routes
@@ -159,7 +159,8 @@ async def reveal_people(request: Request, caller: CallerOf, parts: PartsOf, aske
     response_model=None,
     responses={
         200: {
-            "description": "One object a line: who they are, their events, their alerts, others' masked.",
+            "description": "One object a line: `subject`, `event`, `alert` (each revision), `alert_note`, "
+            "`dealing` (who read them and why), `others` (masked).",
             "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
         }
     },
@@ -271,14 +272,3 @@ async def report_deletions(
 
 def _shown(hold: StoredHold) -> Hold:
     return Hold.model_validate(hold, from_attributes=True)
-
-
-async def stored_user_id(caller: Caller, parts: Parts, user_id: str | None) -> str | None:
-    """Return what stands in the trail for a user that somebody asks for by the original.
-
-    Only who may read personal data may ask so: whether an address is in a trail is personal too. To others it
-    is a word like any other, that no event has.
-    """
-    if user_id is None or parts.privacy is None or caller.tenant is None or not caller.may("pii:read"):
-        return user_id
-    return await asyncio.to_thread(parts.privacy.vault.stored_user_id, caller.tenant, user_id)
