@@ -298,7 +298,7 @@ def test_a_forwarded_address_of_somebody_untrusted(api: RunningApi, key: str) ->
 
 
 def test_more_requests_than_the_tier_allows(api: RunningApi, database: Database) -> None:
-    """Told beforehand what is left, then 429, until the window has moved on; others are not affected."""
+    """Told beforehand what is left, then 429, until the window has moved on; others go on."""
     add_tenant(database, "requests-limited", rate_limit=RateLimit(requests=3, window_s=60))
     busy = api.client(api.key("requests-limited", "viewer"))
     calm = api.client(api.key("requests-limited", "viewer"))
@@ -310,6 +310,21 @@ def test_more_requests_than_the_tier_allows(api: RunningApi, database: Database)
     assert calm.get("/v1/me").status_code == 200
     api.clock.pass_(seconds=wait_s)
     assert busy.get("/v1/me").status_code == 200
+
+
+def test_more_keys_than_a_tenant_needs(api: RunningApi, database: Database) -> None:
+    """Each has a user's limit, all of them together ten users': who makes more keys gets no more requests."""
+    add_tenant(database, "requests-keys", rate_limit=RateLimit(requests=2, window_s=60))
+    add_tenant(database, "requests-calm", rate_limit=RateLimit(requests=2, window_s=60))
+    clients = [api.client(api.key("requests-keys", "viewer")) for _ in range(12)]
+    answers = [client.get("/v1/me") for client in clients for _ in range(2)]
+    assert [a.status_code for a in answers] == [200] * 20 + [429] * 4
+    # The limit that leaves least is the one that is shown.
+    assert [a.headers["ratelimit-limit"] for a in answers[:1] + answers[-6:]] == ["2"] * 3 + ["20"] * 4
+    assert "the tenant's callers together" in answers[-1].json()["detail"]
+    assert api.client(api.key("requests-calm", "viewer")).get("/v1/me").status_code == 200
+    api.clock.pass_(seconds=int(answers[-1].headers["retry-after"]))
+    assert clients[-1].get("/v1/me").status_code == 200
 
 
 @pytest.mark.parametrize(("tier", "requests"), [("free", 100), ("standard", 100), ("enterprise", 1_000)])

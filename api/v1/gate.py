@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections import OrderedDict
+from collections.abc import Hashable
 from typing import Final
 
 import structlog
@@ -15,12 +16,15 @@ from api.v1.parts import Parts
 from api.v1.problems import Problem, not_found
 from api.v1.routing import Access
 from api.v1.trace import AuthFact, Trace, trace_of
-from schemas.tenant import Tenant
+from schemas.tenant import RateLimit, Tenant
 from store.queries import Reader, TenantContext
 
 log = structlog.get_logger()
 TENANT_CACHE_S: Final = 5.0
 MAX_TENANTS_KEPT: Final = 10_000
+# `rate_limit` is a user's, here as for the detector `rate_breach`. A tenant can make as many keys as it
+# likes, each with a limit of its own, so all of them together get what this many users could ask.
+TENANT_CALLERS: Final = 10
 _TENANT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -117,11 +121,15 @@ class Gate:
 
     def _check_rate(self, trace: Trace, principal: Principal, home: Tenant | None) -> None:
         limit = home.requests_allowed() if home else self._parts.config.platform_limit
-        verdict = self._limiter.take((principal.home, principal.subject), limit, self._parts.monotonic_s())
+        limits: dict[Hashable, RateLimit] = {(principal.home, principal.subject): limit}
+        if principal.home:
+            limits[(principal.home,)] = whole_tenant(limit)
+        verdict = self._limiter.take_all(limits, self._parts.monotonic_s())
         trace.limit_headers = verdict.headers()
         trace.principal = principal
         if not verdict.allowed:
-            raise _limited(verdict, f"at most {limit.requests:,} requests in {limit.window_s:,} s")
+            whose = "of a caller" if verdict.limit == limit.requests else "of the tenant's callers together"
+            raise _limited(verdict, f"at most {verdict.limit:,} requests {whose} in {limit.window_s:,} s")
 
     async def _caller(
         self, request: Request, principal: Principal, home: Tenant | None, access: Access
@@ -151,6 +159,15 @@ class Gate:
         if tenant is None:
             raise not_found("tenant")
         return tenant
+
+
+def whole_tenant(limit: RateLimit) -> RateLimit:
+    """Return what all callers of a tenant may ask together, where each may ask so much.
+
+    >>> whole_tenant(RateLimit(requests=100, window_s=60)).requests
+    1000
+    """
+    return limit.model_copy(update={"requests": TENANT_CALLERS * limit.requests})
 
 
 def _limited(verdict: Verdict, detail: str) -> Problem:
