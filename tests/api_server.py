@@ -192,6 +192,7 @@ def running_api(
         or ApiConfig(
             platform_tenant=PLATFORM_TENANT,
             failure_limit=PLENTY,
+            stranger_limit=PLENTY,
             platform_limit=PLENTY,
             webhook_allow=(ip_network("127.0.0.0/8"),),
         ),

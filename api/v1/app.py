@@ -73,9 +73,10 @@ def api_app(parts: Parts, run_backtest: RunBacktest | None = None) -> FastAPI:
     app = FastAPI(title="tenantwatch", version=VERSION, openapi_url=None, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False
     app.state.parts = parts
-    app.state.gate = Gate(parts)
+    gate = app.state.gate = Gate(parts)
     app.state.grants = Grants(parts)
     app.state.backtests = Backtests(parts, run_backtest)
+    app.state.store_check = health.StoreCheck(parts)
     app.state.once = SingleUse(parts.database)
     oidc = parts.config.oidc
     app.state.provider = Provider(oidc, parts) if oidc is not None else None
@@ -92,7 +93,7 @@ def api_app(parts: Parts, run_backtest: RunBacktest | None = None) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "X-Tenant-Id", "X-Request-Id", "Idempotency-Key"],
             expose_headers=["X-Request-Id", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"],
         )
-    app.add_middleware(Manners, parts=parts, audit=Audit(parts))
+    app.add_middleware(Manners, parts=parts, audit=Audit(parts, gate.addresses))
     return app
 
 

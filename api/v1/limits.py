@@ -84,11 +84,15 @@ class RateLimiter:
         >>> [limiter.take_all({"tenant": two, user: ten}, 0.0).allowed for user in ("ana", "ben", "eve")]
         [True, True, False]
         """
-        refused = [v for v in (self.look(*each, now_s) for each in limits.items()) if not v.allowed]
-        if refused:
-            return max(refused, key=lambda verdict: verdict.reset_s)
+        if (refusal := self.refusal(limits, now_s)) is not None:
+            return refusal
         taken = [self.take(*each, now_s) for each in limits.items()]
         return min(taken, key=lambda verdict: verdict.remaining)
+
+    def refusal(self, limits: Mapping[Hashable, RateLimit], now_s: float) -> Verdict | None:
+        """Return which of several limits would refuse a request for longest, and count nothing."""
+        refused = [v for v in (self.look(*each, now_s) for each in limits.items()) if not v.allowed]
+        return max(refused, key=lambda verdict: verdict.reset_s, default=None)
 
     def look(self, caller: Hashable, limit: RateLimit, now_s: float) -> Verdict:
         """Say whether a request might go on, and count nothing."""

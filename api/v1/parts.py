@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PLATFORM_LIMIT = RateLimit(requests=10_000, window_s=15 * 60)
 DEFAULT_FAILURE_LIMIT = RateLimit(requests=100, window_s=15 * 60)
+# A company behind one address signs in 500 times with it, and each is an event in the trail.
+DEFAULT_STRANGER_LIMIT = RateLimit(requests=1_000, window_s=15 * 60)
 
 
 def utc_now() -> datetime:
@@ -43,7 +45,9 @@ class ApiConfig:
     platform_limit
         Requests of each platform caller.
     failure_limit
-        Refused credentials of each address.
+        Refused credentials of each address; IPv6 by /64.
+    stranger_limit
+        Requests of each address that nobody known is behind: without credentials, or of no route.
     slow_ms
         A request that took longer is logged.
     refresh_lifetime
@@ -59,6 +63,7 @@ class ApiConfig:
     cors_origins: tuple[str, ...] = ()
     platform_limit: RateLimit = DEFAULT_PLATFORM_LIMIT
     failure_limit: RateLimit = DEFAULT_FAILURE_LIMIT
+    stranger_limit: RateLimit = DEFAULT_STRANGER_LIMIT
     slow_ms: float = 1_000.0
     refresh_lifetime: timedelta = timedelta(days=7)
     webhook_allow: tuple[Network, ...] = ()
