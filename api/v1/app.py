@@ -76,6 +76,7 @@ def api_app(parts: Parts, run_backtest: RunBacktest | None = None) -> FastAPI:
     gate = app.state.gate = Gate(parts)
     app.state.grants = Grants(parts)
     app.state.backtests = Backtests(parts, run_backtest)
+    app.state.under_way = events.UnderWay()
     app.state.store_check = health.StoreCheck(parts)
     app.state.once = SingleUse(parts.database)
     oidc = parts.config.oidc

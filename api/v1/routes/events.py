@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Header, Path, Query, Request
@@ -198,24 +199,58 @@ async def send_events(
     """Take events of the tenant in: one, an array, or one on each line. All of them, or none.
 
     The answer comes when Kafka has acknowledged them. With an `Idempotency-Key` the same request can be sent
-    again within a day: it is answered with the same receipt, and nothing is taken twice. Without one, or if
-    Kafka's answer got lost, events with the same `event_id` are recognised: stored, flagged `duplicate`, and
-    judged once.
+    again within a day once it was answered: it gets the same receipt, and nothing is sent twice. While it is
+    under way the answer is 409. Without a key, at another process of the API at the same moment, or if an
+    answer got lost, events with the same `event_id` are recognised: stored, flagged `duplicate`, and judged
+    once.
     """
     body = await request.body()
-    repeatable = None
-    if idempotency_key is not None:
-        repeatable = Repeatable(caller.tenant_context, caller.principal.subject, idempotency_key, body)
+    if idempotency_key is None:
+        return JSONResponse(await _taken(request, caller, parts, body), status_code=202)
+    repeatable = Repeatable(caller.tenant_context, caller.principal.subject, idempotency_key, body)
+    with request.app.state.under_way.only(repeatable.place):
         if (given := await _given(parts, repeatable)) is not None:
             return JSONResponse(given, status_code=202, headers={"Idempotent-Replayed": "true"})
+        receipt = await _taken(request, caller, parts, body)
+        await asyncio.to_thread(keep_answer, parts.database, repeatable, receipt, parts.clock())
+    return JSONResponse(receipt, status_code=202)
+
+
+async def _taken(request: Request, caller: Caller, parts: Parts, body: bytes) -> dict[str, Any]:
+    """Send the events of a body, and return the receipt."""
     events = read_events(request.headers.get("content-type", ""), body)
     to_send = await asyncio.to_thread(messages, events, caller.tenant_id)
     sent = await _send(parts, caller.tenant_id, to_send)
-    receipt = {"receipt_id": _receipt_id(sent), "accepted": len(events), "messages": sent}
     trace_of(request.scope).record_count = len(events)
-    if repeatable is not None:
-        await asyncio.to_thread(keep_answer, parts.database, repeatable, receipt, parts.clock())
-    return JSONResponse(receipt, status_code=202)
+    return {"receipt_id": _receipt_id(sent), "accepted": len(events), "messages": sent}
+
+
+class UnderWay:
+    """Requests with an Idempotency-Key that this process has not answered yet.
+
+    The receipt is kept once Kafka has acknowledged, so the store cannot tell a second request before that.
+    """
+
+    def __init__(self) -> None:
+        self._places: set[Hashable] = set()
+
+    @contextmanager
+    def only(self, place: Hashable) -> Iterator[None]:
+        """Be the only one at a place, until the block ends.
+
+        Raises
+        ------
+        Problem
+            ``conflict``, if somebody is there.
+        """
+        if place in self._places:
+            detail = "a request with this Idempotency-Key is under way: send it again when it was answered"
+            raise Problem("conflict", detail, headers={"Retry-After": "1"})
+        self._places.add(place)
+        try:
+            yield
+        finally:
+            self._places.remove(place)
 
 
 async def _given(parts: Parts, request: Repeatable) -> dict[str, Any] | None:
