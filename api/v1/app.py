@@ -28,12 +28,14 @@ from api.v1.routes import (
     revocations,
     sign_in,
     tenants,
+    trail,
     tuning,
     webhooks,
     well_known,
 )
 from api.v1.routing import Routes, check_declared
 from api.v1.single_use import SingleUse
+from api.v1.under_way import UnderWay
 
 VERSION: Final = "1.0.0"
 RESOURCES: Final[tuple[Routes, ...]] = (
@@ -47,6 +49,7 @@ RESOURCES: Final[tuple[Routes, ...]] = (
     backtests.routes,
     reports.routes,
     privacy.routes,
+    trail.routes,
     keys.routes,
     oauth.routes,
     revocations.routes,
@@ -76,7 +79,7 @@ def api_app(parts: Parts, run_backtest: RunBacktest | None = None) -> FastAPI:
     gate = app.state.gate = Gate(parts)
     app.state.grants = Grants(parts)
     app.state.backtests = Backtests(parts, run_backtest)
-    app.state.under_way = events.UnderWay()
+    app.state.under_way = UnderWay()
     app.state.store_check = health.StoreCheck(parts)
     app.state.once = SingleUse(parts.database)
     oidc = parts.config.oidc

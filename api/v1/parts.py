@@ -16,6 +16,7 @@ from streams.webhooks.address import Network
 from streams.webhooks.delivery import WebhookDelivery
 
 if TYPE_CHECKING:
+    from api.trail import Seals
     from api.v1.oidc import OidcConfig
     from streams.event_producer import EventProducer
 
@@ -82,6 +83,8 @@ class Parts:
         Delivers alerts; only `tenantwatch up` has a running one, elsewhere it serves to change endpoints.
     privacy
         Who is behind pseudonyms; None where there is no master key.
+    seals
+        Keys and anchors that the trail is verified with; None where nobody verifies.
     clock
         The wall clock, aware.
     monotonic_s
@@ -94,6 +97,7 @@ class Parts:
     producer: "EventProducer | None" = None
     webhooks: WebhookDelivery | None = None
     privacy: Privacy | None = None
+    seals: "Seals | None" = None
     clock: Callable[[], datetime] = field(default=utc_now)
     monotonic_s: Callable[[], float] = field(default=monotonic)
 

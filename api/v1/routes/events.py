@@ -2,8 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Header, Path, Query, Request
@@ -208,7 +207,8 @@ async def send_events(
     if idempotency_key is None:
         return JSONResponse(await _taken(request, caller, parts, body), status_code=202)
     repeatable = Repeatable(caller.tenant_context, caller.principal.subject, idempotency_key, body)
-    with request.app.state.under_way.only(repeatable.place):
+    # The receipt is kept once Kafka has acknowledged, so the store cannot tell a second request before that.
+    with request.app.state.under_way.only(repeatable.place, "a request with this Idempotency-Key"):
         if (given := await _given(parts, repeatable)) is not None:
             return JSONResponse(given, status_code=202, headers={"Idempotent-Replayed": "true"})
         receipt = await _taken(request, caller, parts, body)
@@ -223,34 +223,6 @@ async def _taken(request: Request, caller: Caller, parts: Parts, body: bytes) ->
     sent = await _send(parts, caller.tenant_id, to_send)
     trace_of(request.scope).record_count = len(events)
     return {"receipt_id": _receipt_id(sent), "accepted": len(events), "messages": sent}
-
-
-class UnderWay:
-    """Requests with an Idempotency-Key that this process has not answered yet.
-
-    The receipt is kept once Kafka has acknowledged, so the store cannot tell a second request before that.
-    """
-
-    def __init__(self) -> None:
-        self._places: set[Hashable] = set()
-
-    @contextmanager
-    def only(self, place: Hashable) -> Iterator[None]:
-        """Be the only one at a place, until the block ends.
-
-        Raises
-        ------
-        Problem
-            ``conflict``, if somebody is there.
-        """
-        if place in self._places:
-            detail = "a request with this Idempotency-Key is under way: send it again when it was answered"
-            raise Problem("conflict", detail, headers={"Retry-After": "1"})
-        self._places.add(place)
-        try:
-            yield
-        finally:
-            self._places.remove(place)
 
 
 async def _given(parts: Parts, request: Repeatable) -> dict[str, Any] | None:
