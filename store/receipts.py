@@ -29,6 +29,11 @@ class Request:
     key: str
     body: bytes
 
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """What two requests with the same key have in common, whatever their bodies."""
+        return self.tenant.tenant_id, self.subject, self.key
+
     def hashes(self) -> tuple[str, str]:
         """Return what the key and the body are kept as."""
         return hashlib.sha256(self.key.encode()).hexdigest(), hashlib.sha256(self.body).hexdigest()

@@ -12,12 +12,15 @@ import structlog
 
 from api.health import health_app
 from api.serve import Server, tcp_listener
+from api.trail import Seals
 from api.v1.app import api_app
 from api.v1.key_ring import KeyRing
 from api.v1.oidc import OidcConfig
 from api.v1.parts import ApiConfig, Parts
 from store.database import Database
 from store.privacy import Privacy
+from store.seals.anchors import AnchorBook
+from store.seals.keys import SealKeys
 from store.webhooks import WebhookStore
 from streams.event_producer import EventProducer
 from streams.metrics import API_REGISTRY, exposition
@@ -80,6 +83,8 @@ class HttpApi:
         Its port, see `api_listener`; closed by whoever bound it.
     privacy
         Who is behind pseudonyms; None without a master key.
+    seals
+        What the trail is verified with.
     """
 
     def __init__(
@@ -91,9 +96,10 @@ class HttpApi:
         bootstrap: str,
         listener: socket.socket,
         privacy: Privacy | None,
+        seals: Seals,
     ) -> None:
         self._producer = EventProducer(bootstrap)
-        parts = Parts(api_config(settings), database, ring, self._producer, webhooks, privacy)
+        parts = Parts(api_config(settings), database, ring, self._producer, webhooks, privacy, seals)
         self.app = api_app(parts, run_backtest)
         self._server = Server(self.app, listener, settings.api_trusted_proxies)
         self.url = f"http://{settings.api_host}:{self._server.port}/v1"
@@ -134,7 +140,9 @@ async def serve_until_signal(settings: Settings, on_started: Any = None) -> None
         webhooks = WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow)
         ring = KeyRing(settings.api_keys_path)
         privacy = await asyncio.to_thread(open_privacy_if_keyed, settings, database)
-        api = HttpApi(settings, database, webhooks, ring, brokers, listener, privacy)
+        seal_keys = SealKeys.existing(settings.keys_dir, settings.seal_key)
+        seals = Seals(seal_keys, AnchorBook(settings.seals_dir, settings.anchor_file))
+        api = HttpApi(settings, database, webhooks, ring, brokers, listener, privacy, seals)
         await api.start()
         stack.push_async_callback(api.stop)
         server = Server(health_app(lambda: api.problems, partial(exposition, API_REGISTRY)), health)

@@ -17,6 +17,7 @@ import httpx
 from fastapi import FastAPI
 
 from api.serve import Server, tcp_listener
+from api.trail import Seals
 from api.v1.app import api_app
 from api.v1.key_ring import KeyRing
 from api.v1.keys import KeyDesk
@@ -28,6 +29,8 @@ from store.database import Database
 from store.master_key import KEY_BYTES, LocalMasterKey, MasterKeys
 from store.privacy import Privacy
 from store.revocations import Revocations
+from store.seals.anchors import AnchorBook
+from store.seals.keys import SealKeys
 from store.vault import Vault
 from store.webhooks import WebhookStore
 from streams.directory import Entry
@@ -192,6 +195,7 @@ def running_api(
         or ApiConfig(
             platform_tenant=PLATFORM_TENANT,
             failure_limit=PLENTY,
+            stranger_limit=PLENTY,
             platform_limit=PLENTY,
             webhook_allow=(ip_network("127.0.0.0/8"),),
         ),
@@ -200,6 +204,7 @@ def running_api(
         produced,  # type: ignore[arg-type]
         WebhookDelivery(WebhookStore(database), allow=[ip_network("127.0.0.0/8")]),
         Privacy(database, Vault(database, MASTERS)) if privacy else None,
+        Seals(SealKeys(directory / "keys"), AnchorBook(directory / "seals")),
         clock=clock.now,
         monotonic_s=clock.monotonic_s,
     )

@@ -214,6 +214,7 @@ ROWS: dict[str, Row] = {
     ),
     "DELETE /v1/privacy/holds/{hold_id}": Row("401 403 403 403 204 403 403 403 204", hold_id, tenantless=400),
     "GET /v1/privacy/report": Row(PEOPLE, tenantless=400),
+    "POST /v1/trail/verifications": Row("401 403 403 403 200 403 200 403 200", json=MONTH, tenantless=400),
     "GET /v1/keys": Row("401 403 403 403 200 403 403 200 200"),
     "POST /v1/keys": Row("401 403 403 403 201 403 403 201 201", json=NEW_KEY),
     "GET /v1/keys/{key_id}": Row("401 403 403 403 200 403 403 200 200", key_id),

@@ -96,6 +96,8 @@ def test_what_people_do_is_kept_beside_the_alert(
     assert listed(responder, handling="acknowledged") == [alerts[1].alert_id]
     shown = responder.post(f"{url}/resolve", json={"text": "reset the password"}).json()
     assert shown["alert"]["handling"] == "resolved"
+    assert listed(responder, handling="resolved") == [alerts[1].alert_id]
+    assert listed(responder, handling="acknowledged") == []
     assert [(note["action"], note["text"]) for note in shown["notes"]] == [
         ("acknowledge", "mine"),
         ("comment", "looks bad"),
@@ -105,6 +107,7 @@ def test_what_people_do_is_kept_beside_the_alert(
     api.clock.pass_(seconds=1)
     assert responder.post(f"{url}/reopen", json={}).json()["alert"]["handling"] == "new"
     assert alerts[1].alert_id in listed(responder, handling="new")
+    assert listed(responder, handling="resolved") == []
 
 
 def test_an_alert_is_shown_with_its_revisions(responder: httpx.Client, alerts: list[Alert]) -> None:

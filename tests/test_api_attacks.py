@@ -327,16 +327,16 @@ def test_guessing_which_keys_exist(api: RunningApi, monkeypatch: pytest.MonkeyPa
 
 
 def test_many_guesses_from_one_address(database: Database, tmp_path: Any) -> None:
-    """After a hundred refused credentials in a quarter of an hour nothing more is looked up."""
+    """A hundred refused credentials in a quarter of an hour are told why, then none; good ones pass."""
     with running_api(database, tmp_path, ApiConfig(platform_tenant=PLATFORM_TENANT)) as api:
         good = api.key(TENANT, "viewer")
         client = api.client()
         guess = {"Authorization": f"Bearer tw_{'0' * 16}_{'A' * 43}"}
-        answers = [client.get("/v1/me", headers=guess).status_code for _ in range(101)]
-        assert answers == [401] * 100 + [429]
-        # What is refused unseen is not written into the trail either: there would be no end to it.
-        assert len(api.produced.of("request", PLATFORM_TENANT)) == 100
-        assert called(api, good).status_code == 429
+        answers = [client.get("/v1/me", headers=guess).status_code for _ in range(103)]
+        assert answers == [401] * 100 + [429] * 3
+        assert called(api, good).status_code == 200
+        # What is refused beyond that is written into the trail once: there would be no end to it.
+        assert len(api.produced.of("request", PLATFORM_TENANT)) == 101
         api.clock.pass_(minutes=31)
         assert called(api, good).status_code == 200
 

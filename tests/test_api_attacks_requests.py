@@ -12,7 +12,9 @@ import httpx
 import pytest
 import structlog
 from api_server import PLATFORM_TENANT, RunningApi, add_tenant, running_api
+from api_verdicts import ROWS
 from conftest import eventually
+from sizes import some
 
 from api.v1.app import api_app
 from api.v1.authentication import Authentication
@@ -142,6 +144,49 @@ def test_deep_json(api: RunningApi, key: str, deep: bytes) -> None:
     assert (answer.status_code, answer.json()["code"]) == (422, "body_too_deep")
 
 
+@pytest.mark.parametrize(
+    "kind", ["application/JSON", "Application/Json; charset=utf-8", "application/X-NDJSON"]
+)
+def test_deep_json_on_ingest_however_its_type_is_spelt(api: RunningApi, kind: str) -> None:
+    """A type's name has no case: what would be parsed is looked at first."""
+    producer = api.client(api.key(TENANT, "producer"), content_type=kind)
+    answer = producer.post("/v1/events", content=b"[" * 2_000)
+    assert (answer.status_code, answer.json()["code"]) == (422, "body_too_deep")
+
+
+# In UTF-16 the second character of the key is a quote's byte, so that brackets would seem to be in a string.
+HIDDEN_DEPTH = ('["\u0122",' + "[" * 2_000).encode("utf-16-le")
+UNREADABLE = {
+    "deep in UTF-16": HIDDEN_DEPTH,
+    "UTF-16": '{"name": "x"}'.encode("utf-16"),
+    "UTF-32": '{"name": "x"}'.encode("utf-32-be"),
+    "Latin-1": '{"name": "\u00e9"}'.encode("latin-1"),
+    "surrogates as UTF-8": b'{"name": "\xed\xa0\x80"}',
+    "half a pair": rb'{"kind": "auth", "x": "\ud800"}',
+    "half a pair as a name": rb'{"\uDFff": 1}',
+    "a pair the wrong way round": rb'{"name": "\udc00\ud800"}',
+}
+WITH_BODY = [route for route in ROWS if route.split()[0] in ("POST", "PUT", "PATCH") and not ROWS[route].data]
+
+
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("route", some(WITH_BODY, "POST /v1/events".__eq__))
+def test_json_that_others_would_read_otherwise(api: RunningApi, route: str, body: bytes) -> None:
+    """Not in UTF-8, or with half a character: refused wherever a body is taken, and told how it should be."""
+    ids = ROWS[route].ids
+    method, path = route.format(**ids(api, TENANT) if ids else {}).split()
+    admin = api.client(api.key("", "platform_admin"), x_tenant_id=TENANT, content_type="application/json")
+    answer = admin.request(method, path, content=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request"), answer.text
+
+
+def test_whole_characters_are_taken(api: RunningApi, key: str) -> None:
+    """Escaped or not, beyond the first 65,536 too, and a backslash before what only looks like an escape."""
+    for name in (rb"\ud83d\uDE00", rb"\\ud800", "\u20ac \U0001f600".encode()):
+        client = api.client(key, content_type="application/json")
+        assert client.post("/v1/keys", content=b'{"permissions": [], "name": "%s"}' % name).status_code == 201
+
+
 def test_brackets_in_strings_are_not_deep(api: RunningApi, key: str) -> None:
     """The check sees JSON, not characters."""
     harmless = json.dumps({"name": "[" * 40 + '"\\', "permissions": []}).encode()
@@ -253,7 +298,7 @@ def test_a_forwarded_address_of_somebody_untrusted(api: RunningApi, key: str) ->
 
 
 def test_more_requests_than_the_tier_allows(api: RunningApi, database: Database) -> None:
-    """Told beforehand what is left, then 429, until the window has moved on; others are not affected."""
+    """Told beforehand what is left, then 429, until the window has moved on; others go on."""
     add_tenant(database, "requests-limited", rate_limit=RateLimit(requests=3, window_s=60))
     busy = api.client(api.key("requests-limited", "viewer"))
     calm = api.client(api.key("requests-limited", "viewer"))
@@ -265,6 +310,21 @@ def test_more_requests_than_the_tier_allows(api: RunningApi, database: Database)
     assert calm.get("/v1/me").status_code == 200
     api.clock.pass_(seconds=wait_s)
     assert busy.get("/v1/me").status_code == 200
+
+
+def test_more_keys_than_a_tenant_needs(api: RunningApi, database: Database) -> None:
+    """Each has a user's limit, all of them together ten users': who makes more keys gets no more requests."""
+    add_tenant(database, "requests-keys", rate_limit=RateLimit(requests=2, window_s=60))
+    add_tenant(database, "requests-calm", rate_limit=RateLimit(requests=2, window_s=60))
+    clients = [api.client(api.key("requests-keys", "viewer")) for _ in range(12)]
+    answers = [client.get("/v1/me") for client in clients for _ in range(2)]
+    assert [a.status_code for a in answers] == [200] * 20 + [429] * 4
+    # The limit that leaves least is the one that is shown.
+    assert [a.headers["ratelimit-limit"] for a in answers[:1] + answers[-6:]] == ["2"] * 3 + ["20"] * 4
+    assert "the tenant's callers together" in answers[-1].json()["detail"]
+    assert api.client(api.key("requests-calm", "viewer")).get("/v1/me").status_code == 200
+    api.clock.pass_(seconds=int(answers[-1].headers["retry-after"]))
+    assert clients[-1].get("/v1/me").status_code == 200
 
 
 @pytest.mark.parametrize(("tier", "requests"), [("free", 100), ("standard", 100), ("enterprise", 1_000)])

@@ -1,9 +1,12 @@
 """Events over HTTP: searched a page at a time, exported as files, taken in whole or not at all."""
 
+import asyncio
 import csv
 import io
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -13,6 +16,7 @@ from schema_examples import event
 from stored import store_events
 
 from store.database import Database
+from streams.producer import SendError
 
 TENANT, OTHER = "events-tenant", "events-other"
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "  =1", "\uff1d1")
@@ -256,6 +260,54 @@ def test_the_same_request_is_taken_once(api: RunningApi, producer: httpx.Client)
     other = producer.post("/v1/events", json={**body, "event_id": "idempotent-2"}, headers=headers)
     assert other.status_code == 409
     assert len(sent(api, "idempotent-2")) == 0
+
+
+def test_the_same_request_twice_at_once_is_taken_once(
+    api: RunningApi, producer: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is told that the first is under way, also with another body; later it gets the receipt."""
+    body = event("auth", tenant_id=TENANT, event_id="at-once")
+    reached, answered = threading.Event(), threading.Event()
+    send = api.produced.send
+
+    async def slow(*message: Any) -> tuple[int, int]:
+        reached.set()
+        await asyncio.to_thread(answered.wait, 30)
+        return await send(*message)
+
+    monkeypatch.setattr(api.produced, "send", slow)
+
+    def post(key: str, **changed: str) -> httpx.Response:
+        return producer.post("/v1/events", json=body | changed, headers={"Idempotency-Key": key})
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(post, "k-at-once")
+        assert reached.wait(30)
+        try:
+            seconds = [post("k-at-once"), post("k-at-once", event_id="at-once-2")]
+        finally:
+            answered.set()
+        assert [(each.status_code, each.json()["code"]) for each in seconds] == [(409, "conflict")] * 2
+        assert "under way" in seconds[0].json()["detail"]
+        assert first.result().status_code == 202
+    assert post("k-at-once").json() == first.result().json()
+    assert len(sent(api, "at-once")) == 1
+
+
+def test_a_key_whose_request_failed_can_be_used_again(
+    api: RunningApi, producer: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was answered, so there is nothing to answer with: the same request is tried anew."""
+    body = event("auth", tenant_id=TENANT, event_id="failed-first")
+    headers = {"Idempotency-Key": "k-failed"}
+
+    async def away(*message: Any) -> tuple[int, int]:
+        raise SendError("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(api.produced, "send", away)
+        assert producer.post("/v1/events", json=body, headers=headers).status_code == 503
+    assert producer.post("/v1/events", json=body, headers=headers).status_code == 202
 
 
 def test_one_caller_s_idempotency_keys_are_not_another_s(api: RunningApi, producer: httpx.Client) -> None:

@@ -89,6 +89,25 @@ def test_a_person_of_two_tenants_chooses_by_header(api: RunningApi, provider: Sm
     assert api.client(token, x_tenant_id="third").get("/v1/me").status_code == 403
 
 
+def test_a_person_that_refreshes_in_a_loop_is_stopped(api: RunningApi, database: Database) -> None:
+    """As on every route, and with nothing lost: the refused token is good once the window moved on."""
+    pair = signed_in(api).json()
+    add_tenant(database, TENANT, rate_limit={"requests": 2, "window_s": 60})
+    api.clock.pass_(seconds=5)  # until the gate looks at the tenant anew
+
+    def refresh() -> httpx.Response:
+        form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
+        return api.client().post("/v1/oauth/token", data=form)
+
+    for _ in range(2):
+        pair = refresh().json()
+    refused = refresh()
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert api.client(pair["access_token"]).get("/v1/me").status_code == 429
+    api.clock.pass_(seconds=int(refused.headers["retry-after"]))
+    assert refresh().status_code == 200
+
+
 def test_revoking_a_person_ends_its_tokens(api: RunningApi) -> None:
     """By its subject; signing in again is the provider's to refuse."""
     pair = signed_in(api).json()

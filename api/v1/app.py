@@ -28,12 +28,14 @@ from api.v1.routes import (
     revocations,
     sign_in,
     tenants,
+    trail,
     tuning,
     webhooks,
     well_known,
 )
 from api.v1.routing import Routes, check_declared
 from api.v1.single_use import SingleUse
+from api.v1.under_way import UnderWay
 
 VERSION: Final = "1.0.0"
 RESOURCES: Final[tuple[Routes, ...]] = (
@@ -47,6 +49,7 @@ RESOURCES: Final[tuple[Routes, ...]] = (
     backtests.routes,
     reports.routes,
     privacy.routes,
+    trail.routes,
     keys.routes,
     oauth.routes,
     revocations.routes,
@@ -73,9 +76,11 @@ def api_app(parts: Parts, run_backtest: RunBacktest | None = None) -> FastAPI:
     app = FastAPI(title="tenantwatch", version=VERSION, openapi_url=None, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False
     app.state.parts = parts
-    app.state.gate = Gate(parts)
-    app.state.grants = Grants(parts, app.state.gate.tenants)
+    gate = app.state.gate = Gate(parts)
+    app.state.grants = Grants(parts, gate.tenants)
     app.state.backtests = Backtests(parts, run_backtest)
+    app.state.under_way = UnderWay()
+    app.state.store_check = health.StoreCheck(parts)
     app.state.once = SingleUse(parts.database)
     oidc = parts.config.oidc
     app.state.provider = Provider(oidc, parts) if oidc is not None else None
@@ -92,7 +97,7 @@ def api_app(parts: Parts, run_backtest: RunBacktest | None = None) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "X-Tenant-Id", "X-Request-Id", "Idempotency-Key"],
             expose_headers=["X-Request-Id", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"],
         )
-    app.add_middleware(Manners, parts=parts, audit=Audit(parts))
+    app.add_middleware(Manners, parts=parts, audit=Audit(parts, gate.addresses))
     return app
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from api.v1.addresses import Addresses
 from api.v1.parts import Parts
 from api.v1.trace import AuthFact, Trace
 from schemas.alert import rfc3339
@@ -38,18 +39,24 @@ class Audit:
     ----------
     parts
         Its producer may be None: then they are logged only.
+    addresses
+        Say how much of nobody's requests is told.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, addresses: Addresses) -> None:
         self._parts = parts
+        self._addresses = addresses
         self._told_of_platform = False
 
     def request_served(self, trace: Trace, duration_ms: float) -> None:
         """Tell of a request that was answered."""
         if trace.access is not None and trace.access.trail == "none":
             return
-        if trace.problem == "rate_limited" and trace.principal is None:
-            return  # or whoever is refused for asking too much could write as much into the trail
+        if trace.principal is None and not trace.auth:
+            # Whoever is refused for asking too much could else write as much into the trail.
+            limited = trace.problem == "rate_limited"
+            if not self._addresses.to_be_told(trace.source_ip, limited=limited):
+                return
         now = self._parts.clock()
         for kind, tenant_id, event in events_of(trace, duration_ms, now, self._parts.config.platform_tenant):
             self._offer(self._parts.producer, kind, tenant_id, event)

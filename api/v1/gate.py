@@ -3,24 +3,32 @@
 import asyncio
 import re
 from collections import OrderedDict
+from collections.abc import Hashable
 from typing import Final
 
 import structlog
 from fastapi import Request
 
+from api.v1.addresses import Addresses
 from api.v1.authentication import Authentication, Refused
 from api.v1.caller import Caller, Principal
+from api.v1.keys import hash_of
 from api.v1.limits import RateLimiter, Verdict
 from api.v1.parts import Parts
 from api.v1.problems import Problem, not_found
 from api.v1.routing import Access
 from api.v1.trace import AuthFact, Trace, trace_of
-from schemas.tenant import Tenant
+from schemas.tenant import RateLimit, Tenant
 from store.queries import Reader, TenantContext
+from store.refresh_tokens import RefreshTokens
 
 log = structlog.get_logger()
 TENANT_CACHE_S: Final = 5.0
 MAX_TENANTS_KEPT: Final = 10_000
+# `rate_limit` is a user's, here as for the detector `rate_breach`. A tenant can make as many keys as it
+# likes, each with a limit of its own, so all of them together get what this many users could ask.
+TENANT_CALLERS: Final = 10
+TOO_MANY_REFUSED: Final = "too many refused credentials from this address"
 _TENANT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -56,8 +64,9 @@ class Gate:
         self._parts = parts
         self.authentication = Authentication(parts)
         self.tenants = Tenants(parts)
+        self.addresses = Addresses(parts.config.failure_limit, parts.config.stranger_limit, parts.monotonic_s)
         self._limiter = RateLimiter()
-        self._failures = RateLimiter()
+        self._refresh_tokens = RefreshTokens(parts.database)
 
     async def admit(self, request: Request, access: Access) -> Caller | None:
         """Return who is calling; None on a public route.
@@ -68,15 +77,23 @@ class Gate:
             If the request may not go on.
         """
         trace = trace_of(request.scope)
-        self.check_address(trace)
-        if access.reach == "public":
+        credentials = request.headers.get("authorization", "")
+        if access.reach == "public" and request.method == "GET":
+            if access.trail != "none":
+                self.check_stranger(trace)
+            return None
+        verdict = self.addresses.looked_up(trace.source_ip, credentials)
+        if not verdict.allowed:
+            raise _limited(verdict, TOO_MANY_REFUSED)
+        if access.reach == "public":  # with a client's credentials in the form, which the handler asks about
             return None
         try:
             principal = await self.authentication.principal(request, access)
         except Refused as error:
             raise self.refuse(trace, error.fact) from None
+        self.addresses.good(credentials)
         home = await self._home(principal)
-        self._check_rate(trace, principal, home)
+        await self._check_rate(trace, principal)
         caller = await self._caller(request, principal, home, access)
         # From here on the trail knows who it was, also when the permission is missing.
         trace.caller = caller
@@ -88,18 +105,35 @@ class Gate:
             raise Problem("tenant_required", "name the tenant in the header X-Tenant-Id")
         return caller
 
-    def check_address(self, trace: Trace) -> None:
-        """Refuse an address that presented too many bad credentials, before looking at any more."""
-        limit = self._parts.config.failure_limit
-        verdict = self._failures.look(trace.source_ip, limit, self._parts.monotonic_s())
+    def check_stranger(self, trace: Trace) -> None:
+        """Refuse a request of nobody, where too many came from its address; the trail counts them.
+
+        Raises
+        ------
+        Problem
+            ``rate_limited``.
+        """
+        verdict = self.addresses.strange(trace.source_ip)
         if not verdict.allowed:
-            raise _limited(verdict, "too many refused credentials from this address")
+            raise _limited(verdict, "too many requests without good credentials from this address")
 
     def refuse(self, trace: Trace, fact: AuthFact | None) -> Problem:
-        """Return the answer to bad credentials: the same whatever is wrong with them."""
-        if fact is not None:  # without any credentials nobody was guessing
+        """Return the answer to bad credentials: the same whatever is wrong with them.
+
+        Raises
+        ------
+        Problem
+            ``rate_limited``, if the address presented too many. Good ones from there are let in all the
+            same: a stranger behind the same proxy locks nobody out, and a guess is not helped by an answer
+            that a right one would have got in any case.
+        """
+        if fact is None:  # without any credentials nobody was guessing
+            self.check_stranger(trace)
+        else:
+            verdict = self.addresses.refused(trace.source_ip)
+            if not verdict.allowed:
+                raise _limited(verdict, TOO_MANY_REFUSED)
             trace.auth.append(fact)
-            self._failures.take(trace.source_ip, self._parts.config.failure_limit, self._parts.monotonic_s())
         hint = "send Authorization: Bearer with an API key or an access token that holds"
         if fact is not None and fact.reason == "expired_token":
             hint = "the access token has expired; get a new one"
@@ -108,20 +142,51 @@ class Gate:
     async def _home(self, principal: Principal) -> Tenant | None:
         return await self.tenants.get(principal.home) if principal.home else None
 
+    async def check_refresh(self, refresh_token: str) -> None:
+        """Refuse a person's refresh token, where its owner calls too often.
+
+        Before it is changed for another, which nobody would get with that answer.
+
+        Raises
+        ------
+        Problem
+            ``rate_limited``.
+        """
+        found = await asyncio.to_thread(self._refresh_tokens.find, hash_of(refresh_token))
+        if found is not None:
+            limits = await self._limits(found.tenant_id, found.subject)
+            if (verdict := self._limiter.refusal(limits, self._parts.monotonic_s())) is not None:
+                raise _limited(verdict, f"at most {verdict.limit:,} requests")
+
+    async def count_refresh(self, principal: Principal) -> None:
+        """Count a person's refresh that was granted."""
+        limits = await self._limits(principal.home, principal.subject)
+        self._limiter.take_all(limits, self._parts.monotonic_s())
+
     async def check_client(self, trace: Trace, principal: Principal) -> None:
         """Refuse a client of a public route that calls too often, or whose tenant may not call."""
         home = await self._home(principal)
-        self._check_rate(trace, principal, home)
+        await self._check_rate(trace, principal)
         if not principal.platform and (home is None or home.status == "suspended"):
             raise Problem("tenant_suspended", "the tenant is suspended, or not in the directory any more")
 
-    def _check_rate(self, trace: Trace, principal: Principal, home: Tenant | None) -> None:
-        limit = home.requests_allowed() if home else self._parts.config.platform_limit
-        verdict = self._limiter.take((principal.home, principal.subject), limit, self._parts.monotonic_s())
+    async def _check_rate(self, trace: Trace, principal: Principal) -> None:
+        limits = await self._limits(principal.home, principal.subject)
+        own = limits[principal.home, principal.subject]
+        verdict = self._limiter.take_all(limits, self._parts.monotonic_s())
         trace.limit_headers = verdict.headers()
         trace.principal = principal
         if not verdict.allowed:
-            raise _limited(verdict, f"at most {limit.requests:,} requests in {limit.window_s:,} s")
+            whose = "of a caller" if verdict.limit == own.requests else "of the tenant's callers together"
+            raise _limited(verdict, f"at most {verdict.limit:,} requests {whose} in {own.window_s:,} s")
+
+    async def _limits(self, home: str, subject: str) -> dict[Hashable, RateLimit]:
+        tenant = await self.tenants.get(home) if home else None
+        own = tenant.requests_allowed() if tenant else self._parts.config.platform_limit
+        limits: dict[Hashable, RateLimit] = {(home, subject): own}
+        if home:
+            limits[(home,)] = whole_tenant(own)
+        return limits
 
     async def _caller(
         self, request: Request, principal: Principal, home: Tenant | None, access: Access
@@ -151,6 +216,15 @@ class Gate:
         if tenant is None:
             raise not_found("tenant")
         return tenant
+
+
+def whole_tenant(limit: RateLimit) -> RateLimit:
+    """Return what all callers of a tenant may ask together, where each may ask so much.
+
+    >>> whole_tenant(RateLimit(requests=100, window_s=60)).requests
+    1000
+    """
+    return limit.model_copy(update={"requests": TENANT_CALLERS * limit.requests})
 
 
 def _limited(verdict: Verdict, detail: str) -> Problem:

@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -74,6 +74,25 @@ class RateLimiter:
             counted.requests += 1
             return _verdict(counted, limit, now_s, allowed=True)
         return _verdict(counted, limit, now_s, allowed=False)
+
+    def take_all(self, limits: Mapping[Hashable, RateLimit], now_s: float) -> Verdict:
+        """Count a request against several limits, if every one lets it on, and return the one that binds.
+
+        That is of those that refuse it the one that does longest, else the one that leaves least.
+
+        >>> limiter, ten, two = RateLimiter(), RateLimit(requests=10), RateLimit(requests=2)
+        >>> [limiter.take_all({"tenant": two, user: ten}, 0.0).allowed for user in ("ana", "ben", "eve")]
+        [True, True, False]
+        """
+        if (refusal := self.refusal(limits, now_s)) is not None:
+            return refusal
+        taken = [self.take(*each, now_s) for each in limits.items()]
+        return min(taken, key=lambda verdict: verdict.remaining)
+
+    def refusal(self, limits: Mapping[Hashable, RateLimit], now_s: float) -> Verdict | None:
+        """Return which of several limits would refuse a request for longest, and count nothing."""
+        refused = [v for v in (self.look(*each, now_s) for each in limits.items()) if not v.allowed]
+        return max(refused, key=lambda verdict: verdict.reset_s, default=None)
 
     def look(self, caller: Hashable, limit: RateLimit, now_s: float) -> Verdict:
         """Say whether a request might go on, and count nothing."""

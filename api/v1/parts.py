@@ -16,11 +16,14 @@ from streams.webhooks.address import Network
 from streams.webhooks.delivery import WebhookDelivery
 
 if TYPE_CHECKING:
+    from api.trail import Seals
     from api.v1.oidc import OidcConfig
     from streams.event_producer import EventProducer
 
 DEFAULT_PLATFORM_LIMIT = RateLimit(requests=10_000, window_s=15 * 60)
 DEFAULT_FAILURE_LIMIT = RateLimit(requests=100, window_s=15 * 60)
+# A company behind one address signs in 500 times with it, and each is an event in the trail.
+DEFAULT_STRANGER_LIMIT = RateLimit(requests=1_000, window_s=15 * 60)
 
 
 def utc_now() -> datetime:
@@ -43,7 +46,9 @@ class ApiConfig:
     platform_limit
         Requests of each platform caller.
     failure_limit
-        Refused credentials of each address.
+        Refused credentials of each address; IPv6 by /64.
+    stranger_limit
+        Requests of each address that nobody known is behind: without credentials, or of no route.
     slow_ms
         A request that took longer is logged.
     refresh_lifetime
@@ -62,6 +67,7 @@ class ApiConfig:
     cors_origins: tuple[str, ...] = ()
     platform_limit: RateLimit = DEFAULT_PLATFORM_LIMIT
     failure_limit: RateLimit = DEFAULT_FAILURE_LIMIT
+    stranger_limit: RateLimit = DEFAULT_STRANGER_LIMIT
     slow_ms: float = 1_000.0
     refresh_lifetime: timedelta = timedelta(days=7)
     family_lifetime: timedelta = timedelta(days=30)
@@ -81,6 +87,8 @@ class Parts:
         Delivers alerts; only `tenantwatch up` has a running one, elsewhere it serves to change endpoints.
     privacy
         Who is behind pseudonyms; None where there is no master key.
+    seals
+        Keys and anchors that the trail is verified with; None where nobody verifies.
     clock
         The wall clock, aware.
     monotonic_s
@@ -93,6 +101,7 @@ class Parts:
     producer: "EventProducer | None" = None
     webhooks: WebhookDelivery | None = None
     privacy: Privacy | None = None
+    seals: "Seals | None" = None
     clock: Callable[[], datetime] = field(default=utc_now)
     monotonic_s: Callable[[], float] = field(default=monotonic)
 

@@ -153,6 +153,12 @@ def add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
+        trace = trace_of(request.scope)
+        if trace.access is None:  # of no route, so it has not passed the gate
+            try:
+                request.app.state.gate.check_stranger(trace)
+            except Problem as limited:
+                return answer(request, limited)
         return answer(request, _of_http(error, request))
 
     @app.exception_handler(RequestValidationError)

@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from api.v1.depth import MAX_DEPTH, too_deep
+from api.v1.json_text import flaw
 from api.v1.permissions import PERMISSIONS, Permission
 from api.v1.problems import Problem, documented
 from api.v1.trace import trace_of
@@ -24,7 +25,7 @@ from api.v1.trace import trace_of
 Reach = Literal["tenant", "either", "platform", "self", "public"]
 MAX_SINGLE_BYTES: Final = 1024 * 1024
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
-# Below that, looking how deep a body is costs less than handing it to another thread.
+# Below that, looking at a body's text costs less than handing it to another thread.
 LOOK_HERE_BYTES: Final = 64 * 1024
 Trail = Literal["full", "request", "none"]
 _ACTIONS: Final = {"GET": "read", "POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
@@ -134,8 +135,8 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     Raises
     ------
     Problem
-        ``body_too_large`` after no more than the limit was read, ``body_too_deep`` before it is parsed,
-        ``unsupported_encoding``.
+        ``body_too_large`` after no more than the limit was read; ``malformed_request`` and ``body_too_deep``
+        before it is parsed; ``unsupported_encoding``.
     """
     if hasattr(request, "_body"):
         return await request.body()
@@ -155,11 +156,21 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
         chunks.append(chunk)
     body = request._body = b"".join(chunks)  # where Starlette looks for it
     trace_of(request.scope).bytes_in = size
-    if "json" in request.headers.get("content-type", ""):
-        deep = too_deep(body) if size < LOOK_HERE_BYTES else await asyncio.to_thread(too_deep, body)
-        if deep:
-            raise Problem("body_too_deep", f"nest arrays and objects at most {MAX_DEPTH} deep")
+    # Whatever some handler would take for JSON: the type's name has no case.
+    if "json" in request.headers.get("content-type", "").lower():
+        if size < LOOK_HERE_BYTES:
+            _check_json(body)
+        else:
+            await asyncio.to_thread(_check_json, body)
     return body
+
+
+def _check_json(body: bytes) -> None:
+    if (wrong := flaw(body)) is not None:
+        errors = [{"field": "body", "detail": wrong}]
+        raise Problem("malformed_request", "the body is not JSON in UTF-8", errors=errors)
+    if too_deep(body):
+        raise Problem("body_too_deep", f"nest arrays and objects at most {MAX_DEPTH} deep")
 
 
 class Routes:

@@ -197,24 +197,31 @@ async def send_events(
     """Take events of the tenant in: one, an array, or one on each line. All of them, or none.
 
     The answer comes when Kafka has acknowledged them. With an `Idempotency-Key` the same request can be sent
-    again within a day: it is answered with the same receipt, and nothing is taken twice. Without one, or if
-    Kafka's answer got lost, events with the same `event_id` are recognised: stored, flagged `duplicate`, and
-    judged once.
+    again within a day once it was answered: it gets the same receipt, and nothing is sent twice. While it is
+    under way the answer is 409. Without a key, at another process of the API at the same moment, or if an
+    answer got lost, events with the same `event_id` are recognised: stored, flagged `duplicate`, and judged
+    once.
     """
     body = await request.body()
-    repeatable = None
-    if idempotency_key is not None:
-        repeatable = Repeatable(caller.tenant_context, caller.principal.subject, idempotency_key, body)
+    if idempotency_key is None:
+        return JSONResponse(await _taken(request, caller, parts, body), status_code=202)
+    repeatable = Repeatable(caller.tenant_context, caller.principal.subject, idempotency_key, body)
+    # The receipt is kept once Kafka has acknowledged, so the store cannot tell a second request before that.
+    with request.app.state.under_way.only(repeatable.place, "a request with this Idempotency-Key"):
         if (given := await _given(parts, repeatable)) is not None:
             return JSONResponse(given, status_code=202, headers={"Idempotent-Replayed": "true"})
+        receipt = await _taken(request, caller, parts, body)
+        await asyncio.to_thread(keep_answer, parts.database, repeatable, receipt, parts.clock())
+    return JSONResponse(receipt, status_code=202)
+
+
+async def _taken(request: Request, caller: Caller, parts: Parts, body: bytes) -> dict[str, Any]:
+    """Send the events of a body, and return the receipt."""
     events = read_events(request.headers.get("content-type", ""), body)
     to_send = await asyncio.to_thread(messages, events, caller.tenant_id)
     sent = await _send(parts, caller.tenant_id, to_send)
-    receipt = {"receipt_id": _receipt_id(sent), "accepted": len(events), "messages": sent}
     trace_of(request.scope).record_count = len(events)
-    if repeatable is not None:
-        await asyncio.to_thread(keep_answer, parts.database, repeatable, receipt, parts.clock())
-    return JSONResponse(receipt, status_code=202)
+    return {"receipt_id": _receipt_id(sent), "accepted": len(events), "messages": sent}
 
 
 async def _given(parts: Parts, request: Repeatable) -> dict[str, Any] | None:

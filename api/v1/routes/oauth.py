@@ -91,6 +91,8 @@ async def issue_token(request: Request, parts: PartsOf) -> Response:
             granted = await grants.begin(client, form.get("scope"))
             action = "token_issue"
         elif kind == "refresh_token" and "refresh_token" in form:
+            if client is None:
+                await gate.check_refresh(form["refresh_token"])
             granted = await grants.refresh(form["refresh_token"], client, form.get("scope"))
             action = "token_refresh"
         else:
@@ -105,6 +107,8 @@ async def issue_token(request: Request, parts: PartsOf) -> Response:
         gate.refuse(trace, _refused(error, trace.principal, action))
         return _error(request, error.error, error.detail)
     who, issued = granted.principal, granted.access
+    if client is None:
+        await gate.count_refresh(who)
     trace.principal = who
     trace.auth.append(
         AuthFact(
