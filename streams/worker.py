@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, cast
 
@@ -12,12 +11,11 @@ from faust.types import TP
 
 from schemas.alert import Alert
 from schemas.event import Kind
-from store.database import Database, StoreUnavailable
+from store.database import Database
 from store.events import KafkaIds
-from store.retention import run_retention
+from store.ownership import Ownership
 from store.snapshots import Snapshots
-from store.vault import Vault, VaultBusy
-from store.vault_expiry import expire_people
+from store.vault import Vault
 from store.writer import EventWriter
 from streams.addresses import AddressReader
 from streams.anchoring import Anchoring, Send, webhook_target
@@ -32,6 +30,7 @@ from streams.partition import PartitionState
 from streams.patience import patiently
 from streams.reconciling import Reconciler
 from streams.recovery import GroupMember, Recovery
+from streams.retaining import Retainer
 from streams.sealing import Sealer, SealingConfig, sealer_of
 from streams.snapshots import SnapshotTaker
 from streams.tenant_rows import TenantRows
@@ -50,8 +49,6 @@ SEAL_S: Final = 2.0
 SLOW_STORE_S: Final = 5.0
 STAY_INTERVAL_S: Final = 2.0
 STOP_S: Final = 5.0
-RETENTION_DELAY_S: Final = 60.0
-RETENTION_INTERVAL_S: Final = 24 * 3600.0
 
 
 class Worker:
@@ -141,6 +138,13 @@ class Worker:
             locate,
         )
         self._reconciler = Reconciler(self.pipeline, database, ids)
+        self._retainer = Retainer(
+            self.pipeline,
+            database,
+            Ownership(database, ids, config.worker_id),
+            lambda: sealing.ring.signer if sealing is not None else None,
+            vault,
+        )
         self._snapshots = [
             SnapshotTaker(owner, snapshots, snapshot_interval_s) for owner in (self.pipeline, addresses)
         ]
@@ -185,7 +189,7 @@ class Worker:
         self._spawn(self._groups.run())
         self._spawn(self.pipeline.run_idle())
         self._spawn(self._tenant_rows.run())
-        self._spawn(self._retain())
+        self._spawn(self._retainer.run())
         self._spawn(self._watch_assignment())
         self._spawn(self._stay_member())
         self._spawn(self._watch_fence())
@@ -328,19 +332,3 @@ class Worker:
     async def _send_anchors(self, topic: str, document: bytes) -> None:
         sent: Any = self.app.topic(topic, key_type=bytes, key_serializer="raw", value_serializer="raw")
         await (await sent.send(value=document))
-
-    async def _retain(self) -> None:
-        """Run retention soon after the start and then once a day; two workers doing it do no harm.
-
-        A worker that is restarted every day would otherwise never come to it.
-        """
-        await asyncio.sleep(RETENTION_DELAY_S)
-        while True:
-            try:
-                signer = self._sealing.ring.signer if self._sealing is not None else None
-                await asyncio.to_thread(run_retention, self._database, datetime.now(UTC), signer)
-                if self._vault is not None:
-                    await asyncio.to_thread(expire_people, self._database, self._vault, datetime.now(UTC))
-            except (StoreUnavailable, VaultBusy) as error:
-                log.warning("retention_postponed", error=str(error)[:500])
-            await asyncio.sleep(RETENTION_INTERVAL_S)
