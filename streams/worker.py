@@ -34,6 +34,7 @@ from streams.retaining import Retainer
 from streams.sealing import Sealer, SealingConfig, sealer_of
 from streams.snapshots import SnapshotTaker
 from streams.tenant_rows import TenantRows
+from streams.topic_watch import TopicWatch, read_topic_ids
 from streams.topics import ALERTS, Topics
 from streams.transport import Consumer
 from streams.webhooks.delivery import WebhookDelivery
@@ -137,6 +138,7 @@ class Worker:
             lambda: self.pipeline.directory.tuning,
             locate,
         )
+        self._topic_watch = TopicWatch(topics.topic_ids, partial(read_topic_ids, config.bootstrap))
         self._reconciler = Reconciler(self.pipeline, database, ids)
         self._retainer = Retainer(
             self.pipeline,
@@ -200,6 +202,7 @@ class Worker:
             self._spawn(snapshots.run())
         self._spawn(self.pipeline.rekeyer.run())
         self._spawn(self._reconciler.run())
+        self._spawn(self._topic_watch.run())
         if self._sealing is not None and self.sealer is not None:
             self._spawn(self.sealer.run())
             self._spawn(self._anchor(self._sealing, self.sealer))
@@ -267,6 +270,8 @@ class Worker:
     async def _take_over(
         self, consumer: GroupMember, assigned: set[TP], generation: int
     ) -> dict[tuple[str, int], PartitionState]:
+        # First: what is read back of another topic's offsets would be taken for this one's.
+        await self._topic_watch.check()
         states = await self._recovery.recover(consumer, assigned, generation)
         self._groups.begin(generation)
         return states
