@@ -369,11 +369,11 @@ class Database:
         except (ClickHouseError, OSError, RuntimeError) as error:
             raise _translate(error) from error
 
-    def insert_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def insert_rows(self, table: str, rows: Sequence[Mapping[str, Any]], guard: Guard | None = None) -> None:
         """Insert a few rows given as dictionaries with the same keys; times are aware datetimes."""
         if rows:
             payload = "\n".join(json.dumps(row, default=_time_text) for row in rows).encode()
-            self.insert(table, list(rows[0]), payload, "JSONEachRow")
+            self.insert(table, list(rows[0]), payload, "JSONEachRow", guard)
 
     def insert_once(self, table: str, row: Mapping[str, Any], token: str) -> None:
         """Insert a row unless one was inserted with the same token; of two at once, one is.

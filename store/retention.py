@@ -3,14 +3,14 @@
 Not a TTL: that deleted freshly imported old rows within seconds, and cannot follow a changed setting.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
 
 from schemas.tenant import DEFAULT_RETENTION_DAYS, Tenant
-from store.database import Database
+from store.database import Database, Guard
 from store.holds import WHOLE_TENANT, active
 from store.people import speaks_of
 from store.queries import PlatformContext
@@ -35,7 +35,12 @@ _OLDEST: Final = (
 _CURRENT: Final = "SELECT tenant_id, body FROM tenants FINAL ORDER BY version DESC LIMIT 1 BY tenant_id"
 
 
-def run_retention(database: Database, now: datetime, signer: Signer | None = None) -> int:
+def run_retention(
+    database: Database,
+    now: datetime,
+    signer: Signer | None = None,
+    guard: Callable[[], Guard] | None = None,
+) -> int:
     """Remove what has aged out, log it in ``retention_runs``, and return how many rows went.
 
     Tenants that left the directory keep the settings of their last version; a tenant that never had any
@@ -48,9 +53,14 @@ def run_retention(database: Database, now: datetime, signer: Signer | None = Non
     signer
         Signs what is about to be removed, so that verification can tell it from tampering; None where nothing
         is sealed.
+    guard
+        Refuses the account of what is removed once another worker has taken over; that one first finishes
+        what this one had counted, so nothing is counted twice.
 
     Raises
     ------
+    Fenced
+        If the guard refused; nothing was removed that is not accounted for.
     StoreUnavailable
         If the store does not answer; what was removed until then is logged.
     """
@@ -65,10 +75,25 @@ def run_retention(database: Database, now: datetime, signer: Signer | None = Non
         tenant_id, kind, tenant = row["tenant_id"], row["kind"], tenants.get(row["tenant_id"])
         days = tenant.retention_days_of(kind) if tenant else DEFAULT_RETENTION_DAYS
         if row["oldest"] < now - timedelta(days=days):
-            removed += _remove(database, tenant_id, kind, days, now, held, signer)
+            removed += _remove(database, tenant_id, kind, days, now, held, signer, guard)
     database.insert_rows("retention_finished", [{"run_at": now}])
     log.info("retention_finished", rows_removed=removed)
     return removed
+
+
+def store_time(database: Database) -> datetime:
+    """Return what time it is by the store's clock."""
+    told: datetime = database.query("SELECT now64(3, 'UTC') AS now")[0]["now"]
+    return told
+
+
+def newest_known(database: Database) -> datetime | None:
+    """Return the latest time at which an event was stored or retention ran; None where there is neither."""
+    times = database.query(
+        "SELECT max(ingest_time) AS at, count() AS n FROM events "
+        "UNION ALL SELECT max(run_at) AS at, count() AS n FROM retention_finished"
+    )
+    return max((row["at"] for row in times if row["n"]), default=None)
 
 
 def _held(database: Database) -> dict[str, set[str]]:
@@ -111,6 +136,7 @@ def _remove(
     now: datetime,
     held: Mapping[str, set[str]],
     signer: Signer | None,
+    guard: Callable[[], Guard] | None,
 ) -> int:
     cutoff = now - timedelta(days=days)
     aged = _aged(tenant_id, kind, cutoff, held)
@@ -129,7 +155,8 @@ def _remove(
     if signer is not None:  # first of all: a run that a crash cut short is finished without us
         keep(database, [state_retention(tenant_id, kind, cutoff, days, rows, now, signer)])
     run = {"run_at": now, "tenant_id": tenant_id, "kind": kind, "retention_days": days, "cutoff": cutoff}
-    database.insert_rows("retention_runs", [{**run, **group} for group in groups])
+    account = [{**run, **group} for group in groups]
+    database.insert_rows("retention_runs", account, guard() if guard is not None else None)
     database.command(f"DELETE FROM events WHERE {condition}", bound)
     log.info("events_expired", kind=kind, retention_days=days, rows_removed=rows)
     return rows

@@ -16,8 +16,14 @@ from store.events import KafkaIds
 from store.ownership import OF_TOPIC, bound
 from store.tuning import read_tunings
 
-# So many offsets a query: bounded memory, and few queries.
+# So many offsets are counted by one query, and so many rows read by another: bounded memory, and few queries.
+# A message has up to 1,000 rows, so offsets alone bound little.
 OFFSETS_PER_QUERY: Final = 50_000
+ROWS_PER_QUERY: Final = 50_000
+_BETWEEN: Final = (
+    f"{OF_TOPIC} AND kafka_partition = {{partition:Int32}} "
+    "AND kafka_offset >= {first:Int64} AND kafka_offset < {stop:Int64}"
+)
 # Numbers and the text of attributes are stored as they are; of other texts, '' is one that was not there.
 AS_STORED: Final = frozenset(
     {"attributes", "record_count", "http_status", "duration_ms", "bytes_in", "bytes_out"}
@@ -57,8 +63,10 @@ class Tail:
         flags that they were given.
         """
         for start in range(first, stop, OFFSETS_PER_QUERY):
-            columns = self._read(kind, topic, partition, start, min(start + OFFSETS_PER_QUERY, stop))
-            yield from self._cut(kind, topic, partition, columns)
+            end = min(start + OFFSETS_PER_QUERY, stop)
+            for low, high in self._ranges(topic, partition, start, end):
+                columns = self._read(kind, topic, partition, low, high)
+                yield from self._cut(kind, topic, partition, columns)
 
     def first_since(self, topic: str, partition: int, before: int, since: datetime) -> int:
         """Return the first offset of the rows that arrived since a time; `before` where there is none.
@@ -76,15 +84,29 @@ class Tail:
         )[0]
         return int(row["first"]) if row["n"] else before
 
+    def _ranges(self, topic: str, partition: int, first: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield ranges of offsets that have rows, none with more than a query should read."""
+        counts = self._database.query_columns(
+            f"SELECT kafka_offset, count() AS rows FROM events WHERE {_BETWEEN} "
+            "GROUP BY kafka_offset ORDER BY kafka_offset",
+            {**bound(self._ids, topic), "partition": partition, "first": first, "stop": stop},
+        )
+        low, held = first, 0
+        for offset, rows in zip(counts["kafka_offset"], counts["rows"], strict=True):
+            if held and held + rows > ROWS_PER_QUERY:
+                yield low, offset
+                low, held = offset, 0
+            held += rows
+        if held:
+            yield low, stop
+
     def _read(
         self, kind: Kind, topic: str, partition: int, first: int, stop: int
     ) -> Mapping[str, Sequence[Any]]:
         names = ", ".join(FIELDS[kind])
         return self._database.query_columns(
             f"SELECT {names}, toUnixTimestamp64Milli(time) AS time_ms, kafka_offset, message_index, flags, "
-            f"tenant_version, tuning_version FROM events WHERE {OF_TOPIC} "
-            "AND kafka_partition = {partition:Int32} "
-            "AND kafka_offset >= {first:Int64} AND kafka_offset < {stop:Int64} "
+            f"tenant_version, tuning_version FROM events WHERE {_BETWEEN} "
             # A row that is there twice, which reconciliation has yet to find, was folded once.
             "ORDER BY kafka_offset, message_index LIMIT 1 BY kafka_offset, message_index",
             {**bound(self._ids, topic), "partition": partition, "first": first, "stop": stop},

@@ -17,6 +17,9 @@ log = structlog.get_logger()
 INTERVAL_S: Final = 60.0
 # All of it reads a few columns of every row there is.
 WHOLE_INTERVAL_S: Final = 3600.0
+# Where something is wrong, sooner; and within the five minutes after which the alert fires, so that what was
+# seen while retention was at work is looked at again first.
+OPEN_INTERVAL_S: Final = 120.0
 
 
 class Reconciler:
@@ -35,7 +38,9 @@ class Reconciler:
         self._database = database
         self._ids = ids
         self._reached: dict[str, dict[int, int]] = {}
-        self._whole_at = -WHOLE_INTERVAL_S
+        self._whole_at: dict[str, float] = {}
+        # What a check of all found, until another finds it closed: the next minute's looks at what is new.
+        self._open: dict[str, list[Gap]] = {}
 
     async def run(self) -> None:
         """Check until cancelled."""
@@ -47,24 +52,15 @@ class Reconciler:
                 log.warning("reconciliation_postponed", error=str(error)[:500])
 
     async def check(self) -> list[Gap]:
-        """Check what is new since the last check; all of it now and then, and where something is wrong."""
-        committed = self._committed()
-        whole = monotonic() - self._whole_at >= WHOLE_INTERVAL_S
+        """Check what is new since the last check; all of it now and then, and where something is wrong.
+
+        Returns what does not add up, and that of earlier checks too until one finds that it does.
+        """
         gaps: list[Gap] = []
-        for topic, offsets in committed.items():
-            since = {p: at for p, at in self._reached.get(topic, {}).items() if p in offsets}
-            if not whole and since.keys() == offsets.keys():
-                recent = await asyncio.to_thread(reconcile, self._database, self._ids, topic, None, since)
-                if not recent.gaps:
-                    self._reach(topic, {a.partition: a.next_offset for a in recent.accounts})
-                    continue
-            found = await asyncio.to_thread(reconcile, self._database, self._ids, topic, offsets)
-            if await self._collapse(found.gaps):
-                found = await asyncio.to_thread(reconcile, self._database, self._ids, topic, offsets)
-            gaps += [gap for gap in found.gaps if gap.partition in offsets]
-            self._reach(topic, {a.partition: a.next_offset for a in found.accounts})
-        if whole:
-            self._whole_at = monotonic()
+        for topic, offsets in self._committed().items():
+            if await self._is_due(topic, offsets):
+                await self._check_whole(topic, offsets)
+            gaps += [gap for gap in self._open[topic] if gap.partition in offsets]
         for gap in gaps:
             log.error(
                 "reconciliation_gap",
@@ -76,6 +72,26 @@ class Reconciler:
         metrics.RECONCILIATION_GAPS.set(len(gaps))
         metrics.RECONCILED_AT.set(time())
         return gaps
+
+    async def _is_due(self, topic: str, offsets: dict[int, int]) -> bool:
+        """Return whether all of a topic is to be checked, having checked what is new where it is not yet."""
+        since = {p: at for p, at in self._reached.get(topic, {}).items() if p in offsets}
+        interval_s = OPEN_INTERVAL_S if self._open.get(topic) else WHOLE_INTERVAL_S
+        if since.keys() != offsets.keys() or monotonic() - self._whole_at[topic] >= interval_s:
+            return True
+        recent = await asyncio.to_thread(reconcile, self._database, self._ids, topic, None, since)
+        if recent.gaps:
+            return True
+        self._reach(topic, {a.partition: a.next_offset for a in recent.accounts})
+        return False
+
+    async def _check_whole(self, topic: str, offsets: dict[int, int]) -> None:
+        found = await asyncio.to_thread(reconcile, self._database, self._ids, topic, offsets)
+        if await self._collapse(found.gaps):
+            found = await asyncio.to_thread(reconcile, self._database, self._ids, topic, offsets)
+        self._open[topic] = [gap for gap in found.gaps if gap.partition in offsets]
+        self._whole_at[topic] = monotonic()
+        self._reach(topic, {a.partition: a.next_offset for a in found.accounts})
 
     async def _collapse(self, gaps: list[Gap]) -> bool:
         """Remove rows that are there twice; return whether any were."""

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, cast
 
@@ -12,13 +11,12 @@ from faust.types import TP
 
 from schemas.alert import Alert
 from schemas.event import Kind
-from store.database import Database, StoreUnavailable
+from store.database import Database
 from store.directories import first_version
 from store.events import KafkaIds
-from store.retention import run_retention
+from store.ownership import Ownership
 from store.snapshots import Snapshots
-from store.vault import Vault, VaultBusy
-from store.vault_expiry import expire_people
+from store.vault import Vault
 from store.writer import EventWriter
 from streams.addresses import AddressReader
 from streams.anchoring import Anchoring, Send, webhook_target
@@ -33,9 +31,11 @@ from streams.partition import PartitionState
 from streams.patience import patiently
 from streams.reconciling import Reconciler
 from streams.recovery import GroupMember, Recovery
+from streams.retaining import Retainer
 from streams.sealing import Sealer, SealingConfig, sealer_of
 from streams.snapshots import SnapshotTaker
 from streams.tenant_rows import TenantRows
+from streams.topic_watch import TopicWatch, read_topic_ids
 from streams.topics import ALERTS, TENANTS, Topics
 from streams.transport import Consumer
 from streams.webhooks.delivery import WebhookDelivery
@@ -51,8 +51,6 @@ SEAL_S: Final = 2.0
 SLOW_STORE_S: Final = 5.0
 STAY_INTERVAL_S: Final = 2.0
 STOP_S: Final = 5.0
-RETENTION_DELAY_S: Final = 60.0
-RETENTION_INTERVAL_S: Final = 24 * 3600.0
 
 
 class Worker:
@@ -141,8 +139,16 @@ class Worker:
             lambda: self.pipeline.directory.tuning,
             locate,
         )
+        self._topic_watch = TopicWatch(topics.topic_ids, partial(read_topic_ids, config.bootstrap))
         self._reconciler = Reconciler(self.pipeline, database, ids)
         self._first_version = partial(first_version, database, ids.cluster_id, ids.topic_ids[TENANTS])
+        self._retainer = Retainer(
+            self.pipeline,
+            database,
+            Ownership(database, ids, config.worker_id),
+            lambda: sealing.ring.signer if sealing is not None else None,
+            vault,
+        )
         self._snapshots = [
             SnapshotTaker(owner, snapshots, snapshot_interval_s) for owner in (self.pipeline, addresses)
         ]
@@ -188,7 +194,7 @@ class Worker:
         self._spawn(self._groups.run())
         self._spawn(self.pipeline.run_idle())
         self._spawn(self._tenant_rows.run())
-        self._spawn(self._retain())
+        self._spawn(self._retainer.run())
         self._spawn(self._watch_assignment())
         self._spawn(self._stay_member())
         self._spawn(self._watch_fence())
@@ -199,6 +205,7 @@ class Worker:
             self._spawn(snapshots.run())
         self._spawn(self.pipeline.rekeyer.run())
         self._spawn(self._reconciler.run())
+        self._spawn(self._topic_watch.run())
         if self._sealing is not None and self.sealer is not None:
             self._spawn(self.sealer.run())
             self._spawn(self._anchor(self._sealing, self.sealer))
@@ -266,6 +273,8 @@ class Worker:
     async def _take_over(
         self, consumer: GroupMember, assigned: set[TP], generation: int
     ) -> dict[tuple[str, int], PartitionState]:
+        # First: what is read back of another topic's offsets would be taken for this one's.
+        await self._topic_watch.check()
         states = await self._recovery.recover(consumer, assigned, generation)
         self._groups.begin(generation)
         return states
@@ -331,19 +340,3 @@ class Worker:
     async def _send_anchors(self, topic: str, document: bytes) -> None:
         sent: Any = self.app.topic(topic, key_type=bytes, key_serializer="raw", value_serializer="raw")
         await (await sent.send(value=document))
-
-    async def _retain(self) -> None:
-        """Run retention soon after the start and then once a day; two workers doing it do no harm.
-
-        A worker that is restarted every day would otherwise never come to it.
-        """
-        await asyncio.sleep(RETENTION_DELAY_S)
-        while True:
-            try:
-                signer = self._sealing.ring.signer if self._sealing is not None else None
-                await asyncio.to_thread(run_retention, self._database, datetime.now(UTC), signer)
-                if self._vault is not None:
-                    await asyncio.to_thread(expire_people, self._database, self._vault, datetime.now(UTC))
-            except (StoreUnavailable, VaultBusy) as error:
-                log.warning("retention_postponed", error=str(error)[:500])
-            await asyncio.sleep(RETENTION_INTERVAL_S)

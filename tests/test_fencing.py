@@ -4,19 +4,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
 
 import pytest
 
+from schemas.alert import rfc3339
 from schemas.parse import parse
 from schemas.tenant import Tenant
-from store.database import Database, Fenced, StoreUnavailable
+from store.database import Database, Fenced, Guard, StoreUnavailable
 from store.events import KafkaIds
 from store.migrations import migrate
 from store.ownership import Claim, Ownership
+from store.retention import run_retention
 from store.writer import EventBlock, EventWriter
 from tests.clickhouse_server import ClickHouseServer
 from tests.conftest import eventually
@@ -50,12 +52,14 @@ class Partition:
         self.ownership.end_inserts(generation)
         return claim
 
-    def block(self, claim: Claim, events: int = 3) -> EventBlock:
-        batch: Any = parse("auth", [encode(event(event_id=f"e-{i}")) for i in range(events)]).batch
+    def block(self, claim: Claim, events: int = 3, at: datetime | None = None) -> EventBlock:
+        at = at or datetime.now(UTC)
+        sent = [event(event_id=f"e-{i}", time=rfc3339(at)) for i in range(events)]
+        batch: Any = parse("auth", [encode(each) for each in sent]).batch
         tenant = Tenant(tenant_id=batch.tenant.values[0], organization_id="o", name="n")
         enriched = replace(
             batch, topic=TOPIC, partition=claim.partition, tenants=(tenant,), tenant_versions=(0,),
-            ingest_time_ms=int(datetime.now(UTC).timestamp() * 1000),
+            ingest_time_ms=int(at.timestamp() * 1000),
         )  # fmt: skip
         (block,) = self.writer.encode_events([(enriched, claim)])
         return block
@@ -113,6 +117,27 @@ def test_other_topics_and_other_clusters_are_other_partitions(server: Database, 
     fresh = Partition(server)
     fresh.writer.insert_events(fresh.block(fresh.claim(1)))
     assert (partition.rows(), fresh.rows()) == (3, 3)
+
+
+def test_what_two_owners_want_to_remove_is_counted_once(server: Database, partition: Partition) -> None:
+    """The first had counted when the second took over: its account is refused, and the other's stands."""
+    claim = partition.claim(1)
+    now = datetime.now(UTC)
+    partition.writer.insert_events(partition.block(claim, at=now - timedelta(days=400)))
+
+    def take_over_and_guard() -> Guard:
+        partition.claim(2)
+        return partition.ownership.guard([claim])
+
+    with pytest.raises(Fenced):
+        run_retention(server, now, None, take_over_and_guard)
+    assert partition.rows() == 3
+    run_retention(server, now, None, lambda: partition.ownership.guard([Claim(TOPIC, 0, 2, 2)]))
+    counted = server.query(
+        "SELECT sum(rows_removed) AS n FROM retention_runs WHERE kafka_cluster_id = {c:String}",
+        {"c": partition.ids.cluster_id},
+    )
+    assert (partition.rows(), counted) == (0, [{"n": 3}])
 
 
 class HalfSent:

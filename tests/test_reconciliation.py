@@ -8,6 +8,7 @@ from schemas.tenant import Tenant
 from store.database import Database
 from store.reconciliation import Gap, Reconciliation, reconcile
 from store.retention import run_retention
+from streams import metrics
 from streams.chunk import Handled
 from streams.groups import dead_letter_rows, ledger_rows
 from streams.partition import PartitionState
@@ -93,10 +94,10 @@ class Owner:
 
     def __init__(self, state: PartitionState, at: int) -> None:
         self.states = {(TOPIC, PARTITION): state}
-        self._at = at
+        self.at = at
 
     def committed(self, key: tuple[str, int]) -> int:
-        return self._at
+        return self.at
 
 
 async def test_rows_that_are_there_twice_are_collapsed(books: Books) -> None:
@@ -107,6 +108,34 @@ async def test_rows_that_are_there_twice_are_collapsed(books: Books) -> None:
     books.store(handled)
     assert await Reconciler(Owner(state, 6), books.database, books.ids).check() == []
     assert (books.rows(), books.gaps(6)) == (6, [])
+
+
+async def test_a_gap_is_told_until_a_check_finds_it_closed(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes after it is in order, and the alert fires only for what lasts five minutes."""
+    now_s = 10_000.0
+    monkeypatch.setattr("streams.reconciling.monotonic", lambda: now_s)
+    state = await books.take_over(0)
+    lost = books.handle(state, 0, 2)
+    books.writer.insert_rows("ledger", ledger_rows([lost], "worker-1"))
+    owner = Owner(state, 2)
+    reconciler = Reconciler(owner, books.database, books.ids)
+
+    async def told() -> list[str]:
+        gaps = [gap.kind for gap in await reconciler.check()]
+        assert metrics.RECONCILIATION_GAPS._value.get() == len(gaps)
+        return gaps
+
+    assert await told() == ["rows_missing", "evaluated_differs"]
+    for stop in (4, 6, 8):
+        books.keep(books.handle(state, stop - 2, stop))
+        owner.at = stop
+        now_s += 60
+        assert await told() == ["rows_missing", "evaluated_differs"]
+    books.store(lost)
+    now_s += 120
+    assert await told() == []
 
 
 async def test_an_account_that_is_written_twice_counts_once(books: Books) -> None:

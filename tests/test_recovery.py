@@ -18,6 +18,7 @@ from store.database import Database
 from store.events import KafkaIds
 from store.ownership import Ownership, Stored
 from store.snapshots import Snapshots
+from store.tail import Tail
 from store.writer import EventWriter
 from streams import metrics
 from streams.chunk import Handled, handle_chunk
@@ -137,6 +138,24 @@ async def test_detectors_continue_where_the_committed_offset_is(cluster: Cluster
     found = cluster.handle(successor, 12, 20)
     assert essence(found.alerts) == essence([a for h in whole[3:] for a in h.alerts])
     assert found.alerts
+
+
+async def test_what_is_read_at_a_time_is_bounded_by_rows(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message has up to 1,000 events: few offsets can be more rows than fit in memory."""
+    state = await cluster.take_over(0)
+    values: list[bytes | None] = [
+        b"[" + b",".join(guess(4 * o + i) for i in range(4)) + b"]" for o in range(9)
+    ]
+    records = Records(TOPIC, PARTITION, list(range(9)), [TENANT.encode()] * 9, values, [()] * 9, [0] * 9)
+    cluster.store(handle_chunk("auth", records, state, cluster.directory, NOW_MS))
+    monkeypatch.setattr("store.tail.ROWS_PER_QUERY", 10)
+    tail = Tail(cluster.database, cluster.ids, lambda _: cluster.tenant)
+    read = list(tail.batches("auth", TOPIC, PARTITION, 1, 9))
+    assert [len(batch) for batch in read] == [8, 8, 8, 8]
+    rows = [row for b in read for row in zip(b.offset.tolist(), b.message_index.tolist(), strict=True)]
+    assert rows == [(offset, i) for offset in range(1, 9) for i in range(4)]
 
 
 async def test_a_snapshot_is_loaded_and_the_rows_after_it_are_folded(cluster: Cluster) -> None:
