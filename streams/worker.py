@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 from functools import partial
+from time import monotonic
 from typing import Any, Final, cast
 
 import structlog
@@ -42,7 +43,9 @@ from streams.webhooks.delivery import WebhookDelivery
 from streams.webhooks.sender import Sender
 
 log = structlog.get_logger()
-DRAIN_S: Final = 4.0
+# A clean end takes at most ten seconds, with what stops beside the worker (Kafka, servers, the store).
+END_S: Final = 7.0
+DRAIN_S: Final = 3.0
 # A snapshot spares the next start from reading events again, but is not worth waiting for.
 SNAPSHOT_S: Final = 2.0
 # The next start seals what this one leaves.
@@ -50,7 +53,9 @@ SEAL_S: Final = 2.0
 # A group takes a fraction of a second.
 SLOW_STORE_S: Final = 5.0
 STAY_INTERVAL_S: Final = 2.0
-STOP_S: Final = 5.0
+STOP_S: Final = 4.0
+# Attempts that have no answer by now are made again by the next owner.
+LEAST_WEBHOOKS_S: Final = 0.5
 
 
 class Worker:
@@ -250,14 +255,15 @@ class Worker:
 
         What is not acknowledged stays in Kafka and is handled by the next worker.
         """
+        end_at = monotonic() + END_S
         if not failed:
             if self.app.started:
                 self.app.consumer.stop_flow()
             await self._finish()
-            for snapshots in self._snapshots:
-                await snapshots.finish(SNAPSHOT_S)
+            finishing = [snapshots.finish(SNAPSHOT_S) for snapshots in self._snapshots]
             if self.sealer is not None:
-                await self.sealer.finish(SEAL_S)
+                finishing.append(self.sealer.finish(SEAL_S))
+            await asyncio.gather(*finishing)
         for task in self._tasks:
             task.cancel()
         try:
@@ -267,7 +273,8 @@ class Worker:
                 await self.app.stop()
         except TimeoutError:
             log.warning("faust_stop_timed_out", after_s=STOP_S)
-        await self._webhooks.stop()
+        # Last: what handles alerts hands them over until Faust has stopped.
+        await self._webhooks.stop(max(end_at - monotonic(), LEAST_WEBHOOKS_S))
         log.info("worker_stopped", failed=failed)
 
     async def _take_over(

@@ -463,6 +463,15 @@ async def test_what_was_delivered_elsewhere_is_not_sent_again(world: World) -> N
     assert sent == ["a-1", "a-2"]
 
 
+async def test_a_clock_that_is_set_back_holds_up_no_refresh(world: World) -> None:
+    """What another process added is seen as soon as ever, not hours later."""
+    async with world.running(refresh_s=0.2) as delivery:
+        await delivery.reload()
+        world.clock.advance(-3_600)
+        world.store.add(tenant_id=world.tenant_id, url=world.receiver.url())
+        await until(lambda: world.tenant_id in [each.tenant_id for each in delivery._endpoints])
+
+
 async def test_what_was_postponed_elsewhere_waits(world: World) -> None:
     """Another worker has tried meanwhile, and failed: its time for the next attempt counts."""
     world.add()

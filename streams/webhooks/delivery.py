@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from random import random as uniform
 from typing import Final
 
@@ -60,6 +60,9 @@ class WebhookDelivery:
         What makes the attempts, if not one for `allow`; closed by `stop`.
     refresh_s
         How often endpoints and queue are read from the store again.
+    elapsed
+        Seconds since whenever, never backwards: what `refresh_s` is measured by, so that a clock that is set
+        back holds up nothing.
     """
 
     def __init__(
@@ -72,11 +75,12 @@ class WebhookDelivery:
         max_in_flight: int = MAX_IN_FLIGHT,
         sender: Sender | None = None,
         refresh_s: float = REFRESH_S,
+        elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._sender = sender or Sender(allow=allow)
         self._attempts = Attempts(store, self._sender, clock, random)
-        self._clock = clock
+        self._elapsed = elapsed
         self._max_in_flight = max_in_flight
         self._refresh_s = refresh_s
         self._refresh_at = 0.0
@@ -240,10 +244,10 @@ class WebhookDelivery:
                 task.add_done_callback(lambda _: self._wake.set())
                 self._in_flight.add(task)
             WEBHOOKS_PENDING.set(len(self._queue))
-            await _wait(self._wake, (self._next_round() - now).total_seconds())
+            await _wait(self._wake, self._next_round_s(now))
 
     async def _consult_store(self) -> None:
-        if self._clock() >= self._refresh_at:
+        if self._elapsed() >= self._refresh_at:
             await self._refresh()
         if superseded := self._queue.take_superseded():
             ids = [delivery.delivery_id for delivery in superseded]
@@ -252,7 +256,7 @@ class WebhookDelivery:
 
     async def _refresh(self) -> None:
         # First, so that a rebalance while we read asks for another round.
-        self._refresh_at = self._clock() + self._refresh_s
+        self._refresh_at = self._elapsed() + self._refresh_s
         before = self._queue.ids()
         self._endpoints = await asyncio.to_thread(self._store.list)
         pending = await asyncio.to_thread(self._store.pending, set(self._partitions))
@@ -262,11 +266,12 @@ class WebhookDelivery:
             if delivery.kafka_partition in self._partitions:
                 self._queue.put(delivery)
 
-    def _next_round(self) -> datetime:
-        refresh = datetime.fromtimestamp(self._refresh_at, UTC)
-        if len(self._in_flight) >= self._max_in_flight:
-            return refresh
-        return min(refresh, self._queue.next_due() or refresh)
+    def _next_round_s(self, now: datetime) -> float:
+        refresh_s = self._refresh_at - self._elapsed()
+        due = self._queue.next_due()
+        if due is None or len(self._in_flight) >= self._max_in_flight:
+            return refresh_s
+        return min(refresh_s, (due - now).total_seconds())
 
     async def _attempt(self, taken: Delivery) -> None:
         after: Delivery | None = taken
