@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +31,7 @@ from streams.floods import Flood, Floods
 from streams.groups import GroupWriter
 from streams.partition import PartitionState
 from streams.pseudonyms import Pseudonymiser
+from streams.received_alerts import read_alerts
 from streams.records import Records, Scheduler
 from streams.recovery import GroupMember, Superseded
 from streams.rekeying import Rekeyer
@@ -304,7 +305,7 @@ class Pipeline:
                     events.append(waiting.get_nowait())
                 # What an earlier assignment delivered comes again, perhaps to another worker.
                 ours = [e for e in events if e.message.generation_id == self.app.consumer_generation_id]
-                if alerts := await asyncio.to_thread(_alerts_of, [event.value for event in ours]):
+                if alerts := await asyncio.to_thread(read_alerts, [event.value for event in ours]):
                     await self._on_alerts(alerts)
                 for event in ours:
                     event.ack()
@@ -396,10 +397,6 @@ async def _read_ahead(
             await ahead.put(begin(event))
     finally:
         handling.cancel()
-
-
-def _alerts_of(chunks: Sequence[Records]) -> list[tuple[Alert, int]]:
-    return [(Alert.model_validate_json(v or b""), chunk.partition) for chunk in chunks for v in chunk.values]
 
 
 def _count(kind: Kind, handled: Handled) -> None:
