@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 import faust
 import structlog
+from aiokafka.errors import MessageSizeTooLargeError
 from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
@@ -25,7 +26,7 @@ from streams.addresses import AddressReader
 from streams.breaker import Limits
 from streams.brokers import credentials
 from streams.chunk import DeadLetter, Handled, Read, handle_chunk, read_chunk
-from streams.dead_letters import letter_headers
+from streams.dead_letters import letter_record
 from streams.directory import Directory, DirectoryTable, Listener, TuningListener
 from streams.floods import Flood, Floods
 from streams.groups import GroupWriter
@@ -275,12 +276,19 @@ class Pipeline:
     async def _send_by_ip(self, partition: int, value: bytes) -> Any:
         return await self._by_ip.send(value=value, partition=partition)
 
-    async def _set_aside(self, letter: DeadLetter) -> Any:
-        return await self._dead_letters.send(
-            key=letter.key,
-            value=letter.value,
-            headers=letter_headers(letter, self.topics.topic_ids[letter.topic], datetime.now(UTC)),
-        )
+    async def _set_aside(self, letter: DeadLetter) -> Awaitable[Any]:
+        now = datetime.now(UTC)
+        topic_id = self.topics.topic_ids[letter.topic]
+        sent = await self._dead_letters.send(**letter_record(letter, topic_id, now)._asdict())
+
+        async def kept() -> None:
+            try:
+                await sent
+            except MessageSizeTooLargeError:  # an operator has lowered the topic's limit
+                record = letter_record(letter, topic_id, now, whole=False)
+                await (await self._dead_letters.send(**record._asdict()))
+
+        return asyncio.create_task(kept())
 
     async def _consume_failures(self, stream: Any) -> None:
         async for event in stream.noack().events():
