@@ -36,9 +36,14 @@ _DEAD_LETTER_HEADERS: Final = {
     "source_offset": "Its offset there, in decimal digits.",
     "rejected_at": "When it was rejected: RFC 3339, UTC, milliseconds.",
 }
+_LEFT_OUT_HEADERS: Final = {
+    "left_out_bytes": "Only of a message that was too large to be set aside: its size, in decimal digits. "
+    "Its value and its own headers are left out; it stays where it came from, as long as Kafka keeps that.",
+}
 _HEADER_RULES: Final[dict[str, Json]] = {
     "source_partition": {"pattern": "^[0-9]+$"},
     "source_offset": {"pattern": "^[0-9]+$"},
+    "left_out_bytes": {"pattern": "^[0-9]+$"},
     "rejected_at": {"format": "date-time"},
 }
 
@@ -128,7 +133,7 @@ def _headers() -> Json:
         "required": sorted(_DEAD_LETTER_HEADERS),
         "properties": {
             name: {"type": "string", **_HEADER_RULES.get(name, {}), "description": text}
-            for name, text in _DEAD_LETTER_HEADERS.items()
+            for name, text in (_DEAD_LETTER_HEADERS | _LEFT_OUT_HEADERS).items()
         },
     }
 

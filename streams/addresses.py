@@ -7,10 +7,9 @@ loads it and goes on; what the last owner had read beyond it is read again, with
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -69,6 +68,9 @@ class AddressState:
     _done_offset: int = 0
     # Chunks that are not in a snapshot yet: where the next one begins, and how to acknowledge them.
     _unsaved: deque[tuple[int, Callable[[], Any]]] = field(default_factory=deque)
+
+    # Kafka has the alerts that the passing of time raised.
+    told: bool = True
 
     def fold(self, detector: CrossTenantSpray, records: Records) -> list[Alert]:
         """Return the revisions that a chunk gives rise to."""
@@ -144,7 +146,6 @@ class AddressReader:
         self._snapshots = snapshots
         self._detector = CrossTenantSpray()
         self._consumer: Log | None = None
-        self._last_chunk_at: dict[tuple[str, int], float] = {}
 
     async def take_over(self, consumer: Log, assigned: set[TP], generation: int) -> None:
         """Load the states of the partitions among those assigned; waits for the store.
@@ -166,7 +167,6 @@ class AddressReader:
                 state = await self._read_again(consumer, tp, earliest, offset, generation)
             states[tp.topic, tp.partition] = state
         self.states, self._consumer = states, consumer
-        self._last_chunk_at = dict.fromkeys(states, monotonic())
 
     async def _load(self, state: AddressState, partition: int, snapshot_at: int | None) -> bool:
         """Load the snapshot that stands where the partition was committed, if it can be read."""
@@ -205,20 +205,18 @@ class AddressReader:
                 f"{state.next_offset - 1} had been handled"
             )
         alerts = state.fold(self._detector, records)
-        self._last_chunk_at[key] = monotonic()
         next_offset = state.next_offset
         records.forget()
         await asyncio.gather(*[await publish(alert) for alert in alerts])
         state.done(next_offset, ack)
 
-    def advance(self, at_least_s: float) -> list[Alert]:
+    def advance(self, idle_ms: Mapping[tuple[str, int], int]) -> list[tuple[AddressState, list[Alert]]]:
         """Return the last revisions of what is over in partitions that have been quiet for so long."""
-        alerts: list[Alert] = []
-        for key, state in self.states.items():
-            idle_s = monotonic() - self._last_chunk_at[key]
-            if idle_s >= at_least_s:
-                alerts += state.advance(self._detector, int(1000 * idle_s))
-        return alerts
+        return [
+            (state, state.advance(self._detector, idle_ms[key]))
+            for key, state in self.states.items()
+            if key in idle_ms
+        ]
 
     def committed(self, key: tuple[str, int]) -> int | None:
         """Return the committed offset of a partition, where it is known."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from time import monotonic, time
+from time import time
 from typing import Any, Final, cast
 
 import faust
 import structlog
+from aiokafka.errors import MessageSizeTooLargeError
 from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
@@ -21,16 +22,18 @@ from schemas.batch import FLAGS
 from schemas.event import Kind
 from schemas.joined import MIN_RECORDS
 from streams import metrics
-from streams.addresses import AddressReader
+from streams.addresses import AddressReader, AddressState
 from streams.breaker import Limits
 from streams.brokers import credentials
 from streams.chunk import DeadLetter, Handled, Read, handle_chunk, read_chunk
-from streams.dead_letters import letter_headers
+from streams.dead_letters import letter_record
 from streams.directory import Directory, DirectoryTable, Listener, TuningListener
 from streams.floods import Flood, Floods
 from streams.groups import GroupWriter
+from streams.idleness import Idleness
 from streams.partition import PartitionState
 from streams.pseudonyms import Pseudonymiser
+from streams.received_alerts import read_alerts
 from streams.records import Records, Scheduler
 from streams.recovery import GroupMember, Superseded
 from streams.rekeying import Rekeyer
@@ -156,7 +159,7 @@ class Pipeline:
         self._writer = writer
         self._on_alerts = on_alerts
         self._fail = fail
-        self._last_chunk_at: dict[tuple[str, int], float] = {}
+        self._idleness = Idleness()
         self._taking_over: asyncio.Task[None] | None = None
         self._alerts = self._raw_topic(ALERTS)
         self._dead_letters = self._raw_topic(DEAD_LETTERS)
@@ -224,7 +227,7 @@ class Pipeline:
         if flood is not None:
             cast(Consumer, self.app.consumer).hold(TP(*tp), flood.next_offset)
             log.error("partition_stopped", topic=tp[0], partition=tp[1], problem=flood.problem)
-        self._last_chunk_at[tp] = monotonic()
+        self._idleness.heard(tp)
         rekeyed = [self.rekeyer.add(handled.batch, handled.unexcused)] if len(handled.unexcused) else []
         published = [*rekeyed, *[await self._publish(alert) for alert in handled.alerts]]
         if handled.alerts:
@@ -242,11 +245,12 @@ class Pipeline:
     async def resume(self, topic: str | None = None, partition: int | None = None) -> list[Flood]:
         """Go on with partitions that a flood of invalid events stopped: all, those of a topic, or one."""
         floods = self.floods.resume(topic, partition)
+        # All of them before anything is awaited: what `floods` has forgotten must not stay held.
         for flood in floods:
-            self._last_chunk_at[flood.topic, flood.partition] = monotonic()
+            self._idleness.heard((flood.topic, flood.partition))
             cast(Consumer, self.app.consumer).release(TP(flood.topic, flood.partition))
             log.info("partition_resumed", topic=flood.topic, partition=flood.partition)
-            await (await self._publish(flood.resolved()))
+        await self._publish_all([flood.resolved() for flood in floods])
         return floods
 
     async def _publish(self, alert: Alert) -> Any:
@@ -264,6 +268,10 @@ class Pipeline:
         )
         return await self._alerts.send(key=alert.tenant_id.encode(), value=alert.model_dump_json().encode())
 
+    async def _publish_all(self, alerts: Sequence[Alert]) -> None:
+        """Publish alerts, and return when Kafka has them."""
+        await asyncio.gather(*[await self._publish(alert) for alert in alerts])
+
     async def send_event(self, kind: Kind, tenant_id: str, event: bytes) -> None:
         """Send an event of our own; it comes back as everybody's do. What Kafka refuses is only logged."""
         try:
@@ -274,18 +282,26 @@ class Pipeline:
     async def _send_by_ip(self, partition: int, value: bytes) -> Any:
         return await self._by_ip.send(value=value, partition=partition)
 
-    async def _set_aside(self, letter: DeadLetter) -> Any:
-        return await self._dead_letters.send(
-            key=letter.key,
-            value=letter.value,
-            headers=letter_headers(letter, self.topics.topic_ids[letter.topic], datetime.now(UTC)),
-        )
+    async def _set_aside(self, letter: DeadLetter) -> Awaitable[Any]:
+        now = datetime.now(UTC)
+        topic_id = self.topics.topic_ids[letter.topic]
+        sent = await self._dead_letters.send(**letter_record(letter, topic_id, now)._asdict())
+
+        async def kept() -> None:
+            try:
+                await sent
+            except MessageSizeTooLargeError:  # an operator has lowered the topic's limit
+                record = letter_record(letter, topic_id, now, whole=False)
+                await (await self._dead_letters.send(**record._asdict()))
+
+        return asyncio.create_task(kept())
 
     async def _consume_failures(self, stream: Any) -> None:
         async for event in stream.noack().events():
             try:
                 await self.taken_over.wait()
                 if event.message.generation_id == self.generation:
+                    self._idleness.heard((event.value.topic, event.value.partition))
                     await self._addresses.handle(event.value, event.ack, self._publish)
             except Exception as error:
                 log.exception("failures_failed")
@@ -304,7 +320,7 @@ class Pipeline:
                     events.append(waiting.get_nowait())
                 # What an earlier assignment delivered comes again, perhaps to another worker.
                 ours = [e for e in events if e.message.generation_id == self.app.consumer_generation_id]
-                if alerts := await asyncio.to_thread(_alerts_of, [event.value for event in ours]):
+                if alerts := await asyncio.to_thread(read_alerts, [event.value for event in ours]):
                     await self._on_alerts(alerts)
                 for event in ours:
                     event.ack()
@@ -316,16 +332,30 @@ class Pipeline:
         """Let deadlines of quiet tenants pass with the wall clock, once a second, until cancelled."""
         while True:
             await asyncio.sleep(IDLE_TICK_S)
-            for tp, state in list(self.states.items()):
-                if self.floods.is_stopped(tp):
-                    continue  # its tenants are not quiet: their events wait
-                idle_ms = int((monotonic() - self._last_chunk_at[tp]) * 1000)
-                if idle_ms >= IDLE_TICK_S * 1000:
-                    for alert in state.advance(idle_ms):
-                        await (await self._publish(alert))
-            for alert in self._addresses.advance(IDLE_TICK_S):
-                await (await self._publish(alert))
+            told = self._advance()
+            for state, alerts in told:
+                await self._publish_all(alerts)
+                state.told = True
             self._measure_lag()
+
+    def _advance(self) -> list[tuple[PartitionState | AddressState, list[Alert]]]:
+        """Let time pass where all is quiet, at once: after an await a partition may be another worker's."""
+        quiet = self._idleness.look(self._is_caught_up, IDLE_TICK_S)
+        advanced: list[tuple[PartitionState | AddressState, list[Alert]]] = []
+        for tp, idle_ms in quiet.items():
+            if tp in self.states:
+                advanced.append((self.states[tp], self.states[tp].advance(idle_ms)))
+        advanced += self._addresses.advance(quiet)
+        told = [(state, alerts) for state, alerts in advanced if alerts]
+        for state, _ in told:
+            state.told = False
+        return told
+
+    def _is_caught_up(self, tp: tuple[str, int]) -> bool:
+        state = self.states.get(tp) or self._addresses.states.get(tp)
+        if state is None or self.floods.is_stopped(tp):
+            return False
+        return cast(Consumer, self.app.consumer).is_caught_up(TP(*tp), state.next_offset)
 
     def _measure_lag(self) -> None:
         consumer = cast(Consumer, self.app.consumer)
@@ -347,7 +377,7 @@ class Pipeline:
             consumer = cast(Any, self.app.consumer)
             await self._addresses.take_over(consumer, assigned, generation)
             self.states = await self._take_over(consumer, assigned, generation)
-            self._last_chunk_at = dict.fromkeys(self.states, monotonic())
+            self._idleness.begin([*self.states, *self._addresses.states])
             self.generation = generation
             self.taken_over.set()
         except Superseded:
@@ -396,10 +426,6 @@ async def _read_ahead(
             await ahead.put(begin(event))
     finally:
         handling.cancel()
-
-
-def _alerts_of(chunks: Sequence[Records]) -> list[tuple[Alert, int]]:
-    return [(Alert.model_validate_json(v or b""), chunk.partition) for chunk in chunks for v in chunk.values]
 
 
 def _count(kind: Kind, handled: Handled) -> None:

@@ -11,11 +11,12 @@ import numpy as np
 from schemas.alert import Alert
 from schemas.batch import FLAGS, Bools, EventBatch, Int64s
 from schemas.cloudevents import Headers
-from schemas.event import Kind
+from schemas.event import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES, Kind
 from schemas.parse import Rejection, parse
 from schemas.personal import scrubbed
 from store.ownership import Claim
 from store.vault import Subject
+from streams.dead_letters import MESSAGE_TOO_LARGE
 from streams.directory import Directory
 from streams.partition import PartitionState
 from streams.pseudonyms import Pseudonymiser
@@ -120,10 +121,25 @@ def read_chunk(kind: Kind, records: Records) -> Read:
     """Validate the events of a chunk; depends on nothing else, so a thread can do it."""
     started = perf_counter()
     headers = records.headers if any(records.headers) else ()
-    parsed = parse(kind, records.values, headers)
+    if too_large := _too_large(records):
+        parsed = replace(parse(kind, [None]), rejections=too_large)
+    else:
+        parsed = parse(kind, records.values, headers)
     batch, rejections = _check_keys(parsed.batch, records)
     unknown_fields = sum(parsed.unknown_fields.values())
     return Read(batch, parsed.rejections + rejections, unknown_fields, perf_counter() - started)
+
+
+def _too_large(records: Records) -> list[Rejection]:
+    """Reject a message beyond the contract's limit: Kafka's is of what is compressed, which may be anything.
+
+    Such a message is a chunk of its own (`streams.records.chunks`).
+    """
+    size = len(records.values[0] or b"") if len(records) == 1 else 0
+    if size <= MAX_MESSAGE_BYTES:
+        return []
+    detail = f"{size} bytes, a message may have {MAX_MESSAGE_BYTES}; fix: send fewer events in it"
+    return [Rejection(0, MESSAGE_TOO_LARGE, detail)]
 
 
 def handle_chunk(
@@ -269,7 +285,8 @@ def _dead_letters(rejections: Sequence[Rejection], records: Records) -> list[Dea
             reason=found[0].reason,
             # It is kept longer than the message, and shown to more people.
             detail=scrubbed(" | ".join(dict.fromkeys(r.detail for r in found))[:MAX_DETAIL]),
-            indexes=tuple(sorted(i for r in found for i in r.indexes)),
+            # Of a longer array nothing is stored, and the positions would be more than the message.
+            indexes=tuple(sorted(i for r in found for i in r.indexes)[:MAX_EVENTS_PER_MESSAGE]),
             headers=records.headers[record],
         )
         for record, found in sorted(by_record.items())

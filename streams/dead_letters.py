@@ -15,8 +15,17 @@ if TYPE_CHECKING:
 # without its headers a CloudEvent is none.
 KEPT: Final = "source_header."
 REDRIVEN_FROM: Final = "redriven_from"
-# Nothing of such a message could be read, so there is no part of it to send.
-WHOLE: Final = frozenset({"invalid_json", "invalid_array", "invalid_cloudevent", "empty"})
+# Says of a message that it was too large to be set aside, and how large.
+LEFT_OUT: Final = "left_out_bytes"
+# What ``audit.dead-letters`` takes, and room in it for what Kafka and we add.
+MAX_TOPIC_BYTES: Final = 9 * 1024 * 1024
+_ROOM: Final = 64 * 1024
+_PER_HEADER: Final = 10  # for its lengths
+# A longer key is no tenant's, and as easily left out as the rest.
+MAX_KEY_BYTES: Final = 16 * 1024
+MESSAGE_TOO_LARGE: Final = "message_too_large"
+# Nothing of such a message was read, so there is no part of it to send.
+WHOLE: Final = frozenset({"invalid_json", "invalid_array", "invalid_cloudevent", "empty", MESSAGE_TOO_LARGE})
 _SPACE: Final = " \t\n\r"
 # Numbers stay text: only where an element ends is of interest.
 _DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
@@ -44,12 +53,58 @@ class Letter:
         Where it was.
     key, value, headers
         As they were there.
+    left_out_bytes
+        More than 0: the message was too large to be set aside, and nothing of it is here.
     """
 
     source: Source
     key: bytes | None
     value: bytes | None
     headers: Headers
+    left_out_bytes: int = 0
+
+    @property
+    def left_out(self) -> str:
+        """Say where the message is, if it is not here."""
+        if not self.left_out_bytes:
+            return ""
+        source = self.source
+        return (
+            f"the message was too large to be set aside ({self.left_out_bytes:,} bytes): it is only in "
+            f"{source.topic} partition {source.partition} at offset {source.offset}, "
+            "as long as Kafka keeps that topic"
+        )
+
+
+class Record(NamedTuple):
+    """What is written to ``audit.dead-letters``."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+def letter_record(letter: "DeadLetter", topic_id: str, now: datetime, *, whole: bool = True) -> Record:
+    """Return the record with which a message is set aside, without the message where Kafka would refuse it.
+
+    Kafka counts what is compressed, so a message that it took may be too large for it here.
+
+    Parameters
+    ----------
+    topic_id
+        Of the topic it was in.
+    whole
+        With the message, if it is not too large.
+    """
+    headers = letter_headers(letter, topic_id, now)
+    size = len(letter.key or b"") + len(letter.value or b"")
+    kept = sum(len(name.encode()) + len(value or b"") + _PER_HEADER for name, value in headers)
+    if whole and size + kept + _ROOM <= MAX_TOPIC_BYTES:
+        return Record(letter.key, letter.value, headers)
+    size += sum(len(name.encode()) + len(value or b"") for name, value in letter.headers)
+    ours = [(name, value) for name, value in headers if not name.startswith(KEPT)]
+    key = letter.key if len(letter.key or b"") <= MAX_KEY_BYTES else None
+    return Record(key, None, [*ours, (LEFT_OUT, str(size).encode())])
 
 
 def letter_headers(letter: "DeadLetter", topic_id: str, now: datetime) -> list[tuple[str, bytes | None]]:
@@ -86,10 +141,11 @@ def read_letter(key: bytes | None, value: bytes | None, headers: Headers) -> Let
             int(ours["source_partition"]),
             int(ours["source_offset"]),
         )
+        left_out_bytes = int(ours.get(LEFT_OUT, "0"))
     except (KeyError, ValueError):
         return None
     kept = [(name[len(KEPT) :], text) for name, text in headers if name.startswith(KEPT)]
-    return Letter(source, key, value, kept)
+    return Letter(source, key, value, kept, left_out_bytes)
 
 
 def again_headers(letter: Letter) -> list[tuple[str, bytes | None]]:

@@ -43,6 +43,11 @@ ALERTS_PUBLISHED: Final = Counter(
     ["detector", "severity", "status"],
     registry=REGISTRY,
 )
+ALERTS_UNREADABLE: Final = Counter(
+    "tenantwatch_alerts_unreadable",
+    "Records of audit.alerts that are no alerts, and were passed over; should be 0.",
+    registry=REGISTRY,
+)
 ALERT_LATENCY: Final = Histogram(
     "tenantwatch_alert_latency_seconds",
     "From the event's Kafka timestamp to its alert being acknowledged by Kafka.",

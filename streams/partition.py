@@ -42,6 +42,8 @@ class PartitionState:
         Offsets of messages that it kept dead letters of.
     locate
         Adds the positions of addresses.
+    told
+        Kafka has the alerts that the passing of time raised.
     """
 
     kind: Kind
@@ -51,6 +53,7 @@ class PartitionState:
     stored: Stored | None = None
     set_aside: set[int] = field(default_factory=set)
     locate: Locate = field(default_factory=lambda: locate_with(None))
+    told: bool = True
 
     def __post_init__(self) -> None:
         # Committed when the partition was taken over: every row before it is stored.

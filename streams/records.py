@@ -15,11 +15,12 @@ from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from faust.types import TP
 from faust.types.transports import SchedulingStrategyT
 
+from schemas.event import MAX_MESSAGE_BYTES
 from streams.topics import ALERTS, FAILURES_BY_IP, TOPIC_OF
 
 BATCHED_TOPICS: Final = frozenset({*TOPIC_OF.values(), FAILURES_BY_IP, ALERTS})
 MAX_CHUNK_RECORDS: Final = 4_000
-MAX_CHUNK_BYTES: Final = 8 * 1024 * 1024
+MAX_CHUNK_BYTES: Final = MAX_MESSAGE_BYTES
 _VALUE: Final = attrgetter("value")
 
 

@@ -22,6 +22,10 @@ class Remembered(Protocol):
     """What is remembered of a partition."""
 
     @property
+    def told(self) -> bool:
+        """Whether Kafka has the alerts that the passing of time raised in it."""
+
+    @property
     def next_offset(self) -> int:
         """The first offset that is not in it."""
 
@@ -86,6 +90,8 @@ class SnapshotTaker:
                     await self._take(key, state)
 
     async def _take(self, key: Key, state: Remembered) -> None:
+        if not state.told:
+            return  # who loaded this after a crash would never raise those alerts
         at = state.next_offset
         if self._taken.get(key) != at:
             started = monotonic()

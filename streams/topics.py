@@ -12,6 +12,7 @@ from kafka.partitioner.default import murmur2
 from schemas.event import KINDS, Kind
 from store.certificates import TopicRetention
 from streams.brokers import client_options
+from streams.dead_letters import MAX_TOPIC_BYTES
 
 TENANTS: Final = "audit.tenants"
 ALERTS: Final = "audit.alerts"
@@ -30,7 +31,7 @@ CONFIGS: Final[dict[str, dict[str, str]]] = {
     # A segment an hour: compaction leaves the open segment alone, and a directory changes slowly.
     TENANTS: {"cleanup.policy": "compact", "segment.ms": "3600000", "max.message.bytes": str(_MIB)},
     ALERTS: {"max.message.bytes": str(_MIB)},
-    DEAD_LETTERS: {"max.message.bytes": str(9 * _MIB)},
+    DEAD_LETTERS: {"max.message.bytes": str(MAX_TOPIC_BYTES)},
     # Read once more where no snapshot of what was read can be: three days, so that a weekend without workers
     # is not lost. What is forgotten when depends on the time of arrival: one clock for all writers.
     FAILURES_BY_IP: {

@@ -8,7 +8,7 @@ message and keeps its own account of what may be committed, and the transport na
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final, cast
 
 import structlog
@@ -27,6 +27,8 @@ log = structlog.get_logger()
 PAUSE_S: Final = 0.05
 # Between two signs of life while the group has not let this worker in again.
 REJOIN_S: Final = 1.0
+# So long ago Kafka said that nothing waits; with nothing to say it answers after a quarter of a second.
+ANSWERED_S: Final = 3.0
 VOID_GENERATION: Final = -1  # no group ever has it
 
 
@@ -276,6 +278,31 @@ class Consumer(driver.Consumer):
         """Return how many records of a partition are not committed yet, where that is known."""
         committed, end = self._committed_offset.get(tp), self.highwater(tp)
         return None if committed is None or end is None else max(end - committed, 0)
+
+    def is_caught_up(self, tp: TP, next_offset: int) -> bool:
+        """Return whether nothing of a partition waits, as Kafka has just said.
+
+        Parameters
+        ----------
+        next_offset
+            The first offset that is not handled.
+        """
+        subscription = self._thread._ensure_consumer()._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
+        theirs = driver.ensure_aiokafka_TP(tp)
+        if tp in self._held or assignment is None or theirs not in assignment.tps:
+            return False
+        state = assignment.state_value(theirs)
+        # By the wall clock, as it is noted; after that has jumped, nothing is known until the next answer.
+        answered_s = state.timestamp and abs(time() - state.timestamp / 1000)
+        if answered_s is None or answered_s > ANSWERED_S:
+            return False
+        # By position: the last offsets may be a transaction's marker.
+        if not state.has_valid_position or state.position < state.highwater:
+            return False
+        delivered = self._delivered[tp]
+        undelivered = self._taken[tp] < len(self._fetched.get(tp, ()))
+        return not undelivered and (not delivered or delivered[-1].offset < next_offset)
 
     def _new_offset(self, tp: TP) -> int | None:
         if tp.topic not in records.BATCHED_TOPICS:

@@ -116,6 +116,9 @@ class Redrive:
         size = 0
         for letter in self._log.find([*waiting], oldest):
             row = waiting.pop(letter.source)
+            if letter.left_out:
+                self._refuse(letter, letter.left_out)
+                continue
             try:
                 value = rejected_part(letter.value, row["reason"], row["rejected_indexes"])
             except ValueError as error:

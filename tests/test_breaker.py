@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
-from unittest.mock import Mock, patch
+from typing import Any
+from unittest.mock import AsyncMock, Mock, patch
 from uuid import uuid4
 
 import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from conftest import CommandLine, Up, eventually, settings_env
 from faust.types import TP
 from hypothesis import given
@@ -19,7 +20,6 @@ from test_cli_dead_letters import add_tenant, events, send, stored
 from test_transport import Harness, until
 
 import streams.records
-from schemas.alert import Alert
 from schemas.batch import EventBatch
 from schemas.parse import parse
 from store.ownership import Claim
@@ -332,32 +332,45 @@ async def test_a_rebalance_ends_a_hold(harness: Harness) -> None:
     assert await harness.committed() == MANY
 
 
-class Quiet:
-    """A partition's state that notes that time passed."""
-
-    def __init__(self) -> None:
-        self.advanced = 0
-
-    def advance(self, idle_ms: int) -> list[Alert]:
-        self.advanced += 1
-        return []
-
-
-async def test_no_time_passes_for_tenants_whose_events_wait(tmp_path: Path) -> None:
-    """They are not quiet: a deadline that ran now would cut an episode in two."""
+async def test_a_flood_that_cannot_be_told_to_be_over_holds_no_other_partition(tmp_path: Path) -> None:
+    """All that `resume` forgets is let go, even if Kafka does not take the alerts."""
     app = create_app(StreamConfig("127.0.0.1:1", tmp_path, "w"))
-    addresses = Mock(advance=Mock(return_value=[]))
     pipeline = Pipeline(
-        app, TOPICS, Mock(), addresses=addresses, take_over=Mock(), on_alerts=Mock(), fail=Mock()
+        app, TOPICS, Mock(), addresses=Mock(), take_over=Mock(), on_alerts=Mock(), fail=Mock()
     )
-    stopped, other = Quiet(), Quiet()
-    pipeline.states = cast(Any, {("audit.auth", 3): stopped, ("audit.auth", 4): other})
-    pipeline._last_chunk_at = dict.fromkeys(pipeline.states, 0.0)
-    with patch.object(pipeline.floods, "is_stopped", {("audit.auth", 3)}.__contains__):
-        idle = asyncio.create_task(pipeline.run_idle())
-        await until(lambda: other.advanced > 0)
-        idle.cancel()
-    assert stopped.advanced == 0
+    stopped = [Mock(topic="audit.auth", partition=partition) for partition in (3, 4)]
+    consumer = Mock()
+    with (
+        patch.object(type(app), "consumer", consumer),
+        patch.object(pipeline.floods, "resume", Mock(return_value=stopped)),
+        patch.object(pipeline, "_publish", AsyncMock(side_effect=KafkaError)),
+        pytest.raises(KafkaError),
+    ):
+        await pipeline.resume()
+    assert [call.args[0].partition for call in consumer.release.call_args_list] == [3, 4]
+
+
+async def test_what_an_assignment_taught_is_forgotten_at_the_next(tmp_path: Path) -> None:
+    """Who is stopped, and who was met in what is dropped: another worker may have the partitions now."""
+    app = create_app(StreamConfig("127.0.0.1:1", tmp_path, "w"))
+    pseudonymiser = Mock()
+    pipeline = Pipeline(
+        app,
+        TOPICS,
+        Mock(),
+        addresses=Mock(),
+        take_over=Mock(),
+        on_alerts=Mock(),
+        fail=Mock(),
+        limits=Limits(max_run=5),
+        pseudonymiser=pseudonymiser,
+    )
+    pipeline.floods.judge(flood_of(0, [b"tenant-a"] * 5))
+    assert pipeline.floods.stopped
+    with patch.object(pipeline, "_prepare", AsyncMock()):
+        await pipeline._on_assigned(app, set())
+    assert pipeline.floods.stopped == []
+    assert pseudonymiser.reset.called
 
 
 FLOOD = 10_000

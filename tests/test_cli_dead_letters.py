@@ -250,6 +250,24 @@ def test_a_message_that_kafka_has_let_go_of_is_told(up: Up) -> None:
     assert "1 are gone" in redriven.stderr
 
 
+def test_a_message_that_is_too_large_to_be_set_aside_is_told(up: Up) -> None:
+    """12 MB that a codec makes small: the worker goes on, and says where the message is."""
+    tenant_id = "letters-huge"
+    options = {"compression.type": "zstd", "message.max.bytes": 20_000_000}
+    producer = Producer({"bootstrap.servers": up.status["kafka"], "partitioner": "murmur2_random", **options})
+    producer.produce("audit.auth", b"{" + b"x" * 12_000_000, tenant_id)
+    assert producer.flush(30) == 0
+    [row] = letters(up, tenant_id, 1)
+    assert (row["reason"], row["value_bytes"]) == ("message_too_large", 12_000_001)
+    where = f"audit.auth partition {row['kafka_partition']} at offset {row['kafka_offset']}"
+    for command in (["show", letter_id(row)], ["redrive", letter_id(row), "--yes"]):
+        told = up.run("dead-letters", *command).stderr
+        assert "too large to be set aside (12,000,013 bytes)" in told
+        assert where in told
+    assert up.run("dead-letters", "show", letter_id(row), "--raw").returncode == 1
+    assert up.run("dead-letters", "redrive", letter_id(row), "--yes").returncode == 1
+
+
 def test_an_interrupted_redrive_is_not_repeated_unasked(up: Up) -> None:
     """Claimed and not noted as sent: nobody knows, so it is said, and `--again` decides."""
     tenant_id = "letters-d"

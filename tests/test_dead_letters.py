@@ -4,31 +4,40 @@ import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.event import MAX_MESSAGE_BYTES
 from store.database import Database
 from store.queries import LetterFilter, PlatformContext, Reader, TenantContext
 from store.redrives import claim, record
-from streams.chunk import DeadLetter
+from streams.app import Pipeline, StreamConfig, create_app
+from streams.chunk import DeadLetter, _dead_letters, read_chunk
 from streams.dead_letters import (
+    MAX_KEY_BYTES,
+    MAX_TOPIC_BYTES,
     Letter,
     Source,
     again_headers,
     elements,
     letter_headers,
+    letter_record,
     read_letter,
     rejected_elements,
     rejected_part,
 )
 from streams.letter_log import LetterLog
-from streams.topics import DEAD_LETTERS, TopicError, ensure_topics
-from tests.schema_examples import VALUES
+from streams.records import Records
+from streams.topics import DEAD_LETTERS, TopicError, Topics, ensure_topics
+from tests.schema_examples import VALUES, encode, event
 
 SOURCE = Source("audit.auth", "id-auth", 3, 17)
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
@@ -44,6 +53,86 @@ def test_a_letter_is_read_back_as_the_message_was() -> None:
     assert ours["detail"] == "why: é".encode()
     assert ours["rejected_at"] == b"2026-01-31T09:30:00.000+00:00"
     assert read_letter(b"k", b"v", written) == Letter(SOURCE, b"k", b"v", list(headers))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "headers"),
+    [
+        (b"k", bytes(12 << 20), ()),
+        (b"k", bytes(MAX_TOPIC_BYTES - 1_000), ()),
+        (b"k", b"v", (("ce_id", bytes(10 << 20)),)),
+        (b"k", None, tuple(("", None) for _ in range(1 << 20))),
+        (bytes(10 << 20), b"v", ()),
+    ],
+    ids=["value", "a-little", "header", "headers", "key"],
+)
+def test_a_message_that_is_too_large_is_set_aside_without_its_bytes(
+    key: bytes, value: bytes | None, headers: tuple[tuple[str, bytes | None], ...]
+) -> None:
+    """Whatever of it is too large: where it is and how large is still said."""
+    letter = DeadLetter(key, value, "audit.auth", 3, 17, "invalid_event", "why", (0,), headers)
+    written = letter_record(letter, "id-auth", NOW)
+    read = read_letter(*written)
+    assert read is not None
+    assert (read.source, read.value, read.headers) == (SOURCE, None, [])
+    assert (read.key == key) == (len(key) <= MAX_KEY_BYTES)
+    size = len(key) + len(value or b"") + sum(len(name) + len(text or b"") for name, text in headers)
+    assert read.left_out_bytes == size
+    assert "audit.auth partition 3 at offset 17" in read.left_out
+
+
+def test_a_message_that_kafka_takes_is_set_aside_whole() -> None:
+    """As large as a message may be."""
+    letter = DeadLetter(b"k", bytes(8 << 20), "audit.auth", 3, 17, "invalid_event", "why", (0,))
+    written = letter_record(letter, "id-auth", NOW)
+    assert written.value == letter.value
+    assert read_letter(*written) == Letter(SOURCE, b"k", letter.value, [])
+    assert letter_record(letter, "id-auth", NOW, whole=False).value is None
+
+
+async def test_a_letter_that_kafka_refuses_is_set_aside_without_its_bytes(tmp_path: Path) -> None:
+    """An operator may have lowered the topic's limit: the worker goes on all the same."""
+    sent: list[bytes | None] = []
+
+    async def send(*, key: bytes | None, value: bytes | None, headers: Any) -> Any:
+        acknowledged = asyncio.get_running_loop().create_future()
+        sent.append(value)
+        if value is None:
+            acknowledged.set_result(None)
+        else:
+            acknowledged.set_exception(MessageSizeTooLargeError())
+        return acknowledged
+
+    pipeline = Pipeline(
+        create_app(StreamConfig("127.0.0.1:1", tmp_path, "w")),
+        Topics("cluster", {"audit.auth": "id-auth"}, 12, 12),
+        Mock(),
+        addresses=Mock(),
+        take_over=Mock(),
+        on_alerts=Mock(),
+        fail=Mock(),
+    )
+    pipeline._dead_letters = Mock(send=send)
+    await (await pipeline._set_aside(DeadLetter(b"k", b"v", "audit.auth", 3, 17, "empty", "", (0,))))
+    assert sent == [b"v", None]
+
+
+def test_a_message_beyond_the_limit_is_not_read() -> None:
+    """Kafka's limit is of what is compressed: without ours a small message could be any amount of memory."""
+    many = b"[" + b",".join([encode(event(user_agent="x" * 9_000))] * 1_000) + b"]"
+    assert len(many) > MAX_MESSAGE_BYTES
+    read = read_chunk("auth", Records("audit.auth", 3, [7], [b"tenant-a"], [many], [()], [0]))
+    assert [(one.reason, one.indexes) for one in read.rejections] == [("message_too_large", (0,))]
+    assert len(read.batch) == 0
+    assert rejected_part(many, "message_too_large", (0,)) == many
+
+
+def test_of_a_long_array_no_more_positions_are_noted_than_a_message_may_have() -> None:
+    """Nothing of it is stored; the positions would be larger than the message."""
+    long = b"[" + b",".join([b"0"] * 100_000) + b"]"
+    records = Records("audit.auth", 3, [7], [b"tenant-a"], [long], [()], [0])
+    [letter] = _dead_letters(read_chunk("auth", records).rejections, records)
+    assert len(letter.indexes) == 1_000
 
 
 @pytest.mark.parametrize("headers", [[], [("source_topic", b"audit.auth")]])

@@ -149,6 +149,8 @@ def _fetch(settings: Settings, row: dict[str, Any]) -> "tuple[Letter | None, str
             found = find_letter(log, row)
     except (ControlError, TopicError) as error:
         return None, f"the message cannot be read: {error}"
+    if found and found.left_out:
+        return None, found.left_out
     return found, "" if found else (
         f"the message is gone: Kafka at {bootstrap} has let go of it (the retention of audit.dead-letters), "
         "or is another one than it was; the store never holds it"
