@@ -283,11 +283,13 @@ def test_what_is_done_with_backups_is_in_the_platforms_trail(
     """Making, verifying and restoring one; a new store's own Kafka is not there yet, the cluster's is."""
     platform = {"TENANTWATCH_PLATFORM_TENANT": "trail-b"}
     here = CommandLine({**sealed.env, **platform})
-    folder = str(tmp_path / "backups")
+    folder, signed_by = str(tmp_path / "backups"), tmp_path / "public.pem"
+    signed_by.write_text(sealed.json("seals", "key")["public_key"])  # another, once it was rotated
     made = here.json("backup", "create", folder)
     checked = here.json("backup", "verify", folder, "--quick")
     there = CommandLine(settings_env(tmp_path / "data", kafka=sealed.status["kafka"]) | platform)
-    done = there.json("backup", "restore", folder, "--key", str(public_key))
+    keys = ("--key", str(public_key), "--key", str(signed_by))
+    done = there.json("backup", "restore", folder, *keys)
     assert [one["audited"] for one in (made, checked, done)] == [True, True, True]
     name = Path(made["path"]).name
     rows = {"backup": made["rows"], "restore": done["rows"], "verify": made["rows"]}
