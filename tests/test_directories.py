@@ -1,6 +1,5 @@
 """A Kafka that was wiped beside a kept store: what its new directory tells holds from then on."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,19 +11,15 @@ from schemas.tenant import Tenant
 from schemas.tuning import TUNING_KEY, Tuning
 from store.database import Database
 from store.directories import OFFSETS, first_version
-from store.migrations import migrate
 from store.queries import Reader, TenantContext
 from streams.app import StreamConfig, create_app
 from streams.directory import Directory, Entry
 from streams.tenant_rows import tenant_row
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database.embedded(tmp_path / "clickhouse")
-    migrate(opened)
-    yield opened
-    opened.close()
+@pytest.fixture(autouse=True)
+def no_topic_was_met(database: Database) -> None:
+    database.command("TRUNCATE TABLE directories")
 
 
 async def told(folder: Path, first: int, key: str, value: bytes, offset: int) -> list[int]:
@@ -75,8 +70,8 @@ def test_settings_of_a_new_topic_hold_over_those_of_the_old_one(database: Databa
     """Although the old one had come to a higher offset."""
     for cluster, offset, name in (("old", 900, "before"), ("new", 3, "after")):
         version = first_version(database, cluster, "topic") + offset
-        tenant = Tenant(tenant_id="tenant-a", organization_id="o", name=name)
-        row = tenant_row("tenant-a", Entry(tenant, version), version)
+        tenant = Tenant(tenant_id="wiped", organization_id="o", name=name)
+        row = tenant_row("wiped", Entry(tenant, version), version)
         database.insert_rows("tenants", [{**row, "applied_at": datetime.now(UTC)}])
-    [found] = Reader(database, TenantContext("tenant-a")).tenants()
+    [found] = Reader(database, TenantContext("wiped")).tenants()
     assert (found["name"], found["version"]) == ("after", OFFSETS + 3)
