@@ -130,6 +130,15 @@ def clickhouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clic
 
 
 @pytest.fixture
+def server(clickhouse_server: ClickHouseServer) -> Iterator[Database]:
+    """The server with every table: tests keep apart by tenant and topic."""
+    opened = Database.server(clickhouse_server.url)
+    migrate(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
 def invoke(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Runs a command in this process, as where no worker runs: it opens the store, which is the session's."""
     monkeypatch.setattr("tenantwatch.database.open_database", lambda settings: database)

@@ -16,7 +16,6 @@ from schemas.parse import parse
 from schemas.tenant import Tenant
 from store.database import Database, Fenced, Guard, StoreUnavailable
 from store.events import KafkaIds
-from store.migrations import migrate
 from store.ownership import Claim, Ownership
 from store.retention import run_retention
 from store.writer import EventBlock, EventWriter
@@ -25,14 +24,6 @@ from tests.conftest import eventually
 from tests.schema_examples import encode, event
 
 TOPIC = "audit.auth"
-
-
-@pytest.fixture(scope="module")
-def server(clickhouse_server: ClickHouseServer) -> Iterator[Database]:
-    opened = Database.server(clickhouse_server.url)
-    migrate(opened)
-    yield opened
-    opened.close()
 
 
 class Partition:

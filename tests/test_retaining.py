@@ -1,6 +1,5 @@
 """Retention by itself: one worker of all runs it, and not by a clock that cannot be right."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -8,20 +7,10 @@ import pytest
 
 from store.database import Database
 from store.events import KafkaIds
-from store.migrations import migrate
 from store.ownership import Claim, Ownership
 from store.retention import newest_known
 from streams.partition import PartitionState
 from streams.retaining import DECIDING, INTERVAL_S, Retainer
-from tests.clickhouse_server import ClickHouseServer
-
-
-@pytest.fixture
-def server(clickhouse_server: ClickHouseServer) -> Iterator[Database]:
-    opened = Database.server(clickhouse_server.url)
-    migrate(opened)
-    yield opened
-    opened.close()
 
 
 class Clocks:

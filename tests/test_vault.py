@@ -41,14 +41,6 @@ from tests.clickhouse_server import ClickHouseServer
 EMAIL = "jane@example.com"
 
 
-@pytest.fixture(scope="module")
-def server(clickhouse_server: ClickHouseServer) -> Iterator[Database]:
-    opened = Database.server(clickhouse_server.url)
-    migrate(opened)
-    yield opened
-    opened.close()
-
-
 @pytest.fixture(params=["embedded", "server"])
 def store(request: pytest.FixtureRequest) -> Database:
     """Either engine: tests keep apart by tenant."""
