@@ -1,5 +1,7 @@
 """How long the broker collects records before it answers a fetch (docs/decisions/0023)."""
 
+from dataclasses import dataclass
+from math import inf
 from time import monotonic, thread_time
 from typing import Final
 
@@ -11,10 +13,34 @@ LONGEST_WAIT_MS: Final = 200.0
 BUSY_SHARE: Final = 0.25
 LOOK_S: Final = 0.1
 LARGEST_STEP: Final = 1.25
+# Records of patient topics collect for so many times as long, up to the longest wait.
+PATIENCE: Final = 6
 # Where nothing came for so long, and twice that wait, the broker answers with the next record. After a while
 # it does so without one, because the fetch that waits is for the partitions of then.
 RARE_MS: Final = 30
 RARE_WAIT_MS: Final = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """What to ask the broker for.
+
+    Parameters
+    ----------
+    wait_ms
+        How long it shall collect records.
+    min_bytes
+        How many are enough.
+    everything
+        Patient topics too.
+    within_s
+        Until it is their turn again; for ever: they are always in it.
+    """
+
+    wait_ms: int
+    min_bytes: int
+    everything: bool
+    within_s: float
 
 
 class Pace:
@@ -29,13 +55,15 @@ class Pace:
         self._wait_ms = SHORTEST_WAIT_MS
         self._rare = False
         self._looked_s, self._worked_s = monotonic(), thread_time()
+        self._everything_s = -inf
 
-    def waited(self, waited_s: float) -> None:
+    def waited(self, fetch: Fetch, waited_s: float) -> None:
         """Note how long it took until there were records."""
-        self._rare = 1000 * waited_s > RARE_MS + 2 * self._wait_ms
+        if fetch.everything:
+            self._rare = 1000 * waited_s > RARE_MS + 2 * self._wait_ms
 
-    def fetch(self) -> tuple[int, int]:
-        """Return how long the broker shall collect records, in ms, and how many bytes are enough.
+    def fetch(self) -> Fetch:
+        """Return what to fetch next.
 
         To be called between two fetches, by the thread that handles what they bring.
         """
@@ -46,4 +74,10 @@ class Pace:
             self._looked_s, self._worked_s = now_s, worked_s
             step = min(max(busy / BUSY_SHARE, 1 / LARGEST_STEP), LARGEST_STEP)
             self._wait_ms = min(max(self._wait_ms * step, SHORTEST_WAIT_MS), LONGEST_WAIT_MS)
-        return (RARE_WAIT_MS, 1) if self._rare else (int(self._wait_ms), FETCH_MIN_BYTES)
+        if self._rare:
+            return Fetch(RARE_WAIT_MS, 1, everything=True, within_s=inf)
+        patience_s = min(PATIENCE * self._wait_ms, LONGEST_WAIT_MS) / 1000
+        everything = now_s - self._everything_s >= patience_s
+        if everything:
+            self._everything_s = now_s
+        return Fetch(int(self._wait_ms), FETCH_MIN_BYTES, everything, self._everything_s + patience_s - now_s)

@@ -19,6 +19,8 @@ from schemas.event import MAX_MESSAGE_BYTES
 from streams.topics import ALERTS, FAILURES_BY_IP, TOPIC_OF
 
 BATCHED_TOPICS: Final = frozenset({*TOPIC_OF.values(), FAILURES_BY_IP, ALERTS})
+# Whose records may be fetched less often (docs/decisions/0024): no attack on a password is in them.
+PATIENT_TOPICS: Final = frozenset({TOPIC_OF["access"], TOPIC_OF["request"]})
 MAX_CHUNK_RECORDS: Final = 4_000
 MAX_CHUNK_BYTES: Final = MAX_MESSAGE_BYTES
 _VALUE: Final = attrgetter("value")

@@ -8,6 +8,8 @@ message and keeps its own account of what may be committed, and the transport na
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from math import inf
 from time import monotonic, time
 from typing import Any, Final, cast
 
@@ -19,7 +21,7 @@ from faust.types.tuples import ConsumerMessage, Message
 from mode import Service
 
 from streams import records
-from streams.pace import Pace
+from streams.pace import Fetch, Pace
 from streams.records import Records
 
 log = structlog.get_logger()
@@ -41,13 +43,30 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"
         return consumer
 
-    def let_collect(self, wait_ms: int, min_bytes: int) -> None:
-        """Let the broker answer after so long, or as soon as it has so much, from the next fetch on.
+    def let_collect(self, fetch: Fetch) -> None:
+        """Let the broker collect records, from the next fetch on.
 
         Faust's 1.5 s are for a broker that answers with the first byte: that is a fetch for every message.
         """
         fetcher = self._ensure_consumer()._fetcher
-        fetcher._fetch_max_wait_ms, fetcher._fetch_min_bytes = wait_ms, min_bytes
+        fetcher._fetch_max_wait_ms, fetcher._fetch_min_bytes = fetch.wait_ms, fetch.min_bytes
+        self._fetch = fetch
+
+    async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:
+        fetch = self._fetch
+        if fetch.everything:
+            consumer.resume(*consumer.paused())
+        found = await super()._fetch_records(consumer, *args, **kwargs)
+        if fetch.within_s < inf:
+            consumer.pause(*filter(partial(self._can_wait, consumer), found))
+        return found
+
+    def _can_wait(self, consumer: Any, tp: Any) -> bool:
+        """Return whether a partition can be left out of fetches: it is patient, and nothing waits."""
+        if tp.topic not in records.PATIENT_TOPICS or tp not in consumer.assignment():
+            return False
+        state = consumer._subscription.subscription.assignment.state_value(tp)
+        return bool(state.has_valid_position and state.position >= (state.highwater or 0))
 
 
 class Consumer(driver.Consumer):
@@ -125,7 +144,8 @@ class Consumer(driver.Consumer):
         active_partitions: set[TP] | None,
         timeout: float,  # noqa: ASYNC109 - Faust calls it so
     ) -> Any:
-        cast(ConsumerThread, self._thread).let_collect(*self._pace.fetch())
+        fetch = self._pace.fetch()
+        cast(ConsumerThread, self._thread).let_collect(fetch)
         await self._seek_to_undelivered()
         await self._go_on_with_released()
         generation = self.app.consumer_generation_id
@@ -139,13 +159,13 @@ class Consumer(driver.Consumer):
             await self.sleep(PAUSE_S)
             return {}
         began_s = monotonic()
-        found = await super()._getmany(chosen, timeout)
-        self._pace.waited(monotonic() - began_s)
+        found = await super()._getmany(chosen, min(timeout, fetch.within_s))
+        self._pace.waited(fetch, monotonic() - began_s)
         if generation != self.app.consumer_generation_id:
             return {}  # asked for in an assignment that is over; in this one it is fetched again
         self._fetched = {tp: some for tp, some in found.items() if some and not self._is_changelog_tp(tp)}
         self._taken.clear()
-        return found
+        return dict(sorted(found.items(), key=lambda item: item[0].topic in records.PATIENT_TOPICS))
 
     async def _begun(self, generation: int) -> bool:
         """Return whether the agents' topics may be read; the first time, seek to where they begin.

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +22,7 @@ from mode.supervisors import CrashingSupervisor
 import streams.pace
 import streams.records
 from streams.app import StreamConfig, create_app
-from streams.pace import LONGEST_WAIT_MS, Pace
+from streams.pace import LONGEST_WAIT_MS, PATIENCE, Fetch, Pace
 from streams.records import MAX_CHUNK_RECORDS, Records, Scheduler, chunks
 
 
@@ -52,6 +54,10 @@ def test_what_agents_read_is_batched_and_partitions_take_turns(topic: str) -> No
     assert order == [(events, 4_000), (other, 7), (events, 4_000), (other, 8), (events, 1)]
 
 
+# Asks for everything.
+NOW = Fetch(10, 1, everything=True, within_s=inf)
+
+
 class Clocks:
     """Wall clock and CPU time of the thread, in place of the real ones."""
 
@@ -60,11 +66,11 @@ class Clocks:
         monkeypatch.setattr(streams.pace, "monotonic", lambda: self.now_s)
         monkeypatch.setattr(streams.pace, "thread_time", lambda: self.worked_s)
 
-    def poll(self, pace: Pace, work_s: float, waited_s: float) -> tuple[int, int]:
+    def poll(self, pace: Pace, work_s: float, waited_s: float, last: Fetch = NOW) -> Fetch:
         """Handle what came for a while, wait for more, and return what the next fetch asks for."""
         self.now_s += work_s + waited_s
         self.worked_s += work_s
-        pace.waited(waited_s)
+        pace.waited(last, waited_s)
         return pace.fetch()
 
 
@@ -72,21 +78,41 @@ def test_records_collect_for_longer_while_there_is_much_to_do(monkeypatch: pytes
     """A thread that is always busy lets the broker wait as long as it may; an idle one as briefly."""
     clocks = Clocks(monkeypatch)
     pace = Pace()
-    shortest, enough = pace.fetch()
+    shortest = pace.fetch()
     for _ in range(100):
         busy = clocks.poll(pace, 0.1, 0.001)
-    assert busy == (LONGEST_WAIT_MS, enough)
+    assert (busy.wait_ms, busy.min_bytes) == (LONGEST_WAIT_MS, shortest.min_bytes)
     for _ in range(1_000):
         idle = clocks.poll(pace, 0.001, 0.02)
-    assert idle == (shortest, enough)
+    assert (idle.wait_ms, idle.min_bytes) == (shortest.wait_ms, shortest.min_bytes)
 
 
 def test_a_rare_record_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a silence the broker answers with the first byte; in steady traffic it collects again."""
     clocks = Clocks(monkeypatch)
     pace = Pace()
-    assert clocks.poll(pace, 0.001, 1.0)[1] == 1
-    assert clocks.poll(pace, 0.001, 0.01)[1] > 1
+    rare = clocks.poll(pace, 0.001, 1.0)
+    assert (rare.min_bytes, rare.everything, rare.within_s) == (1, True, inf)
+    assert clocks.poll(pace, 0.001, 0.01, rare).min_bytes > 1
+
+
+def test_patient_topics_are_asked_for_every_few_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In steady traffic they have a turn each so many waits, at most 0.2 s; a fetch ends when it comes."""
+    clocks = Clocks(monkeypatch)
+    pace = Pace()
+    fetches = [clocks.poll(pace, 0.001, 0.0091) for _ in range(4 * PATIENCE)]
+    assert [fetch.everything for fetch in fetches].count(True) == 4
+    assert all(0 < fetch.within_s < PATIENCE * 0.0101 for fetch in fetches)
+    for _ in range(100):
+        busy = clocks.poll(pace, 0.1, 0.001)
+    assert busy.within_s < LONGEST_WAIT_MS / 999
+
+
+def test_a_quiet_topic_that_may_not_wait_makes_no_topic_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That nothing came says nothing, where only some of the topics were asked for."""
+    clocks = Clocks(monkeypatch)
+    pace = Pace()
+    assert clocks.poll(pace, 0.001, 1.0, replace(NOW, everything=False)).min_bytes > 1
 
 
 class Harness:
