@@ -7,11 +7,12 @@ from typing import Any, Final
 import numpy as np
 
 from detectors.closeness import Floats
+from detectors.cross_tenant_spray_stories import CrossTenantTeller
 from detectors.registry import new_detectors
 from schemas.alert import Alert, alert_id, from_ms, rfc3339, to_ms
 from schemas.batch import FIELDS, EventBatch, Int64s
 from schemas.event import KINDS, Kind
-from tenantwatch.backtest import Trial
+from tenantwatch.backtest import Change, Trial
 from tenantwatch.recording import Recorder, of_key, record, share_of
 
 HOUR_MS: Final = 3_600_000
@@ -113,6 +114,8 @@ class Replay(Trial):
     ----------
     alert
         Any revision.
+    change
+        As for `Trial`.
 
     Attributes
     ----------
@@ -122,8 +125,8 @@ class Replay(Trial):
         Events before this time are of interest, milliseconds since 1970.
     """
 
-    def __init__(self, alert: Alert) -> None:
-        super().__init__()
+    def __init__(self, alert: Alert, change: Change | None = None) -> None:
+        super().__init__(change)
         self._alert = alert
         first_ms, last_ms = to_ms(alert.first_time), to_ms(alert.last_time)
         # What led up to it, and what followed: the newest revision may be older than the latest event.
@@ -167,6 +170,12 @@ def kinds_of(alert: Alert) -> tuple[Kind, ...]:
     return tuple(found) or KINDS
 
 
+def compares_tenants(alert: Alert) -> bool:
+    """Return whether it took other tenants' events to raise an alert."""
+    teller, first_ms = CrossTenantTeller, to_ms(alert.first_time)
+    return alert.alert_id == alert_id(teller.detector, teller.rule, alert.tenant_id, alert.entity, first_ms)
+
+
 def hours_of(alert: Alert) -> list[int]:
     """Return when the hour of an alert's detection began, last, and the same hour of the weeks before."""
     hour_ms = to_ms(alert.detected_at) // HOUR_MS * HOUR_MS
@@ -191,9 +200,11 @@ class Witness:
         self.events: list[dict[str, Any]] = []
 
     def look(self, batch: EventBatch) -> None:
-        """Take up a batch of the alert's tenant."""
+        """Take up the alert's tenant's events of a batch."""
         if batch.kind == self.kind:
             entity = self._alert.entity
+            of_tenant = [value == self._alert.tenant_id for value in batch.tenant.values]
+            batch = batch.select(np.flatnonzero(np.array(of_tenant, np.bool_)[batch.tenant.codes]))
             has_entity = entity.type in FIELDS[self.kind]
             values = batch.columns[entity.type] if has_entity else [None] * len(batch)
             of_entity = np.array([value == entity.value for value in values], np.bool_)

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detectors.cross_tenant_spray_stories import CrossTenantTeller
 from schemas.alert import Alert, alert_id, to_ms
 from schemas.batch import EventBatch
 from schemas.event import KINDS, Kind
-from tenantwatch.backtest import Trial
+from tenantwatch.backtest import Change, Trial
 from tenantwatch.recording import Point, Recorder, of_events, record
 
 
@@ -79,6 +80,8 @@ class WhyNot(Trial):
     ----------
     suspect
         Whose events.
+    change
+        As for `Trial`.
 
     Attributes
     ----------
@@ -86,8 +89,8 @@ class WhyNot(Trial):
         How many of the suspect's events detectors looked at, by kind.
     """
 
-    def __init__(self, suspect: Suspect) -> None:
-        super().__init__()
+    def __init__(self, suspect: Suspect, change: Change | None = None) -> None:
+        super().__init__(change)
         self._suspect = suspect
         self._wanted: set[str] = set()
         self._recorders = record(self, of_events(self._wanted))
@@ -113,6 +116,8 @@ class WhyNot(Trial):
             )
             for name, recorder in self._recorders.items()
         ]
+        spray = CrossTenantTeller
+        found.append(Verdict("auth", spray.detector, spray.rule, None, 0.0, None, "it compares tenants"))
         return sorted(found, key=lambda verdict: (-verdict.share, bool(verdict.reason), verdict[:3]))
 
     def _reason(self, kind: Kind, recorder: Recorder) -> str:

@@ -195,6 +195,8 @@ def test_one_tenant_and_a_time_can_be_picked_from_a_file(invoke: Invoke, tmp_pat
     }
     for options, alerts in picked.items():
         assert len(invoke("backtest", path, *options, "--json").stdout.splitlines()) == alerts
+    nobody = invoke("backtest", path, "--tenant", "tenant-aa", env={"COLUMNS": "200"})
+    assert (nobody.exit_code, "no event of tenant tenant-aa" in nobody.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("options", [(), ("--tenant", "tenant-a", "--state", "state")])

@@ -204,6 +204,36 @@ def test_rejected_lines_of_a_file_are_told_once(invoke: Invoke, files: list[Any]
     assert invoke("explain", alert.alert_id, *files).stderr.count("invalid_event") == 1
 
 
+def test_an_alert_that_compares_tenants_is_explained_from_a_file(invoke: Invoke, tmp_path: Path) -> None:
+    """It takes the others' events to raise it again; those that are shown are its tenant's."""
+    file = tmp_path / "sprayed.ndjson"
+    tenants = [f"explain-{name}" for name in "abc"]
+    file.write_bytes(b"\n".join(login(f"{t}-{i}", START, tenant_id=t) for i in range(2) for t in tenants))
+    trial = Trial()
+    Backtest([trial]).read(read_lines(file.read_bytes().splitlines(), []))
+    [alert] = [
+        a for a in trial.alerts() if a.classification == "cross_tenant_spray" and a.tenant_id == TENANT
+    ]
+    found = explained(invoke, alert.alert_id, "--file", file)
+    assert found["score"]["raised_again"]
+    assert {event["tenant_id"] for event in found["events"]} == {TENANT}
+    assert found["usual"][-1]["events"] == 2
+
+
+def test_an_alert_of_several_files_and_other_settings_is_explained(
+    invoke: Invoke, files: list[Any], tmp_path: Path
+) -> None:
+    """As `backtest` raised it: with two of the five failures in a file of their own, and a limit of four."""
+    first, second = tmp_path / "first.ndjson", tmp_path / "second.ndjson"
+    first.write_bytes(b"\n".join(trail()[:-4]))
+    second.write_bytes(b"\n".join(trail()[-4:]))
+    given = ["--set", "failed_login.burst_failures=4", *files[2:]]
+    told = invoke("backtest", first, second, *given, "--json")
+    [alert] = [json.loads(line) for line in told.stdout.splitlines()]
+    found = explained(invoke, alert["alert_id"], "--file", first, "--file", second, *given)
+    assert (found["alert"]["threshold"], found["score"]["raised_again"]) == (4, True)
+
+
 def asked(invoke: Invoke, *arguments: Any, user: str = "ana") -> dict[str, Any]:
     """Return what each rule says, by its name."""
     done = invoke("why-not", "--tenant", TENANT, "--user", user, *arguments, "--json")
@@ -219,6 +249,25 @@ def test_every_rule_says_how_close_it_came(invoke: Invoke, stored: str) -> None:
     assert (address["time"], address["event_id"]) == ("2026-01-05T09:30:04.000Z", "guess-4")
     assert address["entity"] == {"type": "source_ip", "value": "192.0.2.7"}
     assert rules["address"]["alert_id"] == stored
+
+
+def test_a_tenant_that_is_the_only_one_needs_no_name(
+    invoke: Invoke, stored: str, files: list[Any], tmp_path: Path
+) -> None:
+    """Neither where all events of the user are one tenant's, nor where there is only one tenant."""
+    for given in ([], files):
+        done = invoke("why-not", "--user", "ana", "--from", START.isoformat(), *given)
+        assert (done.exit_code, "0 access" in done.stderr) == (0, True), done.stderr
+    file = tmp_path / "two.ndjson"
+    file.write_bytes(b"\n".join([*trail(), login("other", START, tenant_id="explain-b")]))
+    done = invoke("why-not", "--user", "ana", "--file", file, env={"COLUMNS": "200"})
+    assert (done.exit_code, "2 tenants: explain-a, explain-b" in done.stderr) == (2, True)
+
+
+def test_settings_can_be_tried(invoke: Invoke, files: list[Any]) -> None:
+    """Would it have been raised with another limit?"""
+    tried = asked(invoke, *files, "--set", "failed_login.burst_failures=9")["address"]
+    assert (tried["closest"]["threshold"], tried["alert_id"]) == (9, None)
 
 
 def test_only_the_events_of_the_user_count(invoke: Invoke, files: list[Any]) -> None:
@@ -241,6 +290,7 @@ def test_rules_that_do_not_apply_say_why(invoke: Invoke, files: list[Any], tmp_p
     """No events of the kind, none that the rule tests, or switched off."""
     rules = asked(invoke, *files)
     assert rules["limit"]["reason"] == "there are no request events of ana"
+    assert rules["spray_across_tenants"]["reason"] == "it compares tenants"
     assert "cannot say" in rules["challenge"]["reason"]
     off = dict.fromkeys(("burst_failures", "minute_failures", "hour_failures", "strict_failures"), 0)
     tenant = OWN.model_copy(update={"detectors": {"failed_login": {**off, "new_users": 0}}})

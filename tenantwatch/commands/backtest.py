@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from tenantwatch.comparison import Comparison
 
 DEFAULT_SPAN = "7d"
+OwnRules = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--rules", help="Rules of one's own to try, a file or a folder, in place of the tenants' own."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -55,10 +61,7 @@ def backtest(
     until: To = None,
     learn: Learn = "14d",
     settings: Set = None,
-    rules: Annotated[
-        list[Path] | None,
-        typer.Option(help="Rules of one's own to try, a file or a folder, in place of the tenants' own."),
-    ] = None,
+    rules: OwnRules = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Show what --set and --rules gain and lose against what holds.")
     ] = False,
@@ -87,7 +90,7 @@ def backtest(
     if compare and not (overrides or rules):
         hint = "say with --set or --rules what it is to be compared with"
         raise typer.BadParameter(hint, param_hint="--compare")
-    changed = Trial(_change(overrides, rules))
+    changed = Trial(change_of(overrides, rules))
     trials = [Trial(), changed] if compare else [changed]
     shown_since = as_time(since)
     if files:
@@ -110,7 +113,7 @@ def backtest(
     _report(run, rejected, len(found[-1]))
 
 
-def _change(overrides: "Overrides", rules: list[Path] | None) -> "Callable[[Tenant], Tenant] | None":
+def change_of(overrides: "Overrides", rules: list[Path] | None) -> "Callable[[Tenant], Tenant] | None":
     """Return what is tried, as a change of a tenant's settings; None: nothing is."""
     from detectors.tuning import overridden
     from tenantwatch.commands.rules import read
@@ -147,6 +150,8 @@ def _run_files(
         except SnapshotError as error:
             raise fail(f"{state}: {error}; if another version wrote it, begin with a new one") from None
     rejected = feed_files(run, files, tenant, until)
+    if tenant and not run.events.total():
+        raise fail(f"no event of tenant {tenant} in {' '.join(files)}{' before --to' if until else ''}")
     if state is not None and keep:
         save(state, run.parts())
     return rejected

@@ -9,6 +9,7 @@ import typer
 
 from tenantwatch.commands.alerts import AlertId, Reveal, print_alert, print_people, print_revisions
 from tenantwatch.commands.auditing import audit_history
+from tenantwatch.commands.backtest import OwnRules, change_of
 from tenantwatch.commands.chart import Point, chart
 from tenantwatch.commands.output import (
     AsJson,
@@ -19,11 +20,13 @@ from tenantwatch.commands.output import (
     print_line,
     print_table,
 )
+from tenantwatch.commands.overrides import Set, read_overrides
 from tenantwatch.commands.when import Learn, parse_when
 from tenantwatch.settings import Settings
 
 if TYPE_CHECKING:
     from schemas.alert import Alert
+    from tenantwatch.backtest import Change
     from tenantwatch.explain import Explanation, Span
 
 # What a table of events has no room for; --json prints it.
@@ -31,9 +34,13 @@ HIDDEN = frozenset(
     {"event_id", "tenant_id", "user_agent", "session_id", "trace_id", "token_id", "attributes", "http_path"}
 )
 
-FromFile = Annotated[
-    Path | None,
-    typer.Option("--file", help="Not the store's events, but those of this file: NDJSON, plain or gzip."),
+FromFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--file",
+        help="Not the store's events, but those of this file: NDJSON, plain or gzip. "
+        "As often as there are files, in the order of `backtest`.",
+    ),
 ]
 FileTenants = Annotated[
     Path | None, typer.Option("--tenants", help="Tenants' settings for the file; others have the defaults.")
@@ -47,9 +54,11 @@ def register(app: typer.Typer) -> None:
 
 def explain(
     alert_id: AlertId,
-    file: FromFile = None,
+    files: FromFiles = None,
     tenants: FileTenants = None,
     learn: Learn = "14d",
+    settings: Set = None,
+    rules: OwnRules = None,
     reveal: Reveal = False,
     as_json: AsJson = False,
 ) -> None:
@@ -57,10 +66,11 @@ def explain(
 
     The tenant's events are put before the detectors once more, with the settings that they came with.
     """
-    if file:
-        found, people = _from_file(file, tenants, alert_id), dict[str, str]()
+    change = change_of(read_overrides(settings or []), rules)
+    if files:
+        found, people = _from_files(files, tenants, alert_id, change), dict[str, str]()
     else:
-        found, people = _from_store(alert_id, learn, reveal)
+        found, people = _from_store(alert_id, learn, change, reveal)
     if as_json:
         print_json(_as_json(found) | {"people": people})
     else:
@@ -68,7 +78,9 @@ def explain(
         print_people(people)
 
 
-def _from_store(alert_id: str, learn: str, reveal: bool) -> "tuple[Explanation, dict[str, str]]":
+def _from_store(
+    alert_id: str, learn: str, change: "Change | None", reveal: bool
+) -> "tuple[Explanation, dict[str, str]]":
     from schemas.alert import Alert, from_ms, rfc3339
     from tenantwatch.backtest import Backtest
     from tenantwatch.commands.feeds import feed_store, locate_here, settings_then
@@ -95,7 +107,7 @@ def _from_store(alert_id: str, learn: str, reveal: bool) -> "tuple[Explanation, 
             value=alert.entity.value,
             **of,
         )
-        replay = Replay(alert)
+        replay = Replay(alert, change)
         since = parse_when(learn, alert.first_time)
         settings_of = settings_then(control, alert.tenant_id)
         run = Backtest([replay], locate=locate_here())
@@ -118,22 +130,25 @@ def _field_of(alert: "Alert", kind: str) -> str | None:
     return alert.entity.type if alert.entity.type in fields else None
 
 
-def _from_file(file: Path, tenants: Path | None, alert_id: str) -> "Explanation":
+def _from_files(
+    files: list[Path], tenants: Path | None, alert_id: str, change: "Change | None"
+) -> "Explanation":
     from tenantwatch.backtest import Backtest, Trial
     from tenantwatch.commands.backtest import read_settings
     from tenantwatch.commands.feeds import feed_files, locate_here
-    from tenantwatch.explain import Explanation, Replay, Witness, kinds_of
+    from tenantwatch.explain import Explanation, Replay, Witness, compares_tenants, kinds_of
 
-    if str(file) == "-":
+    named = list(map(str, files))
+    if "-" in named:
         raise typer.BadParameter("name a file: it is read twice", param_hint="--file")
     settings = read_settings(tenants)
-    first = Trial()
-    feed_files(Backtest([first], settings, locate_here()), [str(file)], None, None)
+    first = Trial(change)
+    feed_files(Backtest([first], settings, locate_here()), named, None, None)
     alerts = [alert for alert in first.alerts() if alert.alert_id.startswith(alert_id)]
     if len(alerts) != 1:
         raise fail(
-            f"{'no alert' if not alerts else 'more than one alert'} of {file} begins with {alert_id}; "
-            f"`tenantwatch backtest {file}` lists them"
+            f"{'no alert' if not alerts else 'more than one alert'} of {' '.join(named)} begins with "
+            f"{alert_id}; `tenantwatch backtest {' '.join(named)}` lists them"
         )
     [alert] = alerts
     witnesses = [Witness(alert, kind) for kind in kinds_of(alert)]
@@ -142,9 +157,10 @@ def _from_file(file: Path, tenants: Path | None, alert_id: str) -> "Explanation"
         for witness in witnesses:
             witness.look(batch)
 
-    replay = Replay(alert)
+    replay = Replay(alert, change)
     run = Backtest([replay], settings, locate_here())
-    feed_files(run, [str(file)], alert.tenant_id, None, look, tell=False)
+    only = None if compares_tenants(alert) else alert.tenant_id
+    feed_files(run, named, only, None, look, tell=False)
     seen = max(witnesses, key=lambda witness: len(witness.events))
     return Explanation(replay.revisions, seen.kind, replay.series(), True, seen.events, seen.spans())
 
@@ -204,10 +220,18 @@ def _print(found: "Explanation") -> None:
     for line in chart(_shares(points) if several else points or told):
         print_line(line)
     if not found.raised:
-        print_line("seen again, they did not raise it: what was learned before them is not all stored")
+        print_line(f"seen again, they did not raise it: {_why_not_again(found)}")
     _print_events(found)
     _print_usual(found)
     print_revisions([revision.model_dump(mode="json") for revision in found.revisions])
+
+
+def _why_not_again(found: "Explanation") -> str:
+    from tenantwatch.explain import compares_tenants
+
+    if compares_tenants(found.alert):
+        return "it compares tenants, and only this one's events were seen again"
+    return "what was learned before them is not all stored, or other settings were tried"
 
 
 def _print_events(found: "Explanation") -> None:

@@ -9,12 +9,15 @@ import typer
 
 from tenantwatch.commands.alerts import ID_CHARACTERS
 from tenantwatch.commands.auditing import audit_history
-from tenantwatch.commands.explain import FileTenants, FromFile
+from tenantwatch.commands.backtest import OwnRules, change_of
+from tenantwatch.commands.explain import FileTenants, FromFiles
 from tenantwatch.commands.output import AsJson, note, number, print_json, print_table
+from tenantwatch.commands.overrides import Set, read_overrides
 from tenantwatch.commands.when import From, Learn, To, as_time, parse_when
 from tenantwatch.settings import Settings
 
 if TYPE_CHECKING:
+    from tenantwatch.backtest import Change
     from tenantwatch.why_not import Suspect, Verdict, WhyNot
 
 DEFAULT_SPAN = "7d"
@@ -27,13 +30,17 @@ def register(app: typer.Typer) -> None:
 
 def why_not(
     user: Annotated[str, typer.Option("--user", help="Whose events: a user_id.")],
-    tenant: Annotated[str, typer.Option("--tenant", help="The user's tenant.")],
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="The user's tenant; not needed where there is only one.")
+    ] = None,
     ip: Annotated[str | None, typer.Option("--ip", help="Only events from this address.")] = None,
     since: From = None,
     until: To = None,
     learn: Learn = "14d",
-    file: FromFile = None,
+    files: FromFiles = None,
     tenants: FileTenants = None,
+    settings: Set = None,
+    rules: OwnRules = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how close each rule came to an alert for a user: its highest score by its threshold, and when.
@@ -45,14 +52,16 @@ def why_not(
     from tenantwatch.why_not import Suspect, WhyNot
 
     now = datetime.now(UTC)
-    start = as_time(since) or (datetime.min.replace(tzinfo=UTC) if file else parse_when(DEFAULT_SPAN, now))
-    end = as_time(until) or (datetime.max.replace(tzinfo=UTC) if file else now)
+    start = as_time(since) or (datetime.min.replace(tzinfo=UTC) if files else parse_when(DEFAULT_SPAN, now))
+    end = as_time(until) or (datetime.max.replace(tzinfo=UTC) if files else now)
+    tenant = tenant or (_only_tenant_of(files, user) if files else _only_tenant())
     suspect = Suspect(tenant, user, ip, to_ms(start), to_ms(end))
-    if file:
-        trial = WhyNot(suspect)
-        _over_file(trial, suspect, file, tenants)
+    change = change_of(read_overrides(settings or []), rules)
+    if files:
+        trial = WhyNot(suspect, change)
+        _over_files(trial, suspect, files, tenants)
     else:
-        trial = _over_store(suspect, parse_when(learn, start), end)
+        trial = _over_store(suspect, change, parse_when(learn, start), end)
     verdicts = trial.verdicts()
     if as_json:
         print_json({"events": trial.events, "rules": [_as_json(verdict) for verdict in verdicts]})
@@ -62,16 +71,44 @@ def why_not(
     note(f"{user}: {kinds} events that detectors looked at")
 
 
-def _over_file(trial: "WhyNot", suspect: "Suspect", file: Path, tenants: Path | None) -> None:
+def _only_tenant() -> str:
+    from tenantwatch.control import Control
+
+    with Control(Settings()) as control:
+        return _only([tenant["tenant_id"] for tenant in control.get("/tenants")])
+
+
+def _only_tenant_of(files: list[Path], user_id: str) -> str:
+    """Return the tenant that has events of a user in files."""
+    from tenantwatch.commands.input import opened
+    from tenantwatch.lines import read_lines
+
+    found: set[str] = set()
+    for file in files:
+        with opened(str(file)) as source:
+            for batch in read_lines(source.lines(), []):
+                users, tenants = batch.columns["user_id"], batch.columns["tenant_id"]
+                found.update(tenants[row] for row, one in enumerate(users) if one == user_id)
+    return _only(sorted(found))
+
+
+def _only(tenant_ids: list[str]) -> str:
+    if len(tenant_ids) != 1:
+        named = f"{len(tenant_ids):,} tenants: {', '.join(tenant_ids[:5])}" if tenant_ids else "no tenant"
+        raise typer.BadParameter(f"say whose user it is, there is {named}", param_hint="--tenant")
+    return tenant_ids[0]
+
+
+def _over_files(trial: "WhyNot", suspect: "Suspect", files: list[Path], tenants: Path | None) -> None:
     from tenantwatch.backtest import Backtest
     from tenantwatch.commands.backtest import read_settings
     from tenantwatch.commands.feeds import feed_files, locate_here
 
     run = Backtest([trial], read_settings(tenants), locate_here())
-    feed_files(run, [str(file)], suspect.tenant_id, None)
+    feed_files(run, list(map(str, files)), suspect.tenant_id, None)
 
 
-def _over_store(suspect: "Suspect", since: datetime, until: datetime) -> "WhyNot":
+def _over_store(suspect: "Suspect", change: "Change | None", since: datetime, until: datetime) -> "WhyNot":
     from tenantwatch.backtest import Backtest
     from tenantwatch.commands.feeds import feed_store, locate_here, settings_then
     from tenantwatch.commands.tenants import find_tenant
@@ -83,7 +120,7 @@ def _over_store(suspect: "Suspect", since: datetime, until: datetime) -> "WhyNot
         tenant = find_tenant(control, suspect.tenant_id)
         # The trail may know the user by a pseudonym only.
         stored = stored_user_id(control, tenant, suspect.user_id)
-        trial = WhyNot(suspect._replace(user_id=stored))
+        trial = WhyNot(suspect._replace(user_id=stored), change)
         settings_of = settings_then(control, suspect.tenant_id)
         run = Backtest([trial], locate=locate_here())
         feed_store(run, control, suspect.tenant_id, settings_of, since, until)
