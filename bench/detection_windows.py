@@ -6,7 +6,7 @@
 import gzip
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ ATTACK_FAILURES: Final = 5
 SPRAYED_USERS, SPRAY_TRIES = 3, 5
 MANY_USERS: Final = frozenset({"password_spray", "user_enumeration", "credential_stuffing"})
 FEW_USERS: Final = frozenset({"brute_force"})
+GUESSING: Final = MANY_USERS | FEW_USERS
 
 
 def expected(tenant_id: str, events: Iterable[Mapping[str, Any]]) -> frozenset[str]:
@@ -44,6 +45,18 @@ def expected(tenant_id: str, events: Iterable[Mapping[str, Any]]) -> frozenset[s
     return MANY_USERS if sprayed else FEW_USERS
 
 
+def is_right(said: Collection[str], right: frozenset[str]) -> bool:
+    """Return whether an attack's guessing was named so and in no other way; for who is benign, nothing.
+
+    >>> is_right(["brute_force", "success_after_failures"], FEW_USERS)
+    True
+    >>> is_right(["brute_force", "password_spray"], FEW_USERS), is_right(["brute_force"], frozenset())
+    (False, False)
+    """
+    guessing = GUESSING & set(said)
+    return bool(guessing) and guessing <= right if right else not said
+
+
 def run(folder: Path) -> dict[str, Any]:
     """Return what was said of each tenant; the contract rejects events whose address is a host's name."""
     found: dict[str, Any] = {}
@@ -66,7 +79,7 @@ def run(folder: Path) -> dict[str, Any]:
                 "attack": bool(right),
                 "expected": sorted(right),
                 "alerts": said[tenant_id],
-                "right": bool(right & set(said[tenant_id])) if right else not said[tenant_id],
+                "right": is_right(said[tenant_id], right),
             }
         found[path.name.removesuffix(".ndjson.gz")] = {
             "events": len(lines),

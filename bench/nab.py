@@ -7,6 +7,7 @@ files that are there. One threshold for all files, chosen as the benchmark does:
 import argparse
 import json
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -109,23 +110,33 @@ def normalised(files: Sequence[Scored], threshold: float) -> float:
 
 
 def rows_of(times: Sequence[datetime], window: Sequence[str]) -> tuple[int, int]:
-    """Return the first and last row of a labelled window."""
+    """Return the first and last row of a labelled window; its edges need be no rows.
+
+    >>> times = [datetime(2026, 1, day) for day in (1, 2, 4, 5)]
+    >>> rows_of(times, ["2026-01-02 00:00:00", "2026-01-04 12:00:00"])
+    (1, 2)
+    """
     begin, end = (datetime.fromisoformat(text) for text in window)
-    return times.index(begin), times.index(end)
+    return bisect_left(times, begin), bisect_right(times, end) - 1
 
 
 def run(data: Path) -> dict[str, Any]:
-    """Score every series and return the result."""
+    """Score every series that has labels, be it that nothing in it is one, and return the result."""
     labels = json.loads((data / "labels/combined_windows.json").read_text())
     files: list[Scored] = []
     spent_s = 0.0
+    unlabelled: list[str] = []
     for path in sorted((data / "data").glob("*/*.csv")):
+        name = f"{path.parent.name}/{path.name}"
+        if name not in labels:
+            unlabelled.append(name)
+            continue
         series = [(at, value) for _, at, value in read_series(path)]
         begin = time.process_time()
         scores = score_series(series)
         spent_s += time.process_time() - begin
         times = [at for at, _ in series]
-        windows = [rows_of(times, window) for window in labels[f"{path.parent.name}/{path.name}"]]
+        windows = [rows_of(times, window) for window in labels[name]]
         files.append(Scored(path.parent.name, len(series), len(windows), *gains(scores, windows)))
     threshold = best_threshold(files)
     folders = {name: [f for f in files if f.folder == name] for name in sorted({f.folder for f in files})}
@@ -135,6 +146,7 @@ def run(data: Path) -> dict[str, Any]:
         "threshold": round(threshold, 4),
         "us_per_row": round(1e6 * spent_s / rows, 1),
         "files": len(files),
+        "unlabelled": unlabelled,
         "rows": rows,
         "windows": sum(f.windows for f in files),
         "folders": {
