@@ -167,6 +167,14 @@ def test_a_refused_call_is_a_failure_whatever_its_type() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("status", "reason"), [(404, "not_found"), (409, "conflict"), (500, "internal_error")]
+)
+def test_a_call_that_failed_otherwise_is_no_denial(status: int, reason: str) -> None:
+    """Detectors of denials leave out faults that they know by the contract's words."""
+    assert call("Update a client", "patch", "/api/v2/clients/a", status)["reason"] == reason
+
+
 def test_changes_of_users_and_factors_are_accesses() -> None:
     """An enrolled factor is a new resource of the user's."""
     event = only(made(type="gd_enrollment_complete"))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bench.detection_trials import try_events
 from tenantwatch.importers.cloudtrail import read
 from tenantwatch.importers.importer import Tenancy
 from tests.importing import only, picked, run_records
@@ -154,12 +155,40 @@ def test_calls_become_the_contracts_actions(name: str, action: str) -> None:
     [
         ("AccessDenied", "access_denied"),
         ("Client.UnauthorizedOperation", "client_unauthorized_operation"),
-        ("NoSuchKey", "no_such_key"),
+        ("VpceAccessDenied", "vpce_access_denied"),
+        ("InvalidClientTokenId", "invalid_client_token_id"),
+        ("NoSuchKey", "not_found"),
+        ("NoSuchEntityException", "not_found"),
+        ("Client.InvalidInstanceID.NotFound", "not_found"),
+        ("ThrottlingException", "rate_limited"),
+        ("Client.RequestLimitExceeded", "rate_limited"),
+        ("SlowDown", "rate_limited"),
+        ("InternalFailure", "internal_error"),
+        ("Server.InternalError", "internal_error"),
+        ("ServiceUnavailableException", "service_unavailable"),
+        ("RequestTimeout", "timeout"),
+        ("EntityAlreadyExistsException", "conflict"),
+        ("InvalidPermission.Duplicate", "conflict"),
+        ("ValidationException", "bad_request"),
     ],
 )
 def test_an_error_code_is_a_failure_and_its_reason(code: str, reason: str) -> None:
-    """In snake_case, as the contract writes codes."""
+    """A denial in snake_case; anything else in the contract's word, whichever service says it."""
     assert picked(call(errorCode=code), "outcome", "reason") == ("failure", reason)
+
+
+@pytest.mark.parametrize(
+    ("code", "classifications"), [("ThrottlingException", []), ("AccessDenied", ["denied_burst"])]
+)
+def test_throttled_calls_are_no_burst_of_denials(code: str, classifications: list[str]) -> None:
+    """A script that is too fast was denied nothing."""
+    calls = [
+        CALL | {"eventID": str(n), "eventTime": f"2026-01-05T08:00:{n:02}Z", "errorCode": code}
+        for n in range(40)
+    ]
+    events, _ = run_records(read, *calls)
+    alerts = try_events(json.dumps(event).encode() for event in events).alerts
+    assert sorted({alert.classification for alert in alerts}) == classifications
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from tenantwatch.importers.auth0_types import ACCESS, API, AUTH, BY_CONNECTION, 
 from tenantwatch.importers.importer import Fields, Reading
 from tenantwatch.importers.record import Record
 from tenantwatch.importers.values import COLLECTED_TIMES, NotUnderstood, code_of, source_of, time_of
-from tenantwatch.importers.words import action_of, reason_of
+from tenantwatch.importers.words import action_of, reason_of, status_reason
 
 METHOD_ACTIONS: Final = {
     "get": "read",
@@ -94,14 +94,15 @@ def _call(record: Record, log: Record, code: str) -> Fields:
     description = log.text_of("description") or ""
     parts = [part for part in path.split("/") if part not in ("", "api", "v2")]
     status = log.text_of("details.response.statusCode")
-    failed = API[code] == "failure" or (status is not None and status.isdecimal() and int(status) >= 400)
+    number = int(status) if status is not None and status.isdecimal() else None
+    failed = API[code] == "failure" or (number is not None and number >= 400)
     action = action_of(description.partition(" ")[0]) or METHOD_ACTIONS.get(method) or "call"
     if action in ("create", "delete") and len(parts) > 2 and path.endswith(GRANT_PATHS):
         action = "grant" if action == "create" else "revoke"
     fields = _common(record, log, code, None)
     fields["attributes"] |= {"http_method": method, "http_path": path, "http_status": status}
     if failed:
-        fields |= {"outcome": "failure", "reason": _status_reason(status) or "refused"}
+        fields |= {"outcome": "failure", "reason": status_reason(number) if number else "refused"}
     return fields | {
         "kind": "access",
         "action": action,
@@ -109,15 +110,6 @@ def _call(record: Record, log: Record, code: str) -> Fields:
         "resource_type": parts[0] if parts else None,
         "resource_id": "/".join(parts[1:]) or None,
     }
-
-
-def _status_reason(status: str | None) -> str | None:
-    return {
-        "401": "unauthorized",
-        "403": "missing_permission",
-        "404": "not_found",
-        "429": "rate_limited",
-    }.get(status or "", f"http_{status}" if status else None)
 
 
 def _common(record: Record, log: Record, code: str, reason: str | None) -> Fields:

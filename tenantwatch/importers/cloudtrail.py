@@ -9,7 +9,7 @@ from tenantwatch.importers.cloudtrail_actions import cloudtrail_action
 from tenantwatch.importers.importer import Fields, Reading
 from tenantwatch.importers.record import Record
 from tenantwatch.importers.values import COLLECTED_TIMES, NotUnderstood, code_of, source_of, time_of
-from tenantwatch.importers.words import reason_of
+from tenantwatch.importers.words import access_reason_of
 
 # Where EventBridge and `aws cloudtrail lookup-events` put the record.
 ENVELOPES: Final = ("detail", "CloudTrailEvent")
@@ -163,7 +163,7 @@ def _access(record: Record, event_name: str) -> Fields:
         "resource_type": resource_type or code_of(service) or "aws",
         "resource_id": resource_id,
         "outcome": "failure" if failed else "success",
-        "reason": reason_of(error or "refused") if failed else None,
+        "reason": access_reason_of(error or "refused") if failed else None,
     }
 
 

@@ -17,7 +17,7 @@ from tenantwatch.importers.entra_errors import (
 from tenantwatch.importers.importer import Fields, Reading
 from tenantwatch.importers.record import NOTHING, Record
 from tenantwatch.importers.values import COLLECTED_TIMES, NotUnderstood, code_of, source_of, time_of
-from tenantwatch.importers.words import action_of, reason_of
+from tenantwatch.importers.words import access_reason_of, action_of
 
 SERVICE_SIGN_INS: Final = ("serviceprincipalsigninlogs", "managedidentitysigninlogs")
 # Directory changes whose verb says something else than what they do.
@@ -189,7 +189,7 @@ def _change(record: Record, properties: Record) -> Fields:
         )
         or record.text_of("identity"),
         "outcome": "failure" if failed else "success",
-        "reason": (reason_of(properties.text_of("resultReason") or "") or "refused") if failed else None,
+        "reason": (access_reason_of(properties.text_of("resultReason")) or "refused") if failed else None,
     }
 
 
@@ -230,7 +230,7 @@ def _operation(record: Record, operation: str) -> Fields:
         "user_id": record.text_of("caller")
         or claims.text_of("http://schemas.xmlsoap.org/ws/2005/05/identity/claims/upn", "upn", "appid"),
         "outcome": "failure" if failed else "success",
-        "reason": (reason_of(record.text_of("resultDescription") or result or "") or "refused")
+        "reason": (access_reason_of(record.text_of("resultDescription") or result) or "refused")
         if failed
         else None,
     }

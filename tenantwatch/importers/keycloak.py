@@ -13,7 +13,7 @@ from tenantwatch.importers.importer import Fields, Line, Reading
 from tenantwatch.importers.json_stream import read_json, unwrapped
 from tenantwatch.importers.record import Record
 from tenantwatch.importers.values import NotUnderstood, code_of, source_of, time_of
-from tenantwatch.importers.words import reason_of
+from tenantwatch.importers.words import access_reason_of, reason_of
 
 # Event type, without `_ERROR`, to action and method.
 AUTH: Final[dict[str, tuple[str, str | None]]] = {
@@ -185,6 +185,7 @@ class KeycloakReader:
             "permission": f"{resource_type}:{operation}",
             "resource_type": code_of(resource_type),
             "resource_id": _present(event.text_of("resourcePath")),
+            "reason": access_reason_of(error),
         }
 
     def _common(self, event: Record, details: Record, name: str, error: str | None, at: object) -> Fields:

@@ -8,7 +8,7 @@ from typing import Final
 from tenantwatch.importers.importer import Fields, Reading
 from tenantwatch.importers.record import NOTHING, Record
 from tenantwatch.importers.values import COLLECTED_TIMES, NotUnderstood, code_of, source_of, time_of
-from tenantwatch.importers.words import action_of, reason_of
+from tenantwatch.importers.words import access_reason_of, action_of, reason_of
 
 # Event type to the contract's action and method. `delegated_login` is what Okta writes, beside
 # `user.session.start`, about the directory or provider that it asked: one attempt must not count as two.
@@ -186,6 +186,8 @@ def _access(record: Record, event_type: str, action: str) -> Fields:
         "target": target.text_of("displayName", "alternateId"),
         "target_2": targets[1].text_of("alternateId", "displayName", "id") if len(targets) > 1 else None,
     }
+    if fields["outcome"] == "failure":
+        fields["reason"] = access_reason_of(record.text_of("outcome.reason")) or "refused"
     resource_type = target.text_of("type")
     return fields | {
         "kind": "access",

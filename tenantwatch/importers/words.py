@@ -1,5 +1,7 @@
 """Other programs' words for what was done and why it failed, as the contract's."""
 
+import re
+from functools import lru_cache
 from typing import Final
 
 from tenantwatch.importers.values import code_of
@@ -44,6 +46,39 @@ _REASONS: Final = {
 }
 _CODES: Final = {word: code for code, words in _REASONS.items() for word in words.split()}
 
+# Why an access failed though nobody was denied it. Services have thousands of codes of the same words, so
+# parts are looked for, and the first that is found counts: `InvalidInstanceID.NotFound` is not found, not
+# invalid. A bad token or signature is none of these: who sends it is denied.
+_DENIED: Final = re.compile(r"denied|unauthori[sz]ed|not_authori[sz]ed|forbidden")
+_NOT_DENIED: Final = {
+    "rate_limited": r"throttl|too_many_requests|request_limit_exceeded|slow_down|rate_exceeded"
+    r"|rate_limit|throughput_exceeded",
+    "not_found": r"no_such_|not_found|not_exist|^(?:deleted|gone)$",
+    "internal_error": r"internal_(?:failure|error|server|service|exception)|server_error|^service_exception$"
+    r"|service_failure|^(?:server_)?internal$",
+    "service_unavailable": r"unavailable|server_busy|insufficient_\w*capacity",
+    "timeout": r"time_?out|timed_out",
+    "conflict": r"conflict|duplicate|already|in_use|incorrect_\w*state|invalid_\w*state|dependency_violation"
+    r"|limit_exceeded|precondition_failed|check_failed",
+    "bad_request": r"validation|malformed|bad_request|missing_\w*parameter|unsupported|not_supported"
+    r"|invalid_(?:parameter|input|argument|request|query|action|attribute|range|uri)",
+}
+_FAULT: Final = re.compile("|".join(f"(?P<{reason}>{parts})" for reason, parts in _NOT_DENIED.items()))
+_STATUSES: Final = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "missing_permission",
+    404: "not_found",
+    408: "timeout",
+    409: "conflict",
+    410: "not_found",
+    412: "conflict",
+    422: "validation_error",
+    429: "rate_limited",
+    503: "service_unavailable",
+    504: "timeout",
+}
+
 
 def action_of(verb: str) -> str | None:
     """Return the contract's action for a verb, whatever its case; None: it is not known.
@@ -62,3 +97,25 @@ def reason_of(text: str | None) -> str | None:
     """
     code = code_of(text) if text else None
     return _CODES.get(code, code) if code else None
+
+
+@lru_cache(maxsize=1 << 12)
+def access_reason_of(text: str | None) -> str | None:
+    """Return why an access failed, so that a service's fault is told from a denial.
+
+    >>> [access_reason_of(code) for code in ("ThrottlingException", "NoSuchKey", "AccessDenied")]
+    ['rate_limited', 'not_found', 'access_denied']
+    """
+    code = code_of(text) if text else None
+    if code and not _DENIED.search(code) and (fault := _FAULT.search(code)):
+        return fault.lastgroup
+    return _CODES.get(code, code) if code else None
+
+
+def status_reason(status: int) -> str:
+    """Return why an access failed that was answered with a status of HTTP.
+
+    >>> status_reason(429), status_reason(500), status_reason(418)
+    ('rate_limited', 'internal_error', 'http_418')
+    """
+    return _STATUSES.get(status) or ("internal_error" if status >= 500 else f"http_{status}")
