@@ -314,9 +314,11 @@ def test_an_old_systems_other_pam_lines_carry_no_event() -> None:
 # --- shapes of lines ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("program", ["sshd[7]", "sshd-session[7]", "sshd-auth[7]", "sshd"])
+@pytest.mark.parametrize(
+    "program", ["sshd[7]", "sshd-session[7]", "sshd-auth[7]", "sshd", "/usr/sbin/sshd[7]"]
+)
 def test_every_name_of_sshd_is_read(program: str) -> None:
-    """Since 9.8 a connection has a program of its own."""
+    """Since 9.8 a connection has a program of its own; some systems log the path."""
     assert read_one(FAILED, program=program)["source_ip"] == "192.0.2.1"
 
 
@@ -330,12 +332,30 @@ def test_every_name_of_sshd_is_read(program: str) -> None:
         ("2025-01-05T06:55:46.123456+01:00", "2025-01-05T05:55:46.123Z"),
         ("2025-01-05T06:55:46.123456789Z", "2025-01-05T06:55:46.123Z"),
         ("2025-01-05T06:55:46+0100", "2025-01-05T05:55:46.000Z"),
+        ("2025-01-05 06:55:46", "2025-01-05T06:55:46.000Z"),
         ("<38>2025-01-05T06:55:46-02:30", "2025-01-05T09:25:46.000Z"),
     ],
 )
 def test_every_shape_of_time_becomes_utc_milliseconds(stamp: str, time: str) -> None:
     """Classic syslog, RFC 3339 and journald's short-iso, with or without a priority."""
     assert times(stamp) == [time]
+
+
+@pytest.mark.parametrize("data", ["-", r'[origin@1 x="a \"]\" b"][other y="1"]'])
+@pytest.mark.parametrize(("pid", "attributes"), [("7", {"pid": 7}), ("-", {})])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_line_of_rfc_5424_is_read(data: str, pid: str, attributes: dict[str, int], mark: str) -> None:
+    """As central servers keep them: with structured data, and a mark before a message in UTF-8."""
+    events, _ = read(f"<38>1 2026-01-05T06:55:46.123456+01:00 web-1 sshd {pid} - {data} {mark}{FAILED}")
+    [event] = events
+    assert (event["time"], event["source_ip"]) == ("2026-01-05T05:55:46.123Z", "192.0.2.1")
+    assert event["attributes"] == {"host": "web-1", "port": 4242} | attributes
+
+
+def test_a_line_of_rfc_5424_without_time_or_message() -> None:
+    """Without a time nothing can be told; without a message nothing is."""
+    _, report = read(f"<38>1 - web-1 sshd 7 - - {FAILED}", "<38>1 2026-01-05T06:55:46Z web-1 cron 7 - -")
+    assert (report.not_understood, dict(report.without_event)) == (1, {"other_program": 1})
 
 
 def test_times_without_zone_are_in_the_given_zone() -> None:

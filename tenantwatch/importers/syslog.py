@@ -1,6 +1,7 @@
 """Syslog lines: when, which host, which program, what it said.
 
-Reads the shapes that rsyslog, syslog-ng, syslogd and ``journalctl -o short-iso`` write to files.
+Reads the shapes that rsyslog, syslog-ng, syslogd and ``journalctl -o short-iso`` write to files, and
+RFC 5424's.
 """
 
 import re
@@ -19,13 +20,20 @@ LINE: Final = re.compile(
     r"(?:<\d{1,3}>)?"
     r"(?P<stamp>"
     rf"(?P<month>{'|'.join(MONTHS)}) {{1,2}}(?P<day>\d{{1,2}}) (?P<clock>\d\d:\d\d:\d\d(?:\.\d{{1,9}})?)"
-    r"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
+    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
     r") "
     # No brackets and no colon at the end: in a line without host the program must not pass for one.
     r"(?P<host>[^\s\[\]]{0,254}[^\s\[\]:]) +"
     # Absent from syslogd's own remarks, such as "last message repeated 2 times".
     r"(?:(?P<program>[^\s\[\]:]{1,255})(?:\[(?P<pid>\d{1,10})\])?: ?(?:\[ID \d+ \w+\.\w+\] )?)?"
     r"(?P<message>.*)",
+    re.ASCII | re.DOTALL,
+)
+# RFC 5424: time, host, program, process, a message's id, structured data; what is not there is a hyphen.
+RFC_5424: Final = re.compile(
+    r"<\d{1,3}>1 (?P<stamp>\d{4}-\d\d-\d\dT\S{8,24}) (?P<host>\S{1,255}) (?P<program>\S{1,48})"
+    r" (?:(?P<pid>\d{1,10})|\S{1,128}) \S{1,32} "
+    r"(?:-|(?:\[[^\s\]]+(?: [^\s=\]]+=\"(?:[^\"\\]|\\.)*\")*\])+)(?: \ufeff?(?P<message>.*))?",
     re.ASCII | re.DOTALL,
 )
 
@@ -86,16 +94,22 @@ class SyslogReader:
 
     def read(self, text: str) -> SyslogLine | None:
         """Take one line apart; None if it is no syslog line or its date does not exist."""
-        match = LINE.fullmatch(text)
-        if match is None:
+        month, day, clock = None, "", ""
+        if match := LINE.fullmatch(text):
+            stamp, month, day, clock, host, program, pid, message = match.groups()
+        elif match := RFC_5424.fullmatch(text):
+            stamp, host, program, pid, message = match.groups("")
+        else:
             return None
-        stamp, month, day, clock, host, program, pid, message = match.groups()
         # Neighbours mostly share their second, and a time costs more than the rest of the line.
         if stamp != self._last_stamp:
             self._last_time = self._time(stamp, month, day, clock)
             self._last_stamp = stamp
         if self._last_time is None:
             return None
+        if program and program.startswith("/"):
+            # OpenBSD's and some containers' name: the file that was started.
+            program = program.rpartition("/")[2]
         return SyslogLine(self._last_time, host, program, int(pid) if pid else None, message)
 
     def _time(self, stamp: str, month: str | None, day: str, clock: str) -> str | None:
