@@ -190,7 +190,6 @@ def test_lines_of_the_oldest_sshd_are_read() -> None:
 @pytest.mark.parametrize(
     ("message", "kind"),
     [
-        ("Invalid user bob from 192.0.2.1 port 4242", "invalid_user"),
         ("input_userauth_request: invalid user bob [preauth]", "invalid_user"),
         ("pam_unix(sshd:auth): authentication failure; uid=0 tty=ssh rhost=192.0.2.1  user=root", "pam"),
         ("pam_unix(sshd:session): session opened for user bob(uid=1) by (uid=0)", "pam"),
@@ -199,11 +198,14 @@ def test_lines_of_the_oldest_sshd_are_read() -> None:
             "error: maximum authentication attempts exceeded for root from 192.0.2.1 port 9 ssh2 [preauth]",
             "too_many_failures",
         ),
+        ("Disconnecting: Too many authentication failures for root [preauth]", "too_many_failures"),
+        ("Connection closed by 192.0.2.1 port 4242 [preauth]", "disconnected"),
+        ("Disconnected from user root 192.0.2.1 port 4242", "disconnected"),
         (
-            "Disconnecting authenticating user root 192.0.2.1 port 4242: Too many authentication failures",
-            "too_many_failures",
+            "Disconnecting authenticating user root 192.0.2.1 port 4242: Change of username or service not "
+            "allowed: (root,ssh-connection) -> (bob 192.0.2.9 port 22,ssh-connection) [preauth]",
+            "disconnected",
         ),
-        ("Connection closed by authenticating user root 192.0.2.1 port 4242 [preauth]", "disconnected"),
         ("Received disconnect from 192.0.2.1: 11: Bye Bye [preauth]", "disconnected"),
         ("Postponed publickey for bob from 192.0.2.1 port 4242 ssh2 [preauth]", "not_finished"),
         ("Partial publickey for bob from 192.0.2.1 port 4242 ssh2: RSA SHA256:abc", "not_finished"),
@@ -260,6 +262,96 @@ def test_a_refused_conversation_hides_no_failed_password() -> None:
     """A client that falls back to the password makes another attempt."""
     events, _ = read(line("error: PAM: Authentication failure for root from 192.0.2.1"), line(FAILED))
     assert [event["auth_method"] for event in events] == ["keyboard_interactive", "password"]
+
+
+# --- servers that take only keys -------------------------------------------------------------------------
+
+INVALID = "Invalid user bob from 192.0.2.1 port 4242"
+ENDS = [
+    "Connection closed by {} 192.0.2.1 port 4242 [preauth]",
+    "Connection reset by {} 192.0.2.1 port 4242 [preauth]",
+    "Disconnected from {} 192.0.2.1 port 4242 [preauth]",
+    "Disconnecting {} 192.0.2.1 port 4242: Too many authentication failures [preauth]",
+]
+
+
+def test_an_unknown_user_is_an_event_when_nothing_else_tells_of_it() -> None:
+    """Of a guess at a server that takes only keys, sshd writes no more."""
+    event = read_one(INVALID)
+    assert (event["user_id"], event["source_ip"], event["outcome"]) == ("bob", "192.0.2.1", "failure")
+    assert (event["reason"], event["auth_method"]) == ("unknown_user", None)
+    assert event["attributes"]["port"] == 4242
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    ("user", "reason"), [("invalid user root", "unknown_user"), ("authenticating user root", "refused")]
+)
+def test_a_connection_that_ends_without_a_login_is_an_event_when_nothing_else_tells_of_it(
+    end: str, user: str, reason: str
+) -> None:
+    """A known user whose keys were refused is told of at the end only."""
+    event = read_one(end.format(user))
+    assert (event["user_id"], event["source_ip"], event["reason"]) == ("root", "192.0.2.1", reason)
+    assert event["attributes"]["port"] == 4242
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_unknown_users_connection_is_one_attempt(end: str) -> None:
+    """From its beginning to its end."""
+    ending = line(end.format("invalid user bob"))
+    events, report = read(line(INVALID), ending, line(INVALID), ending)
+    assert len(events) == 2
+    assert report.without_event == Counter(same_attempt=2)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    ("messages", "user"),
+    [
+        ([FAILED], "authenticating user root"),
+        ([INVALID, FAILED.replace("root", "invalid user bob")], "invalid user bob"),
+        (
+            [
+                INVALID,
+                "error: PAM: Authentication failure for illegal user bob from 192.0.2.1",
+                "Failed keyboard-interactive/pam for invalid user bob from 192.0.2.1 port 4242 ssh2",
+            ],
+            "invalid user bob",
+        ),
+        (["error: PAM: Authentication failure for root from 192.0.2.1"], "authenticating user root"),
+    ],
+)
+def test_an_attempt_that_is_told_in_several_ways_is_one_event(
+    messages: list[str], user: str, end: str
+) -> None:
+    """Servers that take passwords write all of these."""
+    events, report = read(*map(line, messages), line(end.format(user)))
+    assert len(events) == 1
+    assert report.without_event == Counter(same_attempt=len(messages))
+
+
+def test_each_further_password_of_an_unknown_user_is_an_attempt() -> None:
+    """Only the first is the one that `Invalid user` announced."""
+    failed = line(FAILED.replace("root", "invalid user bob"))
+    events, _ = read(line(INVALID), failed, failed, failed)
+    assert len(events) == 3
+
+
+def test_after_a_login_a_process_number_may_come_again() -> None:
+    """The next connection's end is its own."""
+    events, _ = read(
+        line(FAILED),
+        line("Accepted password for root from 192.0.2.1 port 4242 ssh2"),
+        line(ENDS[0].format("authenticating user root")),
+    )
+    assert [event["reason"] for event in events] == ["bad_password", None, "refused"]
+
+
+def test_a_name_in_an_ending_does_not_move_the_source() -> None:
+    """The client chooses it."""
+    event = read_one(ENDS[0].format("invalid user bob 192.0.2.9 port 22: Too many authentication failures"))
+    assert event["source_ip"] == "192.0.2.1"
 
 
 # --- pam_unix on systems whose sshd writes elsewhere ----------------------------------------------------

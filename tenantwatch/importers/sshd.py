@@ -15,17 +15,21 @@ from tenantwatch.importers.values import NotUnderstood, escape_surrogates, sourc
 REPEATED: Final = re.compile(r"message repeated ([1-9]\d{0,4}) times: \[ (.*)\]", re.ASCII | re.DOTALL)
 LAST_REPEATED: Final = re.compile(r"last message repeated ([1-9]\d{0,4}) times?", re.ASCII)
 
-# Connections with a refused conversation whose `Failed` line, if any, has not come yet.
-REMEMBERED_REFUSALS: Final = 4_096
+# Connections an attempt of which was told, and may be told again in other words.
+REMEMBERED_CONNECTIONS: Final = 4_096
 
 
 class SshdReader:
     """Reads the lines of an sshd log, in their order.
 
     One event per login attempt that the log tells of: each ``Failed`` and each ``Accepted`` line. Lines
-    about the same attempt from elsewhere in the login stack (``pam_unix(sshd:auth)``, ``Invalid user``,
-    ``PAM 2 more authentication failures``) make none, with two exceptions, each for logs in which nothing
+    about the same attempt from elsewhere in the login stack (``pam_unix(sshd:auth)``,
+    ``PAM 2 more authentication failures``) make none, with some exceptions, each for logs in which nothing
     else tells of the attempt:
+
+    - ``Invalid user U from H``, and ``Connection closed by authenticating user U H port P``: of guesses at a
+      server that takes only keys, sshd writes no more. The first ``Failed`` line after an ``Invalid user``,
+      and the end of a connection of which an attempt was told, make no event.
 
     - ``error: PAM: … for U from H``: with keyboard-interactive, sshd writes it for each refusal but the
       ``Failed`` line only for unknown users and late attempts. If that line follows, it makes no event.
@@ -61,8 +65,8 @@ class SshdReader:
         self._reader = SyslogReader(year=year, zone=zone, now=now)
         self._previous: SyslogLine | None = None
         self._hosts_with_daemon_lines: set[str] = set()
-        # A dictionary for its order: the oldest is the first to go.
-        self._refusals: dict[tuple[str, int | None], None] = {}
+        # Who told last of a connection's user. A dictionary for its order: the oldest is the first to go.
+        self._told: dict[tuple[str, int | None, str], Teller] = {}
 
     def read(self, line: Line) -> Reading:
         """Return a line's events, as many as it stands for, or the kind of a line without event.
@@ -114,16 +118,18 @@ class SshdReader:
         if attempt.teller is Teller.MODULE:
             return line.host in self._hosts_with_daemon_lines
         self._hosts_with_daemon_lines.add(line.host)
-        connection = (line.host, line.pid)
-        if attempt.teller is Teller.CONVERSATION:
-            self._refusals[connection] = None
-            if len(self._refusals) > REMEMBERED_REFUSALS:
-                del self._refusals[next(iter(self._refusals))]
+        connection = (line.host, line.pid, attempt.user)
+        before = self._told.pop(connection, None)
+        if attempt.teller is Teller.END:
+            return before is not None
+        if attempt.outcome == "success":
             return False
-        if attempt.auth_method == "keyboard_interactive" and connection in self._refusals:
-            del self._refusals[connection]
-            return attempt.outcome == "failure"
-        return False
+        self._told[connection] = attempt.teller
+        if len(self._told) > REMEMBERED_CONNECTIONS:
+            del self._told[next(iter(self._told))]
+        if before is Teller.CONVERSATION:
+            return attempt.teller is Teller.DAEMON and attempt.auth_method == "keyboard_interactive"
+        return before is Teller.ANNOUNCEMENT and attempt.teller is not Teller.ANNOUNCEMENT
 
 
 def _event(line: SyslogLine, attempt: Attempt) -> Fields:

@@ -16,6 +16,10 @@ class Teller(Enum):
     """``Failed`` and ``Accepted``: sshd's own account, with method and port."""
     CONVERSATION = auto()
     """``error: PAM: …``: sshd about a refused keyboard-interactive conversation."""
+    ANNOUNCEMENT = auto()
+    """``Invalid user``: sshd about a name that it does not know, before the attempt is over."""
+    END = auto()
+    """``Connection closed by authenticating user``: sshd about a connection that ended without a login."""
     MODULE = auto()
     """``sshd(pam_unix)[pid]: …``: pam_unix under the name that Linux-PAM used until about 2005."""
 
@@ -83,6 +87,16 @@ SHORT_ATTEMPT: Final = re.compile(
 PAM_REFUSAL: Final = re.compile(
     rf"error: PAM: (?P<text>.+?(?: for service)?) for {_USER} from (?P<source>\S+)(?: via \S+)?", _FLAGS
 )
+ANNOUNCEMENT: Final = re.compile(
+    r"(?:Invalid|Illegal) user (?P<user>.*) from (?P<source>\S+)(?: port (?P<port>\d{1,5}))?", _FLAGS
+)
+# Nothing but this one remark may follow, because others repeat what the client said.
+END: Final = re.compile(
+    r"(?:Connection (?:closed|reset) by|Disconnected from|Disconnecting)"
+    r" (?P<status>invalid|authenticating) user (?P<user>.*) (?P<source>\S+) port (?P<port>\d{1,5})"
+    r"(?:: Too many authentication failures)?",
+    _FLAGS,
+)
 MODULE_FAILURE: Final = re.compile(
     r"(?:(?P<more>[1-9]\d{0,4}) more )?authentication failures?;"
     r".*? rhost=(?P<source>\S*)(?:\s+user=(?P<user>.*))?",
@@ -95,7 +109,7 @@ MODULE_SESSION: Final = re.compile(
 # Messages about the same attempts, about attempts that were not finished, or about no attempt at all.
 # The first kind that matches the beginning of the message is its kind.
 KINDS: Final = {
-    "invalid_user": r"(?:Invalid|Illegal) user |input_userauth_request: (?:invalid|illegal) user",
+    "invalid_user": r"input_userauth_request: (?:invalid|illegal) user",
     "pam": r"pam_\w+|PAM ",
     "too_many_failures": (
         r"(?:error: )?(?:maximum authentication attempts exceeded|Too many authentication failures)"
@@ -176,6 +190,11 @@ def read_message(program: str, message: str) -> Attempt | str | None:
             return _daemon_attempt(*match.groups())
     if message.startswith("error: PAM: ") and (match := PAM_REFUSAL.fullmatch(message)):
         return _conversation_attempt(match)
+    if match := ANNOUNCEMENT.fullmatch(message):
+        return _keyless_attempt(Teller.ANNOUNCEMENT, "unknown_user", match)
+    if match := END.fullmatch(message):
+        reason = "unknown_user" if match["status"] == "invalid" else "refused"
+        return _keyless_attempt(Teller.END, reason, match)
     match = KIND.match(message)
     return match and match.lastgroup
 
@@ -214,6 +233,14 @@ def _conversation_attempt(match: re.Match[str]) -> Attempt:
         source=match["source"],
         reason="unknown_user" if unknown else method.reason,
         auth_method=method.auth_method,
+    )
+
+
+def _keyless_attempt(teller: Teller, reason: str, match: re.Match[str]) -> Attempt:
+    """Return an attempt that no method is told of: where only keys are taken, sshd may write no more."""
+    port = match["port"]
+    return Attempt(
+        teller, "failure", match["user"], match["source"], reason, None, int(port) if port else None
     )
 
 
