@@ -133,6 +133,13 @@ def test_files_are_read_in_order_as_one(invoke: Invoke, tmp_path: Path) -> None:
     assert "30 events (30 access), 1 rejected, 1 alerts" in done.stderr
 
 
+def test_a_mark_of_order_costs_no_event(invoke: Invoke, tmp_path: Path) -> None:
+    """Editors put it before the first line."""
+    marked = tmp_path / "marked"
+    marked.write_bytes(b"\xef\xbb\xbf" + lines(denials(count=2)))
+    assert "2 events (2 access), 0 rejected" in invoke("backtest", marked).stderr
+
+
 def test_what_detectors_remember_is_kept_for_the_next_run(invoke: Invoke, tmp_path: Path) -> None:
     """Two runs with a state between them find what one run over both files finds."""
     file, state = tmp_path / "events", tmp_path / "state"

@@ -8,6 +8,8 @@ import shlex
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,18 @@ def test_each_format_is_read_compressed(tmp_path: Path, name: str) -> None:
     compressed = tmp_path / "log.gz"
     compressed.write_bytes(gzip.compress(log.encode()))
     assert invoke(name, compressed, "--tenant", "tenant-a", *options).stdout == plain.stdout
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "compressed"])
+def test_a_mark_of_order_costs_nothing(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
+    """Editors put it before the first line; the events and their ids are the same."""
+    log, options = FORMATS[name]
+    plain = invoke(name, write(tmp_path / "log", log), "--tenant", "tenant-a", *options)
+    marked = tmp_path / "marked"
+    marked.write_bytes(pack(b"\xef\xbb\xbf" + log.encode()))
+    result = invoke(name, marked, "--tenant", "tenant-a", *options)
+    assert (result.stdout, result.stderr) == (plain.stdout, plain.stderr)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -152,6 +166,21 @@ def test_events_flow_through_pipes(tmp_path: Path) -> None:
     checked = line.run("validate", "-", stdin=made.stdout)
     assert (made.returncode, checked.returncode) == (0, 0)
     assert "1 good events (1 auth), 0 errors, 0 warnings" in checked.stderr
+
+
+def test_a_mark_of_order_may_come_in_pieces() -> None:
+    """A pipe cuts anywhere."""
+    command = [sys.executable, "-m", "tenantwatch.cli", "import", "sshd", "-", "--tenant", "tenant-a"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ
+    ) as process:
+        assert process.stdin is not None
+        for piece in (b"\xef", b"\xbb", b"\xbf", LOG.encode()):
+            process.stdin.write(piece)
+            process.stdin.flush()
+            time.sleep(0.02)
+        made, _ = process.communicate()
+    assert json.loads(made)["user_id"] == "root"
 
 
 def test_an_event_of_a_live_log_is_not_held_back() -> None:

@@ -115,6 +115,33 @@ def test_a_servers_name_before_the_client_is_the_host() -> None:
     assert event["source_ip"] == "192.0.2.1"
 
 
+def test_a_servers_name_may_be_an_address_in_brackets() -> None:
+    """Who asks for an IPv6 address is no lost client."""
+    event = only(read(line(before="[2001:db8::1]:443 ")))
+    assert (event["attributes"]["host"], event["source_ip"]) == ("2001:db8::1", "192.0.2.1")
+    assert only(read(line(client="[2001:db8::7]:4242")))["source_ip"] == "2001:db8::7"
+
+
+@pytest.mark.parametrize(
+    ("client", "source_ip"),
+    [
+        ("192.0.2.1, 10.0.0.1", "192.0.2.1"),
+        ("192.0.2.1,10.0.0.1,fd00::1", "192.0.2.1"),
+        ("198.51.100.9, 192.0.2.1, 172.16.0.1", "192.0.2.1"),
+        ("unknown, 192.0.2.1:4242", "192.0.2.1"),
+        ("10.1.1.1, 10.0.0.1", "10.1.1.1"),
+    ],
+)
+def test_of_a_forwarded_list_the_last_address_beyond_ones_own_proxies_is_the_source(
+    client: str, source_ip: str
+) -> None:
+    """What stands before it the client may have made up; the list is kept."""
+    event = only(read(line(client=client, user="ana")))
+    assert picked(event, "source_ip", "user_id") == (source_ip, "ana")
+    assert event["attributes"]["forwarded_for"] == client
+    assert only(read(line(client=client)))["user_id"] is None
+
+
 def test_an_address_behind_the_agent_is_what_a_proxy_forwarded() -> None:
     """nginx's default format; the client itself chose it, so it is no source_ip."""
     event = only(read(line(after=' "198.51.100.9"')))

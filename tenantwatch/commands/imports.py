@@ -266,7 +266,7 @@ def csv_command(
         raise typer.BadParameter("give one character", param_hint="--delimiter")
     with opened(file, progress=not out.is_terminal) as source:
         header, rows = read_rows(
-            (line.decode("utf-8-sig", "backslashreplace") for line in source.lines()), delimiter
+            (line.decode(errors="backslashreplace") for line in source.lines()), delimiter
         )
         try:
             mappings = parse_map(maps, kind, header)

@@ -5,6 +5,7 @@ import os
 import stat
 import sys
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +60,21 @@ class Source:
             yield [rest]
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the content in pieces of at most `BLOCK_BYTES`, cut anywhere, each as soon as it is there."""
+        """Yield the content in pieces of at most `BLOCK_BYTES`, cut anywhere, each as soon as it is there.
+
+        The mark of order that some editors put before UTF-8 is left out: it would cost the first line.
+        """
+        pieces = self._pieces()
+        begin = b""
+        for piece in pieces:
+            begin += piece
+            if len(begin) >= len(BOM_UTF8) or not BOM_UTF8.startswith(begin):
+                break
+        if begin := begin.removeprefix(BOM_UTF8):
+            yield begin
+        yield from pieces
+
+    def _pieces(self) -> Iterator[bytes]:
         # Every reader that `opened` makes has read1, which IO does not promise.
         read1 = cast(gzip.GzipFile, self._content).read1
         with self._bar() as bar:

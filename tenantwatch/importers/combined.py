@@ -1,5 +1,6 @@
 """Access logs of Apache and nginx, in the combined or the common format, turned into request events."""
 
+import ipaddress
 import re
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -14,8 +15,9 @@ from tenantwatch.importers.values import NotUnderstood, escape_surrogates, sourc
 _QUOTED: Final = r'"((?:[^"\\]|\\.)*)"'
 LINE: Final = re.compile(
     # Before the client, Apache's `vhost_combined` has the server's name and port.
-    r"(?:(?P<vhost>[^\s:]+):(?P<port>\d{1,5}) )?"
-    r"(?P<client>\S+) (?P<ident>\S+) (?P<user>\S+|\"[^\"]*\"|.+?) "
+    r"(?:(?P<vhost>\[[0-9a-fA-F:.]+\]|[^\s:]+):(?P<port>\d{1,5}) )?"
+    # Behind a proxy, some write what it forwarded: a list.
+    r"(?P<client>[^\s,]+(?:, ?[^\s,]+)*) (?P<ident>\S+) (?P<user>\S+|\"[^\"]*\"|.+?) "
     r"\[(?P<day>\d\d)/(?P<month>[A-Z][a-z]{2})/(?P<year>\d{4}):(?P<clock>\d\d:\d\d:\d\d)"
     r" (?P<zone>[+-]\d{4})\] "
     rf"(?P<request>{_QUOTED}) (?P<status>\d{{3}}|-) (?P<bytes>\d{{1,19}}|-)"
@@ -28,6 +30,15 @@ ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.ASCII | re.IGNORECASE)
 # What administrators add behind the combined format: the time to answer first, if they add it.
 FIRST_NUMBER: Final = re.compile(r" (?:\"?[a-z_]{1,20}=)?(\d{1,12}(?:\.\d{1,9})?)\b", re.ASCII)
 FORWARDED: Final = re.compile(rf" {_QUOTED}")
+
+# Proxies of one's own have these addresses: RFC 1918, 4193 and 3927, and loopback.
+INTERNAL: Final = [
+    ipaddress.ip_network(network)
+    for network in (
+        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16"),
+        *("fc00::/7", "fe80::/10", "::1/128"),
+    )
+]
 
 REASONS: Final = {401: "unauthorized", 403: "missing_permission", 404: "not_found", 429: "rate_limited"}
 # Milliseconds of a unit: Apache's %D is microseconds and %T seconds, nginx's $request_time seconds.
@@ -73,7 +84,8 @@ class CombinedReader:
         time = _time(*match.group("year", "month", "day", "clock", "zone"))
         if time is None:
             raise NotUnderstood("its time does not exist")
-        source_ip, source_attributes = source_of(match["client"])
+        client = match["client"]
+        source_ip, source_attributes = source_of(_nearest(client) if "," in client else client)
         status = int(match["status"]) if match["status"] != "-" else 0
         request = match["request"][1:-1]
         method, path, protocol = _request(request)
@@ -96,11 +108,11 @@ class CombinedReader:
             "duration_ms": self._duration_ms(rest) if rest else None,
             "bytes_out": int(match["bytes"]) if match["bytes"] != "-" else None,
             "attributes": {
-                "host": match["vhost"],
+                "host": match["vhost"] and match["vhost"].strip("[]"),
                 "referer": (_field(match["referer"]) or "").partition("?")[0],
                 "protocol": protocol,
                 "request": None if method else request,
-                "forwarded_for": _forwarded(rest) if rest else None,
+                "forwarded_for": (_forwarded(rest) if rest else None) or (client if "," in client else None),
                 **source_attributes,
             },
         }
@@ -108,6 +120,20 @@ class CombinedReader:
     def _duration_ms(self, rest: str) -> float | None:
         match = FIRST_NUMBER.search(rest) if self._ms else None
         return float(match[1]) * self._ms if match and self._ms else None
+
+
+@lru_cache(maxsize=1 << 12)
+def _nearest(forwarded: str) -> str:
+    """Return the last address of a list that is none of one's own proxies; if there is none, the first.
+
+    Each proxy adds whom it heard, so what stands further in front the client may have made up.
+    """
+    parts = [part.strip() for part in forwarded.split(",")]
+    for part in reversed(parts):
+        source_ip, _ = source_of(part)
+        if source_ip and not any(ipaddress.ip_address(source_ip) in network for network in INTERNAL):
+            return part
+    return parts[0]
 
 
 @lru_cache(maxsize=1 << 8)
