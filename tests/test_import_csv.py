@@ -165,6 +165,45 @@ def test_a_cell_may_have_lines() -> None:
     assert event["attributes"]["note"] == "two\nlines"
 
 
+ROWS = [f"2026-01-05 08:00:0{n},u{n},192.0.2.1,OK,{n}" for n in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("at", "broken", "following"),
+    [
+        (1, '2026-01-05 08:00:01,"u1,192.0.2.1,OK,1', ROWS[2]),
+        (1, '2026-01-05 08:00:01,"u1,192.0.2.1,OK,1', '2026-01-05 08:00:02,"u2",192.0.2.1,OK,2'),
+        (4, '2026-01-05 08:00:04,u4,192.0.2.1,OK,"4', None),
+    ],
+)
+def test_a_quote_that_is_not_closed_costs_one_line(at: int, broken: str, following: str | None) -> None:
+    """Each line behind it is a row again, and all are counted."""
+    lines = [*ROWS[:at], broken, *ROWS[at + 1 :]]
+    if following:
+        lines[at + 1] = following
+    events, report = read([TABLE[0], *lines], MAPS)
+    assert [event["user_id"] for event in events] == [f"u{n}" for n in range(5) if n != at]
+    assert (report.read, report.not_understood) == (5, 1)
+    assert f"a quote is not closed: {broken!r}" in "\n".join(report.lines())
+
+
+def test_a_quote_that_is_not_closed_in_a_long_table_costs_one_line() -> None:
+    """What was read ahead in search of its end is read again, however many there are."""
+    lines = [f"2026-01-05 08:00:00,u{n},192.0.2.1,OK," for n in range(1_000)]
+    broken = [3, 500, 501, 999]
+    for n in broken:
+        lines[n] = lines[n].replace("u", '"u')
+    events, report = read([TABLE[0], *lines], MAPS)
+    assert [event["user_id"] for event in events] == [f"u{n}" for n in range(1_000) if n not in broken]
+    assert (report.read, report.not_understood) == (1_000, len(broken))
+
+
+def test_a_quote_within_a_cell_is_part_of_it() -> None:
+    """Programs that quote nothing write inches so."""
+    event = only(read([TABLE[0], '2026-01-05 08:00,ana,192.0.2.1,OK,"5" disk'], [*MAPS, "attributes.n=Note"]))
+    assert event["attributes"]["n"] == "5 disk"
+
+
 def test_a_column_may_have_a_colon() -> None:
     """The longest name that is there is the column, what follows the format."""
     event = mapped("time:utc,ok", "05.01.2026,y", "time=time:utc:%d.%m.%Y", "outcome=ok", "action=:login")
