@@ -17,7 +17,8 @@ RECORDS = [{"n": 1, "text": 'a "{[,\\ \n b'}, {"n": 2, "deep": {"list": [{"x": N
 
 def read(*blocks: bytes) -> list[object]:
     """Return records as what they hold, and lines as their text."""
-    return [json.loads(item.text) if isinstance(item, Record) else item.text for item in read_json(blocks)]
+    items = [json.loads(item.text) if isinstance(item, Record) else item.text for item in read_json(blocks)]
+    return [item["_source"] if isinstance(item, dict) and "_source" in item else item for item in items]
 
 
 def layouts() -> dict[str, str]:
@@ -35,6 +36,22 @@ def layouts() -> dict[str, str]:
         "the AWS command line's answer": json.dumps({"Events": RECORDS, "NextToken": "x", "n": 3}, indent=4),
         "CloudWatch's message": json.dumps({"owner": "x", "filters": ["y"], "logEvents": RECORDS}),
         "a page of Auth0's": json.dumps({"start": 0, "total": 3, "logs": RECORDS, "length": 3}),
+        "a page with no next one": json.dumps({"nextToken": None, "more": False, "Records": RECORDS}),
+        "behind what is nested": json.dumps(
+            {"meta": {"of": {"n": 1, "names": ["a", "}"]}, "none": {}}, "empty": [], "Records": RECORDS}
+        ),
+        "Elasticsearch's answer": json.dumps(
+            {
+                "took": 3,
+                "timed_out": False,
+                "_shards": {"total": 1, "failed": 0},
+                "hits": {
+                    "total": {"value": 3, "relation": "eq"},
+                    "max_score": None,
+                    "hits": [{"_index": "x", "_source": record} for record in RECORDS],
+                },
+            }
+        ),
         "behind a syslog header": "\n".join(f"Jan  5 08:00:00 host app[7]: {line}" for line in lines),
         "behind a time": "\n".join(f"2026-01-05T08:00:00.000Z {line}" for line in lines),
         "with a mark of order": "\ufeff" + "\n".join(lines),
@@ -52,6 +69,18 @@ def test_where_the_bytes_are_cut_does_not_matter(layout: str) -> None:
     """A pipe cuts anywhere, within a name, a number or a character."""
     whole = layouts()[layout].encode()
     assert read(*(whole[i : i + 1] for i in range(len(whole)))) == RECORDS
+
+
+def test_of_two_arrays_in_an_envelope_both_are_read() -> None:
+    """The first is not passed over as something that stands before the second."""
+    text = json.dumps({"Records": [{"n": 1}], "n": None, "events": [{"n": 2}]})
+    assert read(text.encode()) == [{"n": 1}, {"n": 2}]
+
+
+def test_a_record_with_a_list_is_no_envelope() -> None:
+    """Only an array of objects under a name that vendors give to records makes one."""
+    records = [{"id": {"n": 1}, "value": [1, 2]}, {"target": [{"n": 1}]}, {"value": "x", "logs": None}]
+    assert read("\n".join(map(json.dumps, records)).encode()) == records
 
 
 def test_utf16_is_read() -> None:
@@ -83,6 +112,7 @@ def test_a_record_is_there_before_the_next_block() -> None:
         '{"n": 1 "m": 2}',
         "}{{",
         '{"n":' * 100_000,
+        '{"hits":' * 100_000,
         '{"n": ' + "9" * 5_000 + "}",
     ],
 )

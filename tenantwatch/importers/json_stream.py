@@ -26,12 +26,13 @@ BETWEEN: Final = re.compile(
     r'(?:[\s,:\[\]}\ufeff\x1e]+|"(?:[^"\\\n]|\\.)*"'
     r"|(?:(?<=[:,\[])|(?<=[:,\[] ))(?:-?\d[\d.eE+-]*|true|false|null)(?=[\s,\]}]))*"
 )
-# An object that only holds records: CloudTrail's and Azure's files, Microsoft Graph's pages, the AWS command
-# line's and CloudWatch's answers. Before the array stand at most a few texts and numbers.
-ENVELOPE: Final = re.compile(
-    r'\{\s*(?:"[^"\\]*"\s*:\s*(?:"[^"\\]*"|\d+|\["[^"\\]*"\])\s*,\s*){0,8}'
-    r'"(?:Records|records|value|Events|events|logEvents|logs)"\s*:\s*\[(?=\s*[{\]])'
-)
+# What vendors call the array in an object that only holds records: CloudTrail's and Azure's files, Microsoft
+# Graph's pages, the AWS command line's, CloudWatch's and Elasticsearch's answers. The last have it in an
+# object of the same name.
+LISTS: Final = frozenset({"Records", "records", "value", "Events", "events", "logEvents", "logs", "hits"})
+NAME: Final = re.compile(r'\s*"([^"\\]*)"\s*:\s*')
+OF_RECORDS: Final = re.compile(r"\[(?=\s*[{\]])")
+AND_MORE: Final = re.compile(r"\s*,")
 # Elasticsearch's exports, Filebeat's modules, CloudWatch and Docker.
 WRAPPED: Final = ("_source", "event.original", "message")
 ENCODINGS: Final = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -123,10 +124,11 @@ class _JsonReader:
             end = text.find("\n", at)
             start = text.find("{", at, end if end >= 0 else len(text))
             if start >= 0 and not self._is_line(text[done:start]):
-                if envelope := ENVELOPE.match(text, start):
-                    done = envelope.end()
-                    continue
                 found = self._record(text, start)
+                holds = found == "unfinished" or (isinstance(found, tuple) and _holds_records(found[0]))
+                if holds and (opened := self._opened(text, start)):
+                    done = opened
+                    continue
                 if isinstance(found, tuple):
                     record, done = found
                     yield record
@@ -140,6 +142,26 @@ class _JsonReader:
             self._passing_over = True
         self._rest = text[done:]
 
+    def _opened(self, text: str, start: int) -> int | None:
+        """Return where the records of an envelope that starts there begin; None: it is none, or not yet."""
+        at = start + 1
+        while match := NAME.match(text, at):
+            name, at = match[1], match.end()
+            if name in LISTS:
+                if array := OF_RECORDS.match(text, at):
+                    return array.end()
+                if name == "hits" and text.startswith("{", at):
+                    at += 1
+                    continue
+            try:
+                at = self._decode(text, at)[1]
+            except (ValueError, RecursionError):
+                return None
+            if not (more := AND_MORE.match(text, at)):
+                return None
+            at = more.end()
+        return None
+
     def _record(self, text: str, start: int) -> tuple[Record, int] | str:
         """Return the record that starts there and its end, or what is wrong with it."""
         try:
@@ -151,6 +173,11 @@ class _JsonReader:
             # A number of thousands of digits, or a depth of thousands.
             return "broken"
         return Record(values, text[start:end]), end
+
+
+def _holds_records(record: Record) -> bool:
+    hits = record.node("hits")
+    return any(isinstance(node.find(name), list) for node in (record, hits) if node for name in LISTS)
 
 
 def _after_between(text: str, at: int) -> int:
