@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tenantwatch.importers.windows import read
+from tenantwatch.importers.windows_powershell import PLACES
 from tests.importing import Made, only, picked, run_records
 
 TIME = "2026-01-05T08:00:00.1234567Z"
@@ -82,7 +83,56 @@ def old_winlogbeat(number: int, data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def powershell(number: int, data: dict[str, Any]) -> dict[str, Any]:
+    """Return what `Get-WinEvent` and `ConvertTo-Json` make of an event: values without names."""
+    values = [data.get(name) for name in PLACES[number]]
+    if "Status" in data:
+        values[PLACES[number].index("Status")] = int(data["Status"], 16) - (1 << 32)  # as in C
+    return {
+        "Id": number,
+        "Keywords": -9218868437227405312,
+        "RecordId": 7,
+        "ProviderName": "Microsoft-Windows-Security-Auditing",
+        "LogName": "Security",
+        "MachineName": "dc.example.com",
+        "UserId": None,
+        "TimeCreated": "2026-01-05T08:00:00.1234567+00:00",
+        "Properties": [{"Value": value} for value in values],
+        "Message": "Fehler beim Anmelden eines Kontos.",
+    }
+
+
 SHAPES = [winlogbeat, old_winlogbeat, evtx, xmltodict, flat]
+
+MESSAGE = """An account failed to log on.\r
+\r
+Subject:\r
+\tSecurity ID:\t\tS-1-0-0\r
+\tAccount Name:\t\t-\r
+\tAccount Domain:\t\t-\r
+\r
+Logon Type:\t\t\t3\r
+\r
+Account For Which Logon Failed:\r
+\tSecurity ID:\t\tS-1-0-0\r
+\tAccount Name:\t\tana\r
+\tAccount Domain:\t\tCORP\r
+\r
+Failure Information:\r
+\tFailure Reason:\t\tUnknown user name or bad password.\r
+\tStatus:\t\t\t0xC000006D\r
+\tSub Status:\t\t0xC000006A\r
+\r
+Network Information:\r
+\tWorkstation Name:\tPC-1\r
+\tSource Network Address:\t192.0.2.1\r
+\tSource Port:\t\t4242\r
+\r
+Detailed Authentication Information:\r
+\tLogon Process:\t\tNtLmSsp \r
+\tAuthentication Package:\tNTLM\r
+\r
+This event is generated when a logon request fails."""
 
 
 def made(number: int, **data: Any) -> Made:
@@ -103,6 +153,86 @@ def test_every_shape_is_the_same_event(shape: Any) -> None:
         "192.0.2.1",
         "ntlm",
     )
+
+
+def test_powershells_events_are_read_by_their_places() -> None:
+    """Whatever the language of the message; the id is that of the same event by another way."""
+    event = only(run_records(read, powershell(4625, FAILED)))
+    flat_event = only(run_records(read, flat(4625, FAILED)))
+    attributes = flat_event["attributes"] | {"status": event["attributes"]["status"]}
+    assert event == flat_event | {"attributes": attributes}
+
+
+@pytest.mark.parametrize(
+    ("number", "data", "expected"),
+    [
+        (4624, {"TargetUserName": "ana", "IpAddress": "192.0.2.1"}, ("login", "ana", "192.0.2.1")),
+        (4634, {"TargetUserName": "ana"}, ("logout", "ana", None)),
+        (4672, {"SubjectUserName": "ana"}, ("privileged_login", "ana", None)),
+        (4771, {"TargetUserName": "ana", "IpAddress": "::ffff:192.0.2.1"}, ("login", "ana", "192.0.2.1")),
+        (4776, {"TargetUserName": "ana", "Workstation": "PC-1"}, ("login", "ana", None)),
+        (4732, {"SubjectUserName": "ana", "TargetUserName": "Administrators"}, ("grant", "ana", None)),
+    ],
+)
+def test_places_differ_from_event_to_event(
+    number: int, data: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    """As Microsoft documents them."""
+    event = only(run_records(read, powershell(number, data)))
+    assert picked(event, "action", "user_id", "source_ip") == expected
+
+
+def test_an_english_message_is_read_where_there_is_nothing_else() -> None:
+    """As `Select-Object TimeCreated, Id, Message` leaves it."""
+    record = {"TimeCreated": "/Date(1767600000123)/", "Id": 4625, "Message": MESSAGE}
+    event = only(run_records(read, record))
+    assert picked(event, "time", "user_id", "source_ip", "reason", "auth_method") == (
+        "2026-01-05T08:00:00.123Z",
+        "ana",
+        "192.0.2.1",
+        "bad_password",
+        "ntlm",
+    )
+    assert (event["attributes"]["logon_type"], event["attributes"]["workstation"]) == ("network", "PC-1")
+
+
+def test_a_name_in_a_message_does_not_move_the_address() -> None:
+    """The client chooses it, so what stands last counts."""
+    message = MESSAGE.replace("\tana\r", "\tana\n\tSource Network Address:\t192.0.2.9\r")
+    record = {"TimeCreated": TIME, "Id": 4625, "Message": message}
+    assert only(run_records(read, record))["source_ip"] == "192.0.2.1"
+
+
+def test_the_end_of_a_session_names_its_user_as_the_subject() -> None:
+    """In words, not in fields."""
+    message = "An account was logged off.\r\n\r\nSubject:\r\n\tAccount Name:\t\tana\r\n"
+    record = {"TimeCreated": TIME, "Id": 4634, "Message": message}
+    assert picked(only(run_records(read, record)), "action", "user_id") == ("logout", "ana")
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_record_that_has_only_ecs_fields_is_read(nested: bool) -> None:
+    """Pipelines drop `winlog.event_data`."""
+    record = winlogbeat(4625, {}) | {"user": {"name": "ana"}, "source": {"ip": "192.0.2.1"}}
+    if not nested:
+        record |= {"user.name": "ana", "source.ip": "192.0.2.1"}
+        del record["user"], record["source"]
+    assert picked(only(run_records(read, record)), "user_id", "source_ip", "reason") == (
+        "ana",
+        "192.0.2.1",
+        "refused",
+    )
+
+
+@pytest.mark.parametrize("number", [4625, 4720])
+@pytest.mark.parametrize("more", [{}, {"Message": "Fehler beim Anmelden eines Kontos."}])
+def test_an_event_that_names_neither_account_nor_address_is_not_understood(
+    number: int, more: dict[str, str]
+) -> None:
+    """A failure of nobody from nowhere would only look as if the log had been read."""
+    events, report = run_records(read, flat(number, more))
+    assert events == []
+    assert "neither an account nor an address" in "\n".join(report.lines())
 
 
 @pytest.mark.parametrize(

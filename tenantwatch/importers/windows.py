@@ -1,7 +1,7 @@
 """Windows' Security log, in JSON, turned into auth and access events.
 
-Read as winlogbeat writes it (``winlog.event_data``), as converters of EVTX files do (``Event.System``,
-``Event.EventData``), and flat (NXLog, Azure's SecurityEvent table).
+Read as winlogbeat writes it (``winlog.event_data``, or only ECS), as converters of EVTX files do
+(``Event.System``, ``Event.EventData``), flat (NXLog, Azure's SecurityEvent table), and PowerShell's.
 """
 
 from datetime import UTC, tzinfo
@@ -21,6 +21,7 @@ from tenantwatch.importers.windows_events import (
     REASONS,
     Logon,
 )
+from tenantwatch.importers.windows_powershell import named_fields
 
 # Where the fields of the event itself are, and those about it. The record is the last place to look.
 DATA: Final = (
@@ -29,6 +30,11 @@ DATA: Final = (
     "event_data",
     "EventData",
     "Event.UserData.LogFileCleared",
+)
+# An event without any of these has lost its fields.
+WHO: Final = (
+    *("TargetUserName", "SubjectUserName", "TargetSid", "TargetAccount", "Account", "SubjectAccount"),
+    *("AccountName", "IpAddress", "SourceAddress", "ClientAddress", "WorkstationName", "Workstation"),
 )
 SYSTEM: Final = ("winlog", "Event.System", "System")
 CHANNELS: Final = frozenset({"security", "microsoft-windows-security-auditing", "microsoft-windows-eventlog"})
@@ -51,7 +57,7 @@ def read(record: Record, zone: tzinfo = UTC) -> Reading:
     Raises
     ------
     NotUnderstood
-        If it has no event id or no time.
+        If it has no event id or no time, or neither an account nor an address.
 
     >>> event = read(Record({
     ...     "EventID": 4625, "@timestamp": "2026-01-05T08:00:00Z", "Channel": "Security", "LogonType": 3,
@@ -68,14 +74,20 @@ def read(record: Record, zone: tzinfo = UTC) -> Reading:
     )
     if channel is not None and channel.lower() not in CHANNELS:
         return "other_channel"
-    data = _data(record)
     if number not in AUTH and number not in ACCESS:
         return "other_event_id"
+    data = _data(record, number)
     told = _common(record, system, data, number, zone)
     is_failure = _is_audited_failure(record, system)
-    if number in AUTH:
-        return _auth(told, data, AUTH[number], is_failure=is_failure)
-    return _access(told, data, number, is_failure=is_failure)
+    if number in ACCESS:
+        fields = _access(told, data, number, is_failure=is_failure)
+    else:
+        fields = _auth(told, data, AUTH[number], is_failure=is_failure)
+    fields["user_id"] = fields["user_id"] or record.text_of("user.name")
+    named = fields["user_id"] or fields["source_ip"] or any(data.find(name) is not None for name in WHO)
+    if not named:
+        raise NotUnderstood("neither an account nor an address: export the event with its EventData")
+    return fields
 
 
 def _event_id(record: Record, system: Record) -> int:
@@ -86,7 +98,7 @@ def _event_id(record: Record, system: Record) -> int:
     return int(number)
 
 
-def _data(record: Record) -> Record:
+def _data(record: Record, number: int) -> Record:
     for name in DATA:
         if node := record.node(name):
             named = {
@@ -95,7 +107,9 @@ def _data(record: Record) -> Record:
                 if (key := item.text_of("@Name", "#attributes.Name", "Name"))
             }
             return Record(named) if named else node
-    return record
+    if any(record.find(name) is not None for name in WHO):
+        return record
+    return named_fields(record, number) or record
 
 
 def _auth(fields: Fields, data: Record, logon: Logon, *, is_failure: bool) -> Fields:
