@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import starmap
-from math import exp, sqrt
+from math import exp, isnan, sqrt
 from typing import Final
 
 import numpy as np
@@ -65,6 +65,8 @@ class Series:
     def score(self, time: datetime, value: float) -> float:
         """Return decades of surprise, 0 or more; and learn the value.
 
+        Of a value that is missing, which is not a number, the score is 0, and nothing is learnt.
+
         Parameters
         ----------
         time
@@ -78,6 +80,8 @@ class Series:
         >>> max(steady) < 5 < series.score(start + timedelta(minutes=2_500), 50)
         True
         """
+        if isnan(value):
+            return 0.0
         off, sigmas = self._learn(time.hour + HOURS * (time.weekday() >= SATURDAY), value)
         self.drift += (sigmas - self.drift) / SHAPE_ROWS
         nearest, shape = self.past.add(value)

@@ -1,7 +1,7 @@
 """Scores of metric series: what they say, the files they come from and go to, and how they are judged."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -174,10 +174,12 @@ def test_a_folder_keeps_its_layout(tmp_path: Path, score: Score) -> None:
     ("row", "message"),
     [
         ("2026-01-01 01:00:00,abc", "value 'abc' is no number"),
-        ("2026-01-01 01:00:00,nan", "value 'nan' is not within"),
+        ("2026-01-01 01:00:00,inf", "value 'inf' is not within"),
         ("2026-01-01 01:00:00,1e200", "value '1e200' is not within"),
         ("yesterday,1", "timestamp 'yesterday' is no time"),
         ("2026-01-01 01:00:00", "1 columns; fix: write timestamp,value"),
+        ("2026-01-01 01:00:00,1,5", "3 columns; fix: write timestamp,value"),
+        ("99999999999999999,1", "timestamp '99999999999999999' is no time"),
     ],
 )
 def test_a_bad_row_is_told_with_file_and_line(tmp_path: Path, score: Score, row: str, message: str) -> None:
@@ -192,10 +194,105 @@ def test_a_bad_row_is_told_with_file_and_line(tmp_path: Path, score: Score, row:
 
 def test_another_header_is_told_with_the_right_one(tmp_path: Path, score: Score) -> None:
     """The columns are named, so that they cannot be mixed up."""
-    bad = series_file(tmp_path / "bad.csv", "1,2026-01-01 00:00:00", header="value,timestamp")
+    bad = series_file(tmp_path / "bad.csv", "2026-01-01 00:00:00,1", header="when,value")
     done = score(bad, "--out", tmp_path / "out.csv")
     assert done.exit_code == 1
-    assert f"{bad}:1: the header is 'value,timestamp'; fix: let it be timestamp,value" in done.stderr
+    assert f"{bad}:1: the header is 'when,value'; fix: let it be timestamp,value" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("timestamp,value,label", "2026-01-01 00:00:00,1.0,x"),
+        ("timestamp,value,label", "2026-01-01 00:00:00,1.0"),
+        (" Timestamp,VALUE", "2026-01-01 00:00:00,1.0"),
+        ("n,value,timestamp", "7,1.0,2026-01-01 00:00:00"),
+    ],
+)
+def test_columns_are_found_by_their_names(tmp_path: Path, score: Score, header: str, row: str) -> None:
+    """In any case and order; others are left out."""
+    out = tmp_path / "out.csv"
+    assert score(series_file(tmp_path / "cpu.csv", row, header=header), "--out", out).exit_code == 0
+    assert out.read_text() == "timestamp,value,anomaly_score\n2026-01-01 00:00:00,1.0,0.0000\n"
+
+
+@pytest.mark.parametrize("unit", [1, 1_000])
+def test_times_may_be_seconds_or_milliseconds_since_1970(tmp_path: Path, score: Score, unit: int) -> None:
+    """Their hour is that of UTC; the scores are those of the same times in ISO 8601."""
+    values = [20.0 + i % 7 for i in range(400)] + [90.0]
+    times = [START + timedelta(minutes=5 * i) for i in range(len(values))]
+    iso = [f"{time},{value}" for time, value in zip(times, values, strict=True)]
+    epoch = [
+        f"{int(time.replace(tzinfo=UTC).timestamp()) * unit},{value}"
+        for time, value in zip(times, values, strict=True)
+    ]
+    found = []
+    for name, rows in (("iso", iso), ("epoch", epoch)):
+        done = score(series_file(tmp_path / f"{name}.csv", *rows), "--out", tmp_path / f"{name}.out")
+        assert done.exit_code == 0
+        found.append([line.rsplit(",", 1)[1] for line in (tmp_path / f"{name}.out").read_text().splitlines()])
+    assert found[0] == found[1]
+    assert float(found[0][-1]) > ALARM
+
+
+@pytest.mark.parametrize("cell", ["", "NaN", "nan", "null", "N/A", " "])
+def test_a_missing_value_scores_nothing_and_teaches_nothing(
+    tmp_path: Path, score: Score, daily: np.ndarray, cell: str
+) -> None:
+    """Its row stays; the other scores are as if it were not there."""
+    daily[1_500] = 200
+    rows = [f"{time},{value!r}" for time, value in every_five_minutes(daily[:1_600])]
+    whole, gaps = tmp_path / "whole.csv", tmp_path / "gaps.csv"
+    score(series_file(tmp_path / "a.csv", *rows), "--out", whole)
+    with_gap = [*rows[:700], f"2026-01-07 10:17:30,{cell}", *rows[700:]]
+    done = score(series_file(tmp_path / "b.csv", *with_gap), "--out", gaps)
+    assert (done.exit_code, "b.csv: 1 without value, scored 0" in done.stderr) == (0, True)
+    lines = gaps.read_text().splitlines()
+    assert lines.pop(701) == f"2026-01-07 10:17:30,{cell},0.0000"
+    assert lines == whole.read_text().splitlines()
+
+
+def test_rows_that_are_not_in_order_are_told(tmp_path: Path, score: Score) -> None:
+    """They are scored as they stand, which may not be what was meant."""
+    rows = [f"2026-01-01 0{hour}:00:00,1" for hour in (1, 0, 3, 2)]
+    done = score(series_file(tmp_path / "cpu.csv", *rows), "--out", tmp_path / "out.csv")
+    assert done.exit_code == 0
+    assert "cpu.csv: 2 earlier than the row before" in " ".join(done.stderr.split())
+
+
+def test_an_earlier_output_of_a_file_that_is_now_bad_is_removed(tmp_path: Path, score: Score) -> None:
+    """It would pass for the scores of what is there now."""
+    source, out = tmp_path / "cpu.csv", tmp_path / "out.csv"
+    score(series_file(source, "2026-01-01 00:00:00,1"), "--out", out)
+    done = score(series_file(source, "2026-01-01 00:00:00,abc"), "--out", out)
+    assert done.exit_code == 1
+    assert "of an earlier run is removed" in " ".join(done.stderr.split())
+    assert not out.exists()
+
+
+def test_capital_suffixes_are_csv_too(tmp_path: Path, score: Score) -> None:
+    """Windows' programs write them."""
+    series_file(tmp_path / "in/CPU.CSV", "2026-01-01 00:00:00,1")
+    assert score(tmp_path / "in", "--out", tmp_path / "out").exit_code == 0
+    assert (tmp_path / "out/CPU.CSV").exists()
+
+
+def test_an_output_inside_the_folder_is_not_read_again_however_it_is_named(
+    tmp_path: Path, score: Score, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One path from the root, the other from here."""
+    series_file(tmp_path / "cpu.csv", "2026-01-01 00:00:00,1")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert score(tmp_path, "--out", "out").exit_code == 0
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("out/**/*.*")] == ["out/cpu.csv"]
+
+
+def test_an_output_with_a_slash_at_its_end_is_a_folder(tmp_path: Path, score: Score) -> None:
+    """Also where it is not there yet."""
+    source = series_file(tmp_path / "cpu.csv", "2026-01-01 00:00:00,1")
+    assert score(source, "--out", f"{tmp_path}/new/").exit_code == 0
+    assert (tmp_path / "new/cpu.csv").is_file()
 
 
 def test_what_is_to_be_scored_is_not_overwritten(tmp_path: Path, score: Score) -> None:
