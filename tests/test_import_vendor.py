@@ -1,7 +1,8 @@
 """Vendors' own examples of events are read, where they are at hand: they are not ours to keep here.
 
 `VENDOR_EVENTS` names the folder; ``../shared/data/vendor``, seen from the repository, is the default. In it
-is ``auth_rule_tests.json.gz``: the events by which the rules of a detection product are tested, with the rules.
+is ``auth_rule_tests.json.gz``: the events by which the rules of a detection product are tested, each with its
+rule.
 """
 
 import gzip
