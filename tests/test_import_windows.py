@@ -86,8 +86,11 @@ def old_winlogbeat(number: int, data: dict[str, Any]) -> dict[str, Any]:
 def powershell(number: int, data: dict[str, Any]) -> dict[str, Any]:
     """Return what `Get-WinEvent` and `ConvertTo-Json` make of an event: values without names."""
     values = [data.get(name) for name in PLACES[number]]
-    if "Status" in data:
-        values[PLACES[number].index("Status")] = int(data["Status"], 16) - (1 << 32)  # as in C
+    for name in ("Status", "SubStatus"):
+        if name in data:
+            values[PLACES[number].index(name)] = int(data[name], 16) - (1 << 32)  # as in C
+    if "SubjectLogonId" in PLACES[number]:
+        values[PLACES[number].index("SubjectLogonId")] = 0
     return {
         "Id": number,
         "Keywords": -9218868437227405312,
@@ -158,9 +161,16 @@ def test_every_shape_is_the_same_event(shape: Any) -> None:
 def test_powershells_events_are_read_by_their_places() -> None:
     """Whatever the language of the message; the id is that of the same event by another way."""
     event = only(run_records(read, powershell(4625, FAILED)))
-    flat_event = only(run_records(read, flat(4625, FAILED)))
-    attributes = flat_event["attributes"] | {"status": event["attributes"]["status"]}
-    assert event == flat_event | {"attributes": attributes}
+    assert event == only(run_records(read, flat(4625, FAILED)))
+
+
+def test_of_powershells_values_numbers_and_identifiers_are_those_of_the_event() -> None:
+    """A session has one id, however its log was exported."""
+    ended = powershell(4634, {"TargetUserName": "ana", "TargetLogonId": 0x3E7})
+    assert only(run_records(read, ended))["session_id"] == "0x3e7"
+    identifier = {"BinaryLength": 12, "Value": "S-1-5-18"}
+    added = powershell(4732, {"SubjectUserName": "ana", "MemberName": "-", "MemberSid": identifier})
+    assert only(run_records(read, added))["attributes"]["member"] == "S-1-5-18"
 
 
 @pytest.mark.parametrize(

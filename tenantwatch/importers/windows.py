@@ -143,7 +143,7 @@ def _auth(fields: Fields, data: Record, logon: Logon, *, is_failure: bool) -> Fi
 def _access(fields: Fields, data: Record, number: int, *, is_failure: bool) -> Fields:
     action, resource_type = ACCESS[number]
     fields["attributes"] |= {
-        "member": _present(data.text_of("MemberName", "MemberSid")),
+        "member": _present(data.text_of("MemberName")) or _present(data.text_of("MemberSid")),
         "access_mask": _present(data.text_of("AccessMask")),
         "process": _present(data.text_of("ProcessName")),
     }

@@ -91,9 +91,17 @@ def named_fields(record: Record, number: int) -> Record:
     names = PLACES.get(number)
     properties = record.nodes("Properties")
     if names and len(properties) > 1:
-        values = (one.text_of("Value", "Value.Value") for one in properties)
-        return Record(dict(zip(names, values, strict=False)))
+        return Record({name: _value(name, one) for name, one in zip(names, properties, strict=False)})
     return _of_message(record.text_of("Message") or "", number)
+
+
+def _value(name: str, one: Record) -> object:
+    """Return a value as the event's XML has it: there, these numbers are hexadecimal."""
+    value = one.find("Value")
+    if isinstance(value, int) and name.endswith(("LogonId", "Status")):
+        return hex(value if value >= 0 else value + (1 << 32))
+    # An account's identifier is an object.
+    return one.text_of("Value", "Value.Value")
 
 
 def _of_message(message: str, number: int) -> Record:
