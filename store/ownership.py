@@ -135,7 +135,7 @@ class Ownership:
         )
 
     def guard(self, claims: Iterable[Claim]) -> Guard:
-        """Return what refuses rows once one of the claims' partitions has another owner."""
+        """Return what refuses rows once a partition has another owner, or `end_insert` was called."""
         by_topic: dict[str, list[Claim]] = {}
         for claim in sorted(set(claims), key=lambda claim: (claim.topic, claim.partition)):
             by_topic.setdefault(claim.topic, []).append(claim)
@@ -154,7 +154,8 @@ class Ownership:
             parameters |= {f"{name}_{n}": value for name, value in bound(self._ids, topic).items()}
         generation = min((c.generation for found in by_topic.values() for c in found), default=0)
         query_id = f"{self._prefix()}{generation}-{uuid4()}"
-        return Guard(" OR ".join(conditions) or "0", parameters, query_id)
+        conditions.append("(SELECT count() FROM ended_inserts WHERE query_id = {query_id}) > 0")
+        return Guard(" OR ".join(conditions), parameters | {"query_id": query_id}, query_id)
 
     def _prefix(self) -> str:
         return f"tenantwatch-events-{self._ids.cluster_id}-"
@@ -171,8 +172,13 @@ class Ownership:
         )
 
     def end_insert(self, query_id: str) -> None:
-        """End one insert whose outcome is unknown, so that it cannot go on beside its repetition."""
+        """End one insert whose outcome is unknown, so that it cannot go on beside its repetition.
+
+        Nor begin: what a server has received and not looked at is no query yet that could be killed.
+        """
         if self._database.shared:
+            ended = {"query_id": query_id, "ended_at": datetime.now(UTC)}
+            self._database.insert_rows("ended_inserts", [ended])
             self._database.command(
                 "KILL QUERY WHERE query_id = {query_id:String} SYNC", {"query_id": query_id}
             )

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -189,19 +189,26 @@ def test_an_insert_half_sent_goes_on_while_nobody_takes_over(
     assert partition.rows() == 20_000
 
 
-def test_an_insert_that_runs_is_ended_by_the_next_owner(
-    clickhouse_server: ClickHouseServer, server: Database, partition: Partition
+def test_an_insert_that_its_owner_gave_up_stores_nothing_beside_its_repetition(
+    clickhouse_server: ClickHouseServer, partition: Partition
 ) -> None:
-    """It had passed its guard; what it has stored is seen, and nothing is added afterwards."""
+    """The server had it in part and no query of it, so there was none to end; then the rest came."""
     block = partition.block(partition.claim(1), events=20_000)
-    inserting = threading.Thread(target=_insert_quietly, args=(clickhouse_server.url, block))
+    given_up = HalfSent(clickhouse_server.url, block)
+    for left in partition.writer.remaining(block):
+        partition.writer.insert_events(left)
+    assert isinstance(given_up.go_on(), Fenced)
+    assert partition.rows() == 20_000
+
+
+@contextmanager
+def storing_slowly(url: str, block: EventBlock) -> Iterator[None]:
+    """An insert that has passed its guard, runs for three seconds and only then stores its three rows."""
+    guard = replace(block.guard, refused_if=f"{block.guard.refused_if} OR sleepEachRow(1) > 0")
+    inserting = threading.Thread(target=_insert_quietly, args=(url, replace(block, guard=guard)))
     inserting.start()
-    eventually(lambda: running(server, block.guard.query_id) or not inserting.is_alive())
-    partition.claim(2)
-    assert not running(server, block.guard.query_id)
-    seen = partition.rows()
+    yield
     inserting.join()
-    assert partition.rows() == seen
 
 
 def _insert_quietly(url: str, block: EventBlock) -> None:
@@ -209,6 +216,23 @@ def _insert_quietly(url: str, block: EventBlock) -> None:
     with suppress(Fenced, StoreUnavailable):
         EventWriter(database, KafkaIds("", {}), "hung").insert_events(block)
     database.close()
+
+
+@pytest.mark.parametrize("by", ["the next owner", "the one that gave it up"])
+def test_an_insert_that_runs_is_ended_before_what_it_stored_is_read(
+    clickhouse_server: ClickHouseServer, server: Database, partition: Partition, by: str
+) -> None:
+    """What is seen is all that there will be of it: nothing is added afterwards."""
+    block = partition.block(partition.claim(1))
+    with storing_slowly(clickhouse_server.url, block):
+        eventually(lambda: running(server, block.guard.query_id))
+        if by == "the next owner":
+            partition.claim(2)
+        else:
+            partition.writer.remaining(block)
+        assert not running(server, block.guard.query_id)
+        assert partition.rows() == 0
+    assert partition.rows() == 0
 
 
 def running(database: Database, query_id: str) -> bool:
