@@ -10,6 +10,7 @@ from unittest.mock import patch
 from uuid import uuid4
 
 import pytest
+from test_recovery import Cluster
 
 from schemas.alert import rfc3339
 from schemas.parse import parse
@@ -216,6 +217,20 @@ def _insert_quietly(url: str, block: EventBlock) -> None:
     with suppress(Fenced, StoreUnavailable):
         EventWriter(database, KafkaIds("", {}), "hung").insert_events(block)
     database.close()
+
+
+async def test_what_a_predecessor_is_storing_is_ended_before_a_partition_is_taken_over(
+    clickhouse_server: ClickHouseServer, server: Database
+) -> None:
+    """What the new owner does not find it will store: the predecessor's rows must not come after that."""
+    cluster = Cluster(server)
+    handled = cluster.handle(await cluster.take_over(0, generation=1), 0, 3)
+    (block,) = cluster.writer.encode_events([(handled.unstored, handled.claim)])
+    with storing_slowly(clickhouse_server.url, block):
+        eventually(lambda: running(server, block.guard.query_id))
+        state = await cluster.take_over(0, generation=2)
+        assert state.stored is None
+    assert cluster.rows() == 0
 
 
 @pytest.mark.parametrize("by", ["the next owner", "the one that gave it up"])

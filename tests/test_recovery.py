@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -63,16 +63,16 @@ class Cluster:
         self.directory._entries = {TENANT: Entry(self.tenant, 0)}
         self.writer = EventWriter(database, self.ids, "worker-1")
 
-    def recovery(self) -> Recovery:
-        async def ended() -> None:
-            pass
+    async def take_over(
+        self, committed: int, generation: int = 1, ended: Callable[[], None] = lambda: None, **member: Any
+    ) -> PartitionState:
+        async def inserts_ended() -> None:
+            ended()
 
-        return Recovery(self.database, self.ids, "worker-2", PARTITIONS, lambda _: self.tenant, ended)
-
-    async def take_over(self, committed: int, generation: int = 1, **member: Any) -> PartitionState:
-        states = await self.recovery().recover(
-            Member(committed, **member), {TP(TOPIC, PARTITION)}, generation
+        recovery = Recovery(
+            self.database, self.ids, "worker-2", PARTITIONS, lambda _: self.tenant, inserts_ended
         )
+        states = await recovery.recover(Member(committed, **member), {TP(TOPIC, PARTITION)}, generation)
         return states[TOPIC, PARTITION]
 
     def handle(self, state: PartitionState, first: int, stop: int) -> Handled:
@@ -126,6 +126,15 @@ async def test_rows_of_the_last_owner_are_folded_again_and_not_stored_again(clus
     assert handled.alerts, "the detectors saw all ten"
     cluster.store(handled)
     assert cluster.rows() == 10
+
+
+async def test_what_this_worker_was_storing_is_waited_for_and_found(cluster: Cluster) -> None:
+    """An insert of the assignment before this one ends while the partition is taken over once more."""
+    owner = await cluster.take_over(0)
+    inserting = cluster.handle(owner, 0, 5)
+    again = await cluster.take_over(0, generation=2, ended=lambda: cluster.store(inserting))
+    handled = cluster.handle(again, 0, 10)
+    assert (handled.skipped, len(handled.unstored)) == (5, 5)
 
 
 async def test_detectors_continue_where_the_committed_offset_is(cluster: Cluster) -> None:
