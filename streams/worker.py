@@ -53,6 +53,8 @@ SEAL_S: Final = 2.0
 # A group takes a fraction of a second.
 SLOW_STORE_S: Final = 5.0
 STAY_INTERVAL_S: Final = 2.0
+# After so many session timeouts a rebalance would have come, were the new owner of this worker's group.
+FENCED_SESSIONS: Final = 5
 STOP_S: Final = 4.0
 # Attempts that have no answer by now are made again by the next owner.
 LEAST_WEBHOOKS_S: Final = 0.5
@@ -296,7 +298,7 @@ class Worker:
 
     async def _watch_fence(self) -> None:
         """Stop if partitions were claimed over our heads, and Kafka still takes us for their owner."""
-        patience_s = 5 * self._session_timeout_s
+        patience_s = FENCED_SESSIONS * self._session_timeout_s
         fenced_s = 0.0
         while True:
             await asyncio.sleep(1.0)

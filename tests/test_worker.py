@@ -1,0 +1,165 @@
+"""What a worker watches while it runs: its place in the group, its claims, and whose alerts it delivers."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from test_transport import until
+
+from schemas.tenant import Tenant
+from store.database import Database
+from store.events import KafkaIds
+from store.ownership import Ownership
+from streams.app import StreamConfig
+from streams.topics import DEFAULT_PARTITIONS, TENANTS, TOPIC_OF, ensure_topics
+from streams.worker import Worker
+from tests.schema_examples import encode, event
+
+ALL = set(range(DEFAULT_PARTITIONS))
+
+
+@dataclass
+class Delivery:
+    """Stands in for webhook delivery: is told which partitions are its own."""
+
+    assigned: set[int] = field(default_factory=set)
+
+    async def start(self) -> None:
+        """There is nothing to load."""
+
+    async def stop(self, deadline_s: float) -> None:
+        """There is nothing in flight."""
+
+    async def wait(self) -> None:
+        await asyncio.Event().wait()
+
+    async def on_alerts(self, alerts: Any) -> None:
+        """Nobody wants them."""
+
+    async def assign(self, partitions: set[int]) -> None:
+        self.assigned = partitions
+
+
+class Group:
+    """Workers of one consumer group, in this process, with a Kafka and a server that are real."""
+
+    def __init__(self, bootstrap: str, database: Database, folder: Path) -> None:
+        self.bootstrap, self.database, self._folder = bootstrap, database, folder
+        self._name = f"group-{uuid4().hex[:8]}"
+        self.topics = ensure_topics(bootstrap)
+        # In all partitions: what waits of one alone does not keep the consumer from asking for the others.
+        self.tenant_ids = [f"worker-{uuid4().hex[:8]}" for _ in range(40)]
+        self.sent: list[str] = []
+
+    @asynccontextmanager
+    async def worker(self, name: str, **config: Any) -> AsyncIterator[tuple[Worker, Delivery]]:
+        """Run a worker."""
+        delivery: Any = Delivery()
+        chosen = StreamConfig(self.bootstrap, self._folder / name, name, self._name, **config)
+        worker = Worker(chosen, self.topics, self.database, delivery, None, max_rows=1, max_wait_s=0.05)
+        await worker.start()
+        try:
+            yield worker, delivery
+        finally:
+            await worker.stop(failed=True)
+
+    async def enrol(self) -> None:
+        tenants = [
+            Tenant(tenant_id=tenant_id, organization_id="o", name="n") for tenant_id in self.tenant_ids
+        ]
+        await self._produce(
+            TENANTS, {tenant.tenant_id: tenant.model_dump_json().encode() for tenant in tenants}
+        )
+
+    async def send(self) -> None:
+        """Send an event of each tenant."""
+        events = {
+            tenant_id: event(tenant_id=tenant_id, event_id=f"{len(self.sent)}-{tenant_id}")
+            for tenant_id in self.tenant_ids
+        }
+        self.sent += sorted(sent["event_id"] for sent in events.values())
+        await self._produce(TOPIC_OF["auth"], {tenant_id: encode(sent) for tenant_id, sent in events.items()})
+
+    async def _produce(self, topic: str, values: Mapping[str, bytes]) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap) as producer:
+            for tenant_id, value in values.items():
+                await producer.send(topic, value, key=tenant_id.encode())
+            await producer.flush()
+
+    def stored(self) -> list[str]:
+        rows = self.database.query(
+            "SELECT event_id FROM events WHERE tenant_id IN {t:Array(String)}", {"t": self.tenant_ids}
+        )
+        return [row["event_id"] for row in rows]
+
+
+@pytest.fixture(autouse=True)
+def collecting_as_it_was() -> Iterator[None]:
+    """A worker sets the collector for its process."""
+    thresholds = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+@pytest.fixture
+async def group(kafka: str, server: Database, tmp_path: Path) -> Group:
+    made = Group(kafka, server, tmp_path)
+    await made.enrol()
+    return made
+
+
+async def test_delivery_is_told_whose_alerts_it_delivers_also_after_a_rebalance(group: Group) -> None:
+    """Each partition of the alerts is one worker's, so that each alert is sent by one."""
+    async with group.worker("first") as (_, first):
+        await until(lambda: first.assigned == ALL)
+        async with group.worker("second") as (_, second):
+            await until(lambda: second.assigned and first.assigned == ALL - second.assigned)
+            assert first.assigned
+        await until(lambda: first.assigned == ALL)
+
+
+async def test_a_worker_stays_in_its_group_while_the_store_is_away(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than a worker may ask for no records; left, it would begin anew when the store is back."""
+    monkeypatch.setattr("streams.worker.STAY_INTERVAL_S", 0.2)
+    async with group.worker("alone", max_poll_interval_s=2.0) as (worker, _):
+        await until(lambda: not worker.problems)
+        generation = worker.pipeline.generation
+        with patch.object(group.database, "_insert", side_effect=ConnectionRefusedError("away")):
+            for _ in range(5):  # chunks of each partition: more than may wait for the agent
+                await group.send()
+            await until(lambda: any("store" in problem for problem in worker.problems))
+            await asyncio.sleep(6)
+        await until(lambda: sorted(group.stored()) == sorted(group.sent), 30)
+        assert worker.pipeline.generation == generation
+
+
+async def test_a_worker_whose_partitions_another_group_claims_ends_and_says_so(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka takes it for their owner and will say nothing else, so it waits only as a rebalance may take."""
+    monkeypatch.setattr("streams.worker.FENCED_SESSIONS", 0.1)
+    async with group.worker("fenced") as (worker, _):
+        await until(lambda: not worker.problems)
+        theirs = {
+            replace(state.claim, term=state.claim.term + 1): 0
+            for state in worker.pipeline.states.values()
+            if state.claim is not None
+        }
+        ids = KafkaIds(group.topics.cluster_id, dict(group.topics.topic_ids))
+        await asyncio.to_thread(Ownership(group.database, ids, "of another group").claim, theirs)
+        await group.send()
+        async with asyncio.timeout(20):
+            with pytest.raises(RuntimeError, match="two groups write to one store, give each its own"):
+                await worker.failed()
+    assert group.stored() == []
