@@ -57,7 +57,8 @@ class AddressState:
     next_offset
         The first offset that is not in the state.
     told_offset
-        Alerts of what is before it are out.
+        Alerts of what is before it are out. Until it is reached there is no snapshot, and so no commit:
+        whoever loaded one would not know that they are.
     """
 
     next_offset: int
@@ -70,7 +71,16 @@ class AddressState:
     _unsaved: deque[tuple[int, Callable[[], Any]]] = field(default_factory=deque)
 
     # Kafka has the alerts that the passing of time raised.
-    told: bool = True
+    _time_told: bool = True
+
+    @property
+    def told(self) -> bool:
+        """Whether whoever loads a snapshot raises each alert that is not out, and none that is."""
+        return self._time_told and self.next_offset >= self.told_offset
+
+    @told.setter
+    def told(self, told: bool) -> None:
+        self._time_told = told
 
     def fold(self, detector: CrossTenantSpray, records: Records) -> list[Alert]:
         """Return the revisions that a chunk gives rise to."""
@@ -184,8 +194,7 @@ class AddressReader:
     ) -> AddressState:
         """Begin once more with what Kafka still has; the alerts of what was committed are out already."""
         log.info("failures_read_again", partition=tp.partition, first_offset=earliest, committed=committed)
-        # Two ways, for a consumer that is at the committed offset already, and for one that goes there yet.
-        if not await consumer.confirm({tp: earliest}, generation):
+        if not await consumer.confirm({tp: committed}, generation):
             raise Superseded
         consumer.hold(tp, earliest)
         consumer.release(tp)

@@ -120,6 +120,8 @@ class Consumer(driver.Consumer):
         self._released.add(tp)
 
     async def _go_on_with_released(self) -> None:
+        if self._generation != self.app.consumer_generation_id:
+            return  # where partitions begin is still to be said, and would undo it
         released, self._released = self._released, set()
         for tp in released:
             offset = self._held.pop(tp, None)

@@ -310,6 +310,42 @@ async def test_a_worker_with_only_held_partitions_stays_in_its_group(harness: Ha
     assert seen == list(range(5_000))
 
 
+async def test_a_partition_may_begin_before_what_was_committed(harness: Harness) -> None:
+    """Said as soon as it is assigned, before it is known where it would have begun; the commit stays."""
+    await harness.create()
+    await harness.produce([b"%d" % i for i in range(200)])
+    seen: list[int] = []
+
+    async def body(event: Any) -> None:
+        seen.extend(event.value.offsets)
+        event.ack()
+
+    async with harness.running(body):
+        await until(lambda: len(seen) == 200)
+    assert await harness.committed() == 200
+    seen.clear()
+
+    async def begin_at_0(app: Any, assigned: set[TP], **kwargs: Any) -> None:
+        app.consumer.hold(TP(harness.topic, 0), 0)
+        app.consumer.release(TP(harness.topic, 0))
+
+    async def read(event: Any) -> None:
+        seen.extend(event.value.offsets)
+
+    with patch("test_transport.create_app", partial(connected, begin_at_0)):
+        async with harness.running(read):
+            await until(lambda: len(seen) == 200)
+            assert await harness.committed() == 200
+    assert seen == list(range(200))
+
+
+def connected(on_assigned: Any, config: StreamConfig) -> Any:
+    """Return an app that tells of its assignments."""
+    app = create_app(config)
+    app.on_partitions_assigned.connect(on_assigned)
+    return app
+
+
 async def test_a_rebalance_ends_a_hold(harness: Harness) -> None:
     """Whoever has the partition then is given it from the commit on."""
     await harness.create()

@@ -250,11 +250,28 @@ async def test_without_a_snapshot_that_fits_the_topic_is_read_again(topic: Topic
     await topic.handle(reader, 0, 3)
     before = len(topic.published)
     successor, consumer = await topic.take_over(3)
-    assert consumer.asked == [("confirm", 0), ("hold", 0), ("release", 0)]
+    assert consumer.asked == [("confirm", 3), ("hold", 0), ("release", 0)]
     await topic.handle(successor, 0, 3)
     assert len(topic.published) == before > 0
     await topic.handle(successor, 3, 6)
     assert topic.said() == await whole(database, 6)
+
+
+async def test_a_crash_while_the_topic_is_read_again_sends_no_alert_twice(topic: Topic) -> None:
+    """What was committed stays so, and the next owner reads all of it again as silently."""
+    reader, _ = await topic.take_over(0)
+    await topic.handle(reader, 0, 6)
+    before = len(topic.published)
+    successor, _ = await topic.take_over(6)
+    await topic.handle(successor, 0, 3)
+    await topic.save(successor)
+    assert topic.acknowledged == 0
+    third, consumer = await topic.take_over(6)
+    assert ("hold", 0) in consumer.asked
+    await topic.handle(third, 0, 6)
+    assert len(topic.published) == before > 0
+    await topic.save(third)
+    assert topic.acknowledged == 6
 
 
 async def test_a_snapshot_of_another_format_is_not_misread(topic: Topic) -> None:
