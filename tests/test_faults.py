@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 from confluent_kafka import Producer
+from webhook_receiver import Answer, Receiver, receiving
 
 from schemas.alert import rfc3339
 from schemas.tenant import Tenant
@@ -206,6 +207,38 @@ def test_sigterm_under_load_ends_the_worker_cleanly(embedded: Stage) -> None:
         assert worker.wait(10) == 0
     assert embedded.await_ready(), embedded.stalls
     assert_each_once(worker, traffic)
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> Iterator[Receiver]:
+    """A webhook's receiver that takes what is sent and does not answer."""
+    with receiving() as receiver:
+        released = threading.Event()
+        receiver.answers = [Answer(hold=released)] * 100
+        yield receiver
+        released.set()
+
+
+def test_sigterm_ends_a_worker_in_time_whose_webhooks_get_no_answer(
+    embedded: Stage, tmp_path: Path, hanging: Receiver
+) -> None:
+    """Within ten seconds, with exit code 0; the next one makes the attempt again."""
+    embedded.workers = [
+        Worker("worker-0", "up", tmp_path, kafka=embedded.kafka.bootstrap, webhook_allow="127.0.0.1/32")
+    ]
+    worker, traffic = started(embedded)
+    ask(worker, "webhooks", "add", hanging.url(), "--platform")
+    guess = {"user_id": "ana", "source_ip": "192.0.2.7", "action": "login", "outcome": "failure"}
+    traffic.send(20 * len(TENANT_IDS), **guess)
+    eventually(lambda: hanging.received)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    first = hanging.received[0].id
+    before = len(hanging.received)
+    assert embedded.await_ready(), embedded.stalls
+    eventually(lambda: first in [again.id for again in hanging.received[before:]])
+    assert_each_once(worker, traffic)
+    worker.kill()
 
 
 def test_sigterm_ends_a_worker_that_waits_to_join(cluster: Stage) -> None:
