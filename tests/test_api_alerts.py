@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 from api_server import RunningApi, add_tenant, running_api
-from stored import store_alert
+from stored import IDS, store_alert
 
 from schemas.alert import Alert, Entity
+from schemas.received_alert import ReceivedAlert
 from store.database import Database
+from store.writer import EventWriter
 
 TENANT, OTHER = "alerts-tenant", "alerts-other"
 START = datetime(2026, 2, 1, tzinfo=UTC)
@@ -129,3 +132,17 @@ def test_the_platform_sees_everybody_s_alerts_or_one_tenant_s(api: RunningApi) -
     entered = api.client(api.key("", "platform_operator"), X_Tenant_Id=OTHER)
     assert len(listed(operator)) > 12
     assert len(listed(entered)) == 1
+
+
+def test_what_a_newer_version_adds_is_shown(
+    database: Database, responder: httpx.Client, alerts: list[Alert]
+) -> None:
+    """It stands in the store beside this version's alerts while processes are replaced one by one."""
+    body = alerts[1].model_dump(mode="json") | {"alert_id": uuid4().hex, "detector": "newer"}
+    body |= {"confidence": {"of": 3}, "entity": body["entity"] | {"label": "Ana"}}
+    EventWriter(database, IDS, "worker").insert_alerts([ReceivedAlert.model_validate(body)])
+    shown = responder.get(f"/v1/alerts/{body['alert_id']}").json()
+    assert shown["revisions"] == [body]
+    assert shown["alert"] == body | {"handling": "new"}
+    page = responder.get("/v1/alerts", params={"detector": "newer"}).json()
+    assert page["alerts"] == [shown["alert"]]

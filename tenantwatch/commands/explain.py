@@ -81,7 +81,8 @@ def explain(
 def _from_store(
     alert_id: str, learn: str, change: "Change | None", reveal: bool
 ) -> "tuple[Explanation, dict[str, str]]":
-    from schemas.alert import Alert, from_ms, rfc3339
+    from schemas.alert import from_ms, rfc3339
+    from schemas.received_alert import ReceivedAlert
     from tenantwatch.backtest import Backtest
     from tenantwatch.commands.feeds import feed_store, locate_here, settings_then
     from tenantwatch.commands.privacy import actor
@@ -90,7 +91,7 @@ def _from_store(
     from tenantwatch.people import people_in
 
     with Control(Settings()) as control:
-        revisions = [Alert.model_validate(one) for one in control.get(f"/alerts/{alert_id}")]
+        revisions = [ReceivedAlert.model_validate(one) for one in control.get(f"/alerts/{alert_id}")]
         alert = revisions[-1]
         of = {"tenant_id": alert.tenant_id}
         ids = alert.evidence.event_ids

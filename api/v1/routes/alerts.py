@@ -14,9 +14,10 @@ from api.v1.parts import Parts, PartsOf
 from api.v1.problems import Problem, not_found
 from api.v1.routing import Routes
 from api.v1.trace import trace_of
-from schemas.alert import Alert, EntityType, Severity, UtcTime
+from schemas.alert import EntityType, Severity, UtcTime
 from schemas.event import Text64
 from schemas.ocsf import alert_to_ocsf
+from schemas.received_alert import ReceivedAlert
 from store.alert_notes import Handling, Note, NoteAction, add_note, handling_of, notes_of
 from store.alert_search import MAX_PAGE, AlertPosition, AlertSearch, search_alerts
 from store.queries import Reader
@@ -73,7 +74,7 @@ class ShownNote(BaseModel):
     created_at: UtcTime
 
 
-class ShownAlert(Alert):
+class ShownAlert(ReceivedAlert):
     """An alert at its newest revision, and how far people have come with it."""
 
     handling: Handling
@@ -90,7 +91,7 @@ class AlertDetail(BaseModel):
     """All that is known of an alert."""
 
     alert: ShownAlert
-    revisions: list[Alert] = Field(description="Oldest first.")
+    revisions: list[ReceivedAlert] = Field(description="Oldest first.")
     notes: list[ShownNote] = Field(description="Oldest first.")
 
 
@@ -217,7 +218,7 @@ async def _detail(caller: Caller, parts: Parts, alert_id: str) -> AlertDetail:
     notes = (await asyncio.to_thread(notes_of, parts.database, caller.scope, [alert_id])).get(alert_id, [])
     return AlertDetail(
         alert=_shown(revisions[-1], notes),
-        revisions=[Alert.model_validate(revision) for revision in revisions],
+        revisions=[ReceivedAlert.model_validate(revision) for revision in revisions],
         notes=[_note(note) for note in notes],
     )
 
