@@ -216,10 +216,12 @@ def recovery(database: Database, end: datetime) -> Iterator[Subject]:
         {"since": end - timedelta(minutes=5)},
     )
     starts = dict.fromkeys(range(6), recent["at"])
+    spans = {partition: (start, last["at"]) for partition, start in starts.items()}
     tail = methodcaller("batches", "request", topic, 0, last["at"] - TAIL_OFFSETS, last["at"])
     since = methodcaller("first_since", topic, 0, last["at"], end - timedelta(hours=2))
     for name, call in {
-        "stored_from, 6 partitions, 5 minutes": methodcaller("stored_from", topic, starts),
+        "stored_ends, 6 partitions, 5 minutes": methodcaller("stored_ends", topic, starts),
+        "stored_between, 6 partitions, 5 minutes": methodcaller("stored_between", topic, spans),
         "set_aside_from, 6 partitions": methodcaller("set_aside_from", topic, starts),
     }.items():
         make = partial(Ownership, ids=ids, worker_id="bench")

@@ -58,7 +58,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Rows of one partition that are stored already, beyond what was committed.
+    """Rows of one partition that are stored already, in a span of offsets.
 
     Parameters
     ----------
@@ -77,10 +77,6 @@ class Stored:
         at = np.minimum(np.searchsorted(self.rows, wanted), len(self.rows) - 1)
         found = self.rows[at] == wanted
         return found, np.where(found, self.flags[at], np.uint8(0))
-
-    def beyond(self, offset: int) -> bool:
-        """Return whether a row at an offset or after it is stored."""
-        return int(self.rows[-1]) >> _INDEX_BITS >= offset
 
 
 class Ownership:
@@ -183,11 +179,23 @@ class Ownership:
                 "KILL QUERY WHERE query_id = {query_id:String} SYNC", {"query_id": query_id}
             )
 
-    def stored_from(self, topic: str, starts: Mapping[int, int]) -> dict[int, Stored]:
-        """Return the rows that are stored from an offset of each partition on."""
+    def stored_ends(self, topic: str, starts: Mapping[int, int]) -> dict[int, int]:
+        """Return the offset after the last row of each partition that has any from an offset on."""
+        rows = self._database.query(
+            "SELECT kafka_partition, max(kafka_offset) + 1 AS end FROM events "
+            f"WHERE {OF_TOPIC} AND {_from(starts)} GROUP BY kafka_partition",
+            bound(self._ids, topic),
+        )
+        return {row["kafka_partition"]: row["end"] for row in rows}
+
+    def stored_between(self, topic: str, spans: Mapping[int, tuple[int, int]]) -> dict[int, Stored]:
+        """Return the rows that are stored of a span of offsets, both ends included, of each partition.
+
+        Of a span and not of all from an offset on: where the group's commits are lost, that is days of rows.
+        """
         columns = self._database.query_columns(
             "SELECT kafka_partition, kafka_offset, message_index, flags FROM events "
-            f"WHERE {OF_TOPIC} AND {_from(starts)}",
+            f"WHERE {OF_TOPIC} AND {_between(spans)}",
             bound(self._ids, topic),
         )
         partition = np.array(columns["kafka_partition"], np.int64)
@@ -210,6 +218,14 @@ class Ownership:
             bound(self._ids, topic),
         )
         return {row["kafka_partition"]: set(row["offsets"]) for row in rows}
+
+
+def _between(spans: Mapping[int, tuple[int, int]]) -> str:
+    each = " OR ".join(
+        f"(kafka_partition = {p} AND kafka_offset BETWEEN {first} AND {last})"
+        for p, (first, last) in spans.items()
+    )
+    return f"({each or '0'})"
 
 
 def _from(starts: Mapping[int, int]) -> str:

@@ -80,12 +80,12 @@ class EventWriter:
     def remaining(self, block: EventBlock) -> list[EventBlock]:
         """Return what is left of a block whose insert failed in a way that tells nothing of its outcome."""
         self._ownership.end_insert(block.guard.query_id)
-        first: dict[int, int] = {}
+        spans: dict[int, tuple[int, int]] = {}
         for batch in block.batches:
-            first[batch.partition] = min(
-                int(batch.offset[0]), first.get(batch.partition, int(batch.offset[0]))
-            )
-        stored = self._ownership.stored_from(block.batches[0].topic, first)
+            first, last = int(batch.offset[0]), int(batch.offset[-1])
+            low, high = spans.get(batch.partition, (first, last))
+            spans[batch.partition] = min(first, low), max(last, high)
+        stored = self._ownership.stored_between(block.batches[0].topic, spans)
         chunks = []
         for batch, claim in zip(block.batches, block.claims, strict=True):
             if batch.partition in stored:

@@ -211,9 +211,11 @@ class Pipeline:
         await self.taken_over.wait()
         read = read or read_chunk(kind, records)
         await self.directory.look_for_unknown(read.batch)
+        tp = (records.topic, records.partition)
+        if tp in self.states:
+            await self.states[tp].look_back(records.offsets[0], records.offsets[-1])
         if message.generation_id != self.generation:
             return  # of an assignment that is over: whoever has the partition now is given it again
-        tp = (records.topic, records.partition)
         state = self.states[tp]
         if records.offsets[0] < state.next_offset:
             raise RuntimeError(

@@ -221,8 +221,6 @@ def _recognise(batch: EventBatch, state: PartitionState) -> tuple[EventBatch, Bo
         return batch, None
     known, flags = state.stored.find(batch.offset, batch.message_index)
     if not known.any():
-        if len(batch) and not state.stored.beyond(int(batch.offset[-1])):
-            state.stored = None
         return batch, None
     return replace(batch, flags=flags if batch.flags is None else batch.flags | flags), known
 

@@ -1,5 +1,6 @@
 """What a worker remembers of one partition of one kind, and how far it has come."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,6 +21,12 @@ from streams.placement import Placement
 ADDRESS_CREDIT: Final = "address_credit"
 ADMISSION: Final = "admission"
 PLACEMENT: Final = "placement"
+# Returns which rows of a span of offsets, both ends included, are stored.
+ReadBack = Callable[[int, int], Awaitable[Stored | None]]
+
+
+async def _nothing(first: int, last: int) -> None:
+    """Return what is stored where the last owner left nothing."""
 
 
 @dataclass
@@ -36,8 +43,11 @@ class PartitionState:
         Under which rows are stored.
     next_offset
         The first offset that is not in the state.
-    stored
-        Rows beyond the committed offset that the last owner stored; they are folded, and not stored again.
+    stored_end
+        Beyond the committed offset, the last owner stored rows with offsets before this one; they are folded,
+        and not stored again.
+    read_back
+        Tells which.
     set_aside
         Offsets of messages that it kept dead letters of.
     locate
@@ -50,7 +60,8 @@ class PartitionState:
     partitions: int
     claim: Claim | None = None
     next_offset: int = 0
-    stored: Stored | None = None
+    stored_end: int = 0
+    read_back: ReadBack = _nothing
     set_aside: set[int] = field(default_factory=set)
     locate: Locate = field(default_factory=lambda: locate_with(None))
     told: bool = True
@@ -58,6 +69,8 @@ class PartitionState:
     def __post_init__(self) -> None:
         # Committed when the partition was taken over: every row before it is stored.
         self.first_offset = self.next_offset
+        # Of the chunk that is handled next.
+        self.stored: Stored | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -68,6 +81,16 @@ class PartitionState:
         self.detectors: tuple[tuple[Detector, Any], ...] = tuple(
             (detector, detector.new_state()) for detector in new_detectors()[self.kind]
         )
+
+    async def look_back(self, first: int, last: int) -> None:
+        """Find out which rows of the next chunk are stored already; waits for the store where any can be.
+
+        Parameters
+        ----------
+        first, last
+            The chunk's offsets.
+        """
+        self.stored = await self.read_back(first, last) if first < self.stored_end else None
 
     def fold(self, batch: EventBatch) -> list[Alert]:
         """Let every detector see the batch."""

@@ -16,7 +16,7 @@ from schemas.tenant import Tenant
 from schemas.tuning import Tuning
 from store.database import Database
 from store.events import KafkaIds
-from store.ownership import Claim, Ownership
+from store.ownership import Claim, Ownership, Stored
 from store.snapshots import Snapshots
 from store.tail import Tail
 from streams import metrics
@@ -158,7 +158,7 @@ class Recovery:
     def _read_back(
         self, topic: str, offsets: Mapping[int, int], claims: Mapping[tuple[str, int], Claim]
     ) -> dict[tuple[str, int], PartitionState]:
-        stored = self._ownership.stored_from(topic, offsets)
+        ends = self._ownership.stored_ends(topic, offsets)
         set_aside = self._ownership.set_aside_from(topic, offsets)
         return {
             (topic, partition): PartitionState(
@@ -166,12 +166,17 @@ class Recovery:
                 self._partitions,
                 claims[topic, partition],
                 offset,
-                stored.get(partition),
+                ends.get(partition, offset),
+                partial(self._stored, topic, partition),
                 set_aside.get(partition, set()),
                 self._locate,
             )
             for partition, offset in offsets.items()
         }
+
+    async def _stored(self, topic: str, partition: int, first: int, last: int) -> Stored | None:
+        spans = {partition: (first, last)}
+        return (await _asked(self._ownership.stored_between, topic, spans)).get(partition)
 
     async def _restore(
         self, by_topic: Mapping[str, Mapping[int, int]], states: Mapping[tuple[str, int], PartitionState]

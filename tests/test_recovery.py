@@ -77,6 +77,8 @@ class Cluster:
 
     def handle(self, state: PartitionState, first: int, stop: int) -> Handled:
         """Handle one failed login for each offset, a second of event time apart."""
+        ownership = Ownership(self.database, self.ids, "worker")
+        state.stored = ownership.stored_between(TOPIC, {PARTITION: (first, stop - 1)}).get(PARTITION)
         values: list[bytes | None] = [guess(i) for i in range(first, stop)]
         n = len(values)
         records = Records(
@@ -126,6 +128,34 @@ async def test_rows_of_the_last_owner_are_folded_again_and_not_stored_again(clus
     assert handled.alerts, "the detectors saw all ten"
     cluster.store(handled)
     assert cluster.rows() == 10
+
+
+async def test_what_is_read_back_is_bounded_by_a_chunk(cluster: Cluster) -> None:
+    """The group's commits are lost, and days of rows are stored: they are looked for as they come again."""
+    cluster.store(cluster.handle(await cluster.take_over(0), 0, 50))
+    state = await cluster.take_over(0, generation=2)
+    assert (state.stored, state.stored_end) == (None, 50)
+    for first, last, rows in ((0, 9, 10), (45, 54, 5)):
+        await state.look_back(first, last)
+        assert state.stored is not None
+        assert len(state.stored.rows) == rows
+    await state.look_back(50, 59)
+    assert state.stored is None
+
+
+async def test_the_store_is_asked_of_no_chunk_beyond_what_the_last_owner_left(cluster: Cluster) -> None:
+    """All the time but at the beginning, nothing waits for it."""
+    cluster.store(cluster.handle(await cluster.take_over(0), 0, 5))
+    state = await cluster.take_over(0, generation=2)
+    asked: list[tuple[int, int]] = []
+
+    async def read_back(first: int, last: int) -> None:
+        asked.append((first, last))
+
+    state.read_back = read_back
+    for first in (0, 4, 5, 6):
+        await state.look_back(first, first + 9)
+    assert asked == [(0, 9), (4, 13)]
 
 
 async def test_what_this_worker_was_storing_is_waited_for_and_found(cluster: Cluster) -> None:
@@ -246,7 +276,6 @@ def test_a_stored_row_is_known_by_offset_and_position() -> None:
     found, flags = stored.find(np.array([5, 5, 6]), np.array([0, 1, 1], np.int32))
     assert found.tolist() == [False, True, False]
     assert flags.tolist() == [0, 2, 0]
-    assert (stored.beyond(5), stored.beyond(6)) == (True, False)
 
 
 async def test_of_a_block_that_was_stored_in_part_only_the_rest_is_left(cluster: Cluster) -> None:

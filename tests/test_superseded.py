@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 
+import numpy as np
 from test_recovery import PARTITION, PARTITIONS, TENANT, TOPIC, guess
 
 from schemas.batch import EventBatch
 from schemas.tenant import Tenant
-from store.ownership import Claim
+from store.ownership import Claim, Stored
 from streams.app import Pipeline, StreamConfig, create_app
 from streams.directory import Entry
 from streams.partition import PartitionState
@@ -56,6 +57,17 @@ async def test_a_chunk_of_this_assignment_is_handled(tmp_path: Path) -> None:
     state = assign(pipeline, 2)
     await handle(pipeline, 2)
     assert (state.next_offset, pipeline._writer.add.called) == (1, True)
+
+
+async def test_what_the_last_owner_stored_of_a_chunk_is_not_stored_again(tmp_path: Path) -> None:
+    """It is looked for before the chunk is handled."""
+    pipeline = pipeline_of(tmp_path)
+    state = assign(pipeline, 2)
+    state.stored_end = 1
+    state.read_back = AsyncMock(return_value=Stored(np.array([0]), np.array([0], np.uint8)))
+    await handle(pipeline, 2)
+    [handled] = pipeline._writer.add.call_args.args[:1]
+    assert (handled.skipped, len(handled.unstored)) == (1, 0)
 
 
 async def test_a_chunk_that_waited_through_a_rebalance_is_left_to_whoever_is_given_it_again(
