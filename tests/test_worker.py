@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from faust.types import TP
 from test_transport import until
 
 from schemas.tenant import Tenant
@@ -19,6 +21,7 @@ from store.database import Database
 from store.events import KafkaIds
 from store.ownership import Ownership
 from streams.app import StreamConfig
+from streams.recovery import GroupMember, Recovery
 from streams.topics import DEFAULT_PARTITIONS, TENANTS, TOPIC_OF, ensure_topics
 from streams.worker import Worker
 from tests.schema_examples import encode, event
@@ -127,21 +130,53 @@ async def test_delivery_is_told_whose_alerts_it_delivers_also_after_a_rebalance(
         await until(lambda: first.assigned == ALL)
 
 
+# More than a worker may ask for no records, and the client looks at that with its heartbeats.
+POLL_S, LONGER_S = 2.0, 6.0
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["refuses", "hangs"])
 async def test_a_worker_stays_in_its_group_while_the_store_is_away(
-    group: Group, monkeypatch: pytest.MonkeyPatch
+    group: Group, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
     """For longer than a worker may ask for no records; left, it would begin anew when the store is back."""
     monkeypatch.setattr("streams.worker.STAY_INTERVAL_S", 0.2)
-    async with group.worker("alone", max_poll_interval_s=2.0) as (worker, _):
+    back = threading.Event()
+
+    def refuse(*insert: Any) -> None:
+        if hangs:
+            back.wait(30)
+        raise ConnectionRefusedError("away")
+
+    async with group.worker("alone", max_poll_interval_s=POLL_S) as (worker, _):
         await until(lambda: not worker.problems)
         generation = worker.pipeline.generation
-        with patch.object(group.database, "_insert", side_effect=ConnectionRefusedError("away")):
+        with patch.object(group.database, "_insert", refuse):
             for _ in range(5):  # chunks of each partition: more than may wait for the agent
                 await group.send()
-            await until(lambda: any("store" in problem for problem in worker.problems))
-            await asyncio.sleep(6)
+            await asyncio.sleep(LONGER_S)
+            back.set()
         await until(lambda: sorted(group.stored()) == sorted(group.sent), 30)
         assert worker.pipeline.generation == generation
+
+
+async def test_a_worker_stays_in_its_group_while_its_detectors_catch_up(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That may take longer too; left, it would begin to catch up anew, and never be done."""
+    monkeypatch.setattr("streams.worker.STAY_INTERVAL_S", 0.2)
+    for _ in range(5):
+        await group.send()
+    recover, begun = Recovery.recover, list[int]()
+
+    async def slowly(self: Recovery, consumer: GroupMember, tps: set[TP], generation: int) -> Any:
+        begun.append(generation)
+        await asyncio.sleep(LONGER_S)
+        return await recover(self, consumer, tps, generation)
+
+    monkeypatch.setattr(Recovery, "recover", slowly)
+    async with group.worker("alone", max_poll_interval_s=POLL_S):
+        await until(lambda: sorted(group.stored()) == sorted(group.sent), 30)
+    assert len(begun) == 1
 
 
 async def test_a_worker_whose_partitions_another_group_claims_ends_and_says_so(
