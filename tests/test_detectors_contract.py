@@ -102,7 +102,11 @@ def stream(kind: Kind, seed: int, n: int = 300) -> list[dict[str, Any]]:
         }
         if kind == "auth":
             fields["action"] = ("login", "login", "mfa", "logout")[rng.integers(0, 4)]
-            fields["reason"] = ("bad_password", "unknown_user")[rng.integers(0, 2)]
+            reasons = (
+                ("mfa_denied", "mfa_timeout", "bad_mfa_code"),
+                ("bad_password", "unknown_user", "key_refused"),
+            )
+            fields["reason"] = reasons[fields["action"] != "mfa"][rng.choice(3, p=[0.5, 0.4, 0.1])]
         elif kind == "access":
             fields["action"] = ("read", "read", "update", "export", "grant", "impersonate")[
                 rng.choice(6, p=[0.3, 0.2, 0.2, 0.2, 0.06, 0.04])
