@@ -357,7 +357,7 @@ class JourneyTeller:
             "impossible_travel",
             "high",
             f"{episode.key[2]} logged in from {journey.source_ip}{again}, {journey.distance_km:,} km from "
-            f"the login {apart} before, on a network and a device that are new to them; {_last(episode)}",
+            f"the login {apart} before, on a network and a device not known to be theirs; {_last(episode)}",
             {
                 "successes": episode.count,
                 "distance_km": journey.distance_km,
