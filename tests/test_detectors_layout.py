@@ -27,7 +27,7 @@ LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
     "admission": (Admission, 2, "9c3bd611cf1e52aa"),
     "custom_rule": (CustomRuleState, 2, "0f5c9cea5bf55a9f"),
     "failed_login": (FailedLoginState, 7, "5bbaed385bdee5f9"),
-    "rate_breach": (RateBreachState, 4, "cbb377b98ee91373"),
+    "rate_breach": (RateBreachState, 5, "cbb377b98ee91373"),
     "service_health": (ServiceHealthState, 2, "f5000077656e7c48"),
 }
 
