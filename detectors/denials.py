@@ -207,8 +207,8 @@ def fold_denials(
         marks=np.zeros(len(at), np.bool_),
         forced=np.zeros(len(at), np.bool_),
         kinds=(
-            [f"r{_AND}{resource}" if resource else None for resource in resources],
-            [f"p{_AND}{permission}" if permission else None for permission in permissions],
+            [resource or None for resource in resources],
+            [permission or None for permission in permissions],
         ),
         strange=found,
         good=good,
