@@ -17,6 +17,7 @@ from bench.traffic import events
 from tenantwatch.backtest import Backtest, Trial
 from tenantwatch.commands.input import opened
 from tenantwatch.lines import read_lines
+from tenantwatch.ordering import in_order
 
 ROUNDS = 3
 
@@ -26,7 +27,7 @@ def one_round(path: Path, trials: int) -> dict[str, Any]:
     run = Backtest([Trial() for _ in range(trials)])
     started = process_time()
     with opened(str(path), progress=False) as source:
-        run.read(read_lines(source.lines(), []))
+        run.read(in_order(read_lines(source.lines(), [])))
     seconds = process_time() - started
     count = run.events.total()
     alerts = len(run.trials[0].alerts())

@@ -49,13 +49,13 @@ class AccessAnomalyState:
     across
         Buckets of cross-tenant accesses, by who made them.
     denied
-        Buckets of denied ones, by user.
+        Buckets of denied ones, by user or, where there is none, by address.
     people, first_seen, working, volume, privileges
         Who there is; and what users do, when, how much of it, and with whose rights.
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 5
+    format_version: ClassVar[int] = 6
 
     clock: Clock = field(default_factory=Clock)
     across: BucketState = field(default_factory=lambda: BucketState(CrossTenantTeller(), 2))
@@ -171,9 +171,12 @@ class AccessAnomaly:
         columns: dict[str, Hashed] = {name: Hashed(batch.columns[name]) for name in COMBINATION}
         columns["tenant_id"] = Tenants(batch, np.arange(len(batch)))
         with_user = named(taken(batch, "user_id", rows))
-        at = np.flatnonzero(with_user & ~across)
+        anonymous = ~with_user & named(taken(batch, "source_ip", rows))
         buckets = [r.denied for r in self._rules.distinct]
-        alerts += fold_denials(batch, columns, state.denied, rows[at], time_ms[at], rule[at], buckets)
+        for entity_type, which in (("user_id", with_user), ("source_ip", anonymous)):
+            at = np.flatnonzero(which & ~across)
+            who = (batch, columns, entity_type, state.denied)
+            alerts += fold_denials(*who, rows[at], time_ms[at], rule[at], buckets)
         of_users = np.flatnonzero(with_user)
         for at in _halved(of_users, time_ms):
             alerts += self._fold(batch, columns, state, rows[at], time_ms[at], rule[at])

@@ -10,9 +10,9 @@ from typing import ClassVar, Final
 
 import numpy as np
 
+from detectors.attempts import are_attempts
 from detectors.clock import Clock
-from detectors.columns import Hashed, Tenants, among, named, taken
-from detectors.failed_login import ATTEMPTS
+from detectors.columns import Hashed, Tenants, named, taken
 from detectors.growing import grown
 from detectors.keys import Keys
 from detectors.segments import by_key, group_of, running_count, running_max, starts_of
@@ -51,7 +51,7 @@ class AddressCredit:
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 2
+    format_version: ClassVar[int] = 3
 
     clock: Clock = field(default_factory=Clock)
     keys: Keys[tuple[str, str]] = field(default_factory=lambda: Keys(words=1, texts=1))
@@ -66,7 +66,7 @@ class AddressCredit:
         batch
             Events of ``auth``; not changed. What is not to be evaluated counts for nothing.
         """
-        attempts = among(batch.columns["action"], ATTEMPTS) & named(batch.columns["source_ip"])
+        attempts = are_attempts(batch) & named(batch.columns["source_ip"])
         rows = np.flatnonzero(batch.mask() & attempts)
         if not len(rows):
             return rows

@@ -161,11 +161,13 @@ class _Pass:
         counts: list[Bools] = []
         near: list[bool] = []
         bounds = [*self.run_starts, len(self.order)]
-        for values, buckets in zip(self.kinds, self.counting, strict=False):
+        for nth, (values, buckets) in enumerate(zip(self.kinds, self.counting, strict=False)):
             new: list[bool] = []
-            beside = near if self.near and values is self.kinds[0] else None
             for spell, start, stop in zip(self.spells, bounds, bounds[1:], strict=False):
-                new.extend(spell.news(values[start:stop], beside))
+                if nth:
+                    new.extend(spell.news_of_more(values[start:stop]))
+                else:
+                    new.extend(spell.news(values[start:stop], near if self.near else None))
             counts += [np.array(new, np.bool_)] * buckets
         return counts + [np.array(near, np.bool_)] * self.near
 

@@ -2,6 +2,7 @@
 
 A client that works is let in far more often than not, so what a user was allowed in between empties the
 buckets as time does: a busy service with a few denials in a hundred never fills them, a burglar does.
+Who names no user is whoever calls from the address.
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,10 @@ RUNBOOK: Final = {
         "accesses among them that succeeded. If a client works through an old list, have it mended."
     ),
 }
+ANONYMOUS_RUNBOOK: Final = (
+    "Look what the address asked for and whether anything was let through. Block it or slow it down, and see "
+    "that the service answers the same for what is not there and what is not allowed."
+)
 
 
 def classify(permissions: int, resources: int, denied: int) -> str:
@@ -93,7 +98,7 @@ def classify(permissions: int, resources: int, denied: int) -> str:
 
 
 class DeniedTeller:
-    """Names a user's denied accesses."""
+    """Names denied accesses of a user, or of nobody from one address."""
 
     detector = "access_anomaly"
     rule = "denied"
@@ -109,15 +114,17 @@ class DeniedTeller:
             ("resource", resources) if classification == "enumeration" else ("permission", permissions)
         )
         least = "at least " if tally.full else ""
+        anonymous = episode.key[1] == "source_ip"
         return Story(
             classification,
             "high" if episode.count >= HIGH_COUNT else "medium",
-            f"{plural(episode.count, 'access', 'es')} of {episode.key[2]} denied in "
+            f"{plural(episode.count, 'access', 'es')} {'without a user from' if anonymous else 'of'} "
+            f"{episode.key[2]} denied in "
             f"{duration_text(episode.last_ms - episode.first_ms)}, "
             f"{least}{plural(len(different), f'different {kind}')}; last at {clock_text(episode.last_ms)}",
             {"denied": episode.count, "permissions": len(permissions), "resources": len(resources)},
             ATTACK[classification],
-            RUNBOOK[classification],
+            ANONYMOUS_RUNBOOK if anonymous else RUNBOOK[classification],
         )
 
 
@@ -147,32 +154,37 @@ def denials_of(p: AccessAnomalyParameters) -> Buckets:
 def fold_denials(
     batch: EventBatch,
     columns: Mapping[str, Hashed],
+    entity_type: str,
     state: BucketState,
     rows: Int64s,
     time_ms: Int64s,
     rule: Int64s,
     rules: Sequence[Buckets],
 ) -> list[Alert]:
-    """Return the revisions that users' accesses give rise to.
+    """Return the revisions that accesses give rise to.
 
     Parameters
     ----------
     batch, columns
         The batch, and its columns by field name.
+    entity_type
+        The field that says who made the accesses.
     state
         Changed.
     rows, time_ms, rule
-        ``(n,)`` positions of accesses of users at home, ascending; event times; which of the rules holds.
+        ``(n,)`` positions of accesses at home that have it, ascending; event times; which of the rules holds.
     rules
         By number.
     """
+    if not len(rows):
+        return []
     failed = batch.failed[rows]
     at = failed.nonzero()[0]
     reasons = values_at(batch.columns["reason"], rows[at])
     denied = np.array([reason not in FAULTS for reason in reasons], np.bool_)
     found = np.array([reason not in NOT_FOUND for reason in reasons], np.bool_)
     at, found = at[denied], found[denied]
-    who = (columns["tenant_id"], "user_id", columns["user_id"])
+    who = (columns["tenant_id"], entity_type, columns[entity_type])
     slot = state.keys.intern(who, rows[at])
     if not len(state.keys):
         return []
@@ -195,8 +207,8 @@ def fold_denials(
         marks=np.zeros(len(at), np.bool_),
         forced=np.zeros(len(at), np.bool_),
         kinds=(
-            [f"r{_AND}{resource}" if resource else None for resource in resources],
-            [f"p{_AND}{permission}" if permission else None for permission in permissions],
+            [resource or None for resource in resources],
+            [permission or None for permission in permissions],
         ),
         strange=found,
         good=good,

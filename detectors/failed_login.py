@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from detectors.attempts import are_attempts, are_denied
 from detectors.bucket_looks import Filled, fullness_at
 from detectors.bucket_pass import fold_buckets
 from detectors.bucket_state import BucketState
@@ -27,10 +28,6 @@ from schemas.batch import Bools, EventBatch, Int64s
 from schemas.event import Kind
 from schemas.tenant import Tenant
 
-# What proves identity. A token's refresh fails whenever one has expired, a logout or a password change
-# needs a session: their failures are no guesses.
-ATTEMPTS: Final = frozenset({"login", "token_issue", "api_key_use", "mfa"})
-CHALLENGES: Final = frozenset({"mfa"})
 UNKNOWN_USER: Final = frozenset({"unknown_user", "invalid_user", "no_such_user", "user_not_found"})
 
 
@@ -77,7 +74,7 @@ class FailedLogin:
         """Return the revisions that a batch gives rise to, and remember what it taught."""
         rows = np.flatnonzero(batch.mask())
         time_ms = state.clock.read(batch, rows)
-        attempts = among(batch.columns["action"], ATTEMPTS)[rows]
+        attempts = are_attempts(batch)[rows]
         alerts: list[Alert] = []
         if attempts.any():
             fold = _Fold(self._rules, batch, state, rows[attempts], time_ms[attempts])
@@ -117,7 +114,7 @@ class _Fold:
         self.users = Hashed(list(taken(batch, "user_id", rows)))
         self.addresses = Hashed(taken(batch, "source_ip", rows))
         self.event_ids = taken(batch, "event_id", rows)
-        self.challenge = among(batch.columns["action"], CHALLENGES)[rows]
+        self.denied = are_denied(batch)[rows]
         self.user_unknown = self.failed & among(batch.columns["reason"], UNKNOWN_USER)[rows]
         # Whether somebody wants to know of every success how full the buckets were.
         self.watched = state.successes.watch is not None or state.approvals.watch is not None
@@ -141,7 +138,7 @@ class _Fold:
         )
         self.stranger, self.login = guessing.stranger, guessing.login
         by_challenge = [rule.by_challenge for rule in self.rules]
-        denied = (self.failed & self.challenge).nonzero()[0]
+        denied = self.denied.nonzero()[0]
         by_challenges = self._fill(
             self.state.challenges, by_challenge, "user_id", self.users, self.addresses, denied
         )

@@ -289,7 +289,7 @@ class ChallengeTeller:
         return Story(
             "mfa_fatigue",
             "high",
-            f"{episode.key[2]} denied {plural(episode.count, 'second factor')}{_span(episode)}; "
+            f"{episode.key[2]} did not approve {plural(episode.count, 'second factor')}{_span(episode)}; "
             f"{_last(episode)}",
             {"denied": episode.count, "addresses": len(tally.values)},
             ("T1621",),
@@ -312,7 +312,7 @@ class ApprovalTeller:
         return Story(
             "mfa_fatigue_success",
             "critical",
-            f"{episode.key[2]} logged in{where} after denying one second factor after the other; "
+            f"{episode.key[2]} logged in{where} after not approving one second factor after the other; "
             f"{_last(episode)}",
             {"successes": episode.count},
             ("T1621", "T1078"),
@@ -357,7 +357,7 @@ class JourneyTeller:
             "impossible_travel",
             "high",
             f"{episode.key[2]} logged in from {journey.source_ip}{again}, {journey.distance_km:,} km from "
-            f"the login {apart} before, on a network and a device that are new to them; {_last(episode)}",
+            f"the login {apart} before, on a network and a device not known to be theirs; {_last(episode)}",
             {
                 "successes": episode.count,
                 "distance_km": journey.distance_km,

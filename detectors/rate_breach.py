@@ -12,14 +12,14 @@ from detectors.columns import Hashed, Tenants, named, taken
 from detectors.crossings import Crossings
 from detectors.episode import Episode, Story, in_order
 from detectors.episodes import EpisodeRule
-from detectors.keys import Key, Keys, Part
+from detectors.keys import Key, Keys
 from detectors.parameters import RateBreachParameters, Rules, resolve
 from detectors.segments import by_key, running_max, starts_of
 from detectors.settling import settle_batch, settle_reached
 from detectors.sliding_log import MAX_COUNT, SlidingLog
 from detectors.wording import clock_text, duration_text, plural
 from schemas.alert import Alert, Severity
-from schemas.batch import EventBatch, Int64s
+from schemas.batch import Bools, EventBatch, Int64s
 from schemas.event import Kind
 from schemas.tenant import Tenant
 
@@ -143,7 +143,7 @@ class RateBreachState:
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 4
+    format_version: ClassVar[int] = 5
 
     clock: Clock = field(default_factory=Clock)
     keys: Keys[Key] = field(default_factory=Keys)
@@ -162,7 +162,7 @@ class RateBreachState:
 
 
 class RateBreach:
-    """An exact sliding window over each user's requests, and each api key's where there is no user.
+    """An exact sliding window over each user's requests, and each api key's, whoever uses it.
 
     A request breaches the limit when the request `limit` places before it is still in the window. The limit
     that holds is the one at that request: a tier that changes in mid-window counts from the next.
@@ -222,17 +222,35 @@ class RateBreach:
     def _fold(
         self, batch: EventBatch, state: RateBreachState, rows: Int64s, time_ms: Int64s, rule: Int64s
     ) -> list[Alert]:
-        users = taken(batch, "user_id", rows)
-        entity_types: Part = "user_id"
-        if None in users:
-            # Requests without a user count for their api key; without either for nobody.
-            api_keys = taken(batch, "api_key_id", rows)
-            entity_types = Hashed(["user_id" if user is not None else "api_key_id" for user in users])
-            users = [key if user is None else user for user, key in zip(users, api_keys, strict=True)]
-        known = np.flatnonzero(named(users))
+        alerts, over = self._count(batch, state, "user_id", rows, time_ms, rule)
+        # One breach is one alert: what is over its user's limit is not counted for the key that they use.
+        left = np.flatnonzero(~over)
+        return alerts + self._count(batch, state, "api_key_id", rows[left], time_ms[left], rule[left])[0]
+
+    def _count(
+        self,
+        batch: EventBatch,
+        state: RateBreachState,
+        entity_type: str,
+        rows: Int64s,
+        time_ms: Int64s,
+        rule: Int64s,
+    ) -> tuple[list[Alert], Bools]:
+        """Count requests for who made them; return revisions, and ``(n,)`` which are over the limit.
+
+        Parameters
+        ----------
+        entity_type
+            The field that says who; requests without it count for nobody.
+        rows, time_ms, rule
+            ``(n,)`` positions, ascending; event times; number of the rule that holds.
+        """
+        breached = np.zeros(len(rows), np.bool_)
+        column = taken(batch, entity_type, rows)
+        known = np.flatnonzero(named(column))
         if not len(known):
-            return []
-        slot = state.keys.intern((Tenants(batch, rows), entity_types, Hashed(users)), known)
+            return [], breached
+        slot = state.keys.intern((Tenants(batch, rows), entity_type, Hashed(column)), known)
         rows, time_ms, rule = rows[known], time_ms[known], rule[known]
         log = state.log
         log.reserve(len(state.keys))
@@ -255,7 +273,8 @@ class RateBreach:
             state.breaches.watch.see(state.keys, slot, time_ms, [ids[i] for i in order.tolist()], measure)
         crossing = np.flatnonzero(over)
         if not len(crossing):
-            return []
+            return [], breached
+        breached[known[order[crossing]]] = True
         # Back into the order of arrival, which is what `Crossings` takes.
         crossing = crossing[np.argsort(order[crossing])]
         picks, slots = crossing.tolist(), slot[crossing]
@@ -278,7 +297,7 @@ class RateBreach:
             taken(batch, "event_id", rows[order[crossing]]),
             look,
         )
-        return crossings.fold(state.breaches)
+        return crossings.fold(state.breaches), breached
 
     def advance(self, state: RateBreachState, until_ms: Mapping[str, int]) -> list[Alert]:
         """Return the last revisions of episodes that are over at the given times by tenant."""

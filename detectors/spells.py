@@ -51,10 +51,13 @@ class Spell:
         The latest events, at most `MAX_RECENT`; none while an episode is open, which keeps its own.
     known
         The values met, at most `MAX_KNOWN`; None where nobody asks for new ones.
+    more
+        Those of the second kind, apart: else which of the two fills the room would depend on the batch.
     """
 
     recent: tuple[Recent, ...] = ()
     known: tuple[str, ...] | None = None
+    more: tuple[str, ...] | None = None
 
     def news(self, values: Sequence[str | None], near: list[bool] | None = None) -> list[bool]:
         """Return which values the spell had not met before; afterwards it has.
@@ -70,7 +73,22 @@ class Spell:
         >>> Spell().news(["job-7", None, "job-9", "job-7"], beside), beside
         ([True, False, True, False], [False, False, True, False])
         """
-        known = self.known or ()
+        flags, self.known = self._news(values, self.known or (), near)
+        return flags
+
+    def news_of_more(self, values: Sequence[str | None]) -> list[bool]:
+        """Return the same of values of the second kind.
+
+        >>> Spell().news_of_more(["jobs:read", "jobs:read"])
+        [True, False]
+        """
+        flags, self.more = self._news(values, self.more or (), None)
+        return flags
+
+    @staticmethod
+    def _news(
+        values: Sequence[str | None], known: tuple[str, ...], near: list[bool] | None
+    ) -> tuple[list[bool], tuple[str, ...]]:
         flags = [False] * len(values)
         if near is not None:
             near.extend(flags)
@@ -82,8 +100,7 @@ class Spell:
                 near[i - len(values)] = not neighbours(value).isdisjoint(known)
             if len(known) < MAX_KNOWN:
                 known = (*known, value)
-        self.known = known
-        return flags
+        return flags, known
 
     def remember(self, events: Iterable[Recent]) -> None:
         """Add events, and forget the oldest beyond the bound."""

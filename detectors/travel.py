@@ -2,7 +2,8 @@
 
 Addresses are known to be somewhere only where an operator gave a file of them; without it nothing is
 remembered. A login counts if its network and its device are new to the user as well: a proxy or a phone's
-carrier moves people about as well, and those they use again and again (detection.md, part A).
+carrier moves people about as well, and those they use again and again (detection.md, part A). Where no
+device is named, nothing is known of it: then the network decides.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.columns import Hashed
+from detectors.columns import Hashed, named
 from detectors.crossings import Crossings
 from detectors.failed_login_stories import Journey
 from detectors.features import network_of, user_agent_family
@@ -90,6 +91,7 @@ class _Fold:
         self.starts = starts_of(slot[order])
         self.slot = slot[order][self.starts]
         self.network, self.device = (habit[order] for habit in habits)
+        self.named = named(logins.user_agents)[order]
         self.rule = logins.rule[order]
         self.positions = logins.positions[order]
         self.at_ms = running_max(logins.time_ms[order], self.starts, state.seen_ms[self.slot])
@@ -149,12 +151,14 @@ class _Fold:
                     )
                     continue
             state.positions[slot], state.at_ms[slot] = self.positions[at], time_ms
-            state.met_ms[network], state.met_ms[device] = time_ms, time_ms
+            state.met_ms[network] = time_ms
+            if self.named[at]:
+                state.met_ms[device] = time_ms
 
     def _teach(self, calm: Bools, stops: Int64s) -> None:
         state = self.state
-        for habit in (self.network, self.device):
-            np.maximum.at(state.met_ms, habit[calm], self.at_ms[calm])
+        for habit, taught in ((self.network, calm), (self.device, calm & self.named)):
+            np.maximum.at(state.met_ms, habit[taught], self.at_ms[taught])
         last = stops - 1
         which = calm[last]
         state.positions[self.slot[which]] = self.positions[last[which]]

@@ -48,7 +48,9 @@ def _parsed_address(value: str) -> str:
     try:
         # A zone (fe80::1%eth0) means something on the reporting host only; no column of addresses takes it.
         if "%" not in value:
-            return str(ipaddress.ip_address(value))
+            address = ipaddress.ip_address(value)
+            # A dual-stack socket's spelling: else all its clients would be of one network, ::/64.
+            return str(getattr(address, "ipv4_mapped", None) or address)
     except ValueError:
         pass
     raise ValueError("not an IPv4 or IPv6 address")
@@ -105,7 +107,9 @@ class EventFields(BaseModel):
     time: Time = Field(description="When it happened, RFC 3339 with a zone.")
     service: Text64 = Field(description="Who reports it, e.g. `billing-api`.")
     user_id: Text256 | None = Field(None, description="Who acted; null when anonymous.")
-    source_ip: IpAddress | None = Field(None, description="IPv4 or IPv6 address of the caller.")
+    source_ip: IpAddress | None = Field(
+        None, description="IPv4 or IPv6 address of the caller; `::ffff:192.0.2.7` is kept as `192.0.2.7`."
+    )
     user_agent: str | None = Field(None, description="The caller's User-Agent.")
     session_id: str | None = Field(None, description="The session the event belongs to.")
     trace_id: str | None = Field(None, description="W3C trace id, or another correlation id.")

@@ -20,6 +20,7 @@ from schemas.event import KINDS, Kind
 from schemas.tenant import Tenant, unknown_tenant
 from streams.geography import Locate, locate_with
 from tenantwatch.lines import RejectedLine, read_lines
+from tenantwatch.ordering import in_order
 
 WEEK_MS: Final = 7 * 24 * 3_600_000
 # A tenant's settings to those that are tried instead.
@@ -244,7 +245,7 @@ class BacktestResult:
 def backtest(
     lines: Iterable[bytes], tenants: Mapping[str, Tenant] | None = None, locate: Locate | None = None
 ) -> BacktestResult:
-    """Run the detectors over events in a file, as the worker would over one partition.
+    """Run the detectors over events in a file, as the worker would over a partition where none came late.
 
     Parameters
     ----------
@@ -261,5 +262,5 @@ def backtest(
     rejected: list[RejectedLine] = []
     trial = Trial()
     run = Backtest([trial], tenants, locate)
-    run.read(read_lines(lines, rejected))
+    run.read(in_order(read_lines(lines, rejected)))
     return BacktestResult(trial.alerts(), run.events, run.not_evaluated, rejected)

@@ -58,7 +58,7 @@ _CODES = st.text("abc019_.:-", min_size=1, max_size=64)
 _COUNTS = st.none() | st.integers(0, 2**63 - 1)
 _COMMON = {
     "user_id": _OPTIONAL_TEXT,
-    "source_ip": st.none() | st.ip_addresses().map(str),
+    "source_ip": st.none() | st.ip_addresses().map(str) | st.ip_addresses(v=4).map("::ffff:{}".format),
     "user_agent": _OPTIONAL_TEXT,
     "token_tenant_id": st.none() | _TENANT_IDS,
     "reason": _OPTIONAL_TEXT,

@@ -109,7 +109,8 @@ def test_settings_are_compared_in_one_pass(invoke: Invoke, file: Path) -> None:
     tenant_weeks = found.pop("tenant_weeks")
     assert tenant_weeks == pytest.approx((DENIED - 1) / 604_800)
     assert found == {
-        "settings": {"access_anomaly": {"denied": 10}}, "current": 0, "changed": 1, "kept": 0, "lost": []
+        "settings": {"access_anomaly": {"denied": 10}}, "current": 0, "changed": 1, "kept": 0, "lost": [],
+        "not_evaluated": {},
     }  # fmt: skip
     shown = invoke(*command).stdout
     assert "gained" in shown
@@ -138,6 +139,27 @@ def test_a_mark_of_order_costs_no_event(invoke: Invoke, tmp_path: Path) -> None:
     marked = tmp_path / "marked"
     marked.write_bytes(b"\xef\xbb\xbf" + lines(denials(count=2)))
     assert "2 events (2 access), 0 rejected" in invoke("backtest", marked).stderr
+
+
+def test_files_may_come_the_newest_first(invoke: Invoke, tmp_path: Path) -> None:
+    """Each of them, and the events in each, as exports of many sources do."""
+    files = [tmp_path / "newer", tmp_path / "older"]
+    for file, hour in zip(files, (20, 0), strict=True):
+        file.write_bytes(lines(denials(start=START + timedelta(hours=hour), count=30)[::-1]))
+    done = invoke("backtest", *files, "--json")
+    assert [json.loads(line)["classification"] for line in done.stdout.splitlines()] == ["denied_burst"] * 2
+    assert "warning" not in done.stderr
+
+
+def test_events_that_no_detector_sees_are_warned_of(invoke: Invoke, tmp_path: Path) -> None:
+    """Older ones than the state has seen cannot be sorted in any more: silence would look like peace."""
+    newer, older, state = tmp_path / "newer", tmp_path / "older", tmp_path / "state"
+    newer.write_bytes(lines(denials(start=START + timedelta(hours=20))))
+    older.write_bytes(lines(denials(count=30)))
+    assert "warning" not in invoke("backtest", newer, "--state", state).stderr
+    done = invoke("backtest", older, "--state", state)
+    assert "warning: 30 events were not judged" in done.stderr
+    assert "fix: sort by time, oldest first" in done.stderr
 
 
 def test_what_detectors_remember_is_kept_for_the_next_run(invoke: Invoke, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ class Simulated:
     def forget(self) -> None:
         self.level_ms = [0] * len(self.buckets.sizes)
         self.known: set[str] = set()
+        self.more: set[str] = set()
         self.alarmed = False
 
     def meet(self, time_ms: int, value: str | None, other: str, good: int) -> tuple[float, bool]:
@@ -68,9 +69,9 @@ class Simulated:
         every = b.every
         if not any(self.level_ms[:every]):
             self.level_ms[every:] = [0] * (b.new + b.more + b.near)
-            self.known = set()
-        new, near = self._news(value)
-        other_new = b.more and self._news(other)[0]
+            self.known, self.more = set(), set()
+        new, near = self._news(value, self.known)
+        other_new = b.more and self._news(other, self.more)[0]
         counting = [True] * every + [new] * b.new + [other_new] * b.more + [near] * b.near
         for i, counts in enumerate(counting):
             self.level_ms[i] += counts * b.leaks_ms[i]
@@ -81,11 +82,11 @@ class Simulated:
         self.alarmed |= full > 1
         return full, self.alarmed
 
-    def _news(self, value: str | None) -> tuple[bool, bool]:
-        new = value is not None and value not in self.known
-        near = new and any(other in self.known for other in neighbours(value))
-        if new and len(self.known) < MAX_KNOWN:
-            self.known.add(value)
+    def _news(self, value: str | None, known: set[str]) -> tuple[bool, bool]:
+        new = value is not None and value not in known
+        near = new and any(other in known for other in neighbours(value))
+        if new and len(known) < MAX_KNOWN:
+            known.add(value)
         return new, near
 
 

@@ -102,7 +102,10 @@ def stream(kind: Kind, seed: int, n: int = 300) -> list[dict[str, Any]]:
         }
         if kind == "auth":
             fields["action"] = ("login", "login", "mfa", "logout")[rng.integers(0, 4)]
-            fields["reason"] = ("bad_password", "unknown_user")[rng.integers(0, 2)]
+            mfa = fields["action"] == "mfa"
+            reasons = ("mfa_denied", "mfa_timeout") if mfa else ("bad_password", "unknown_user")
+            others = "bad_mfa_code" if mfa else "key_refused"
+            fields["reason"] = (*reasons, others)[rng.integers(0, 2) if i % 9 else 2]
         elif kind == "access":
             fields["action"] = ("read", "read", "update", "export", "grant", "impersonate")[
                 rng.choice(6, p=[0.3, 0.2, 0.2, 0.2, 0.06, 0.04])

@@ -331,6 +331,13 @@ def test_events_that_were_not_admitted_do_not_exist() -> None:
     assert AddressCredit().unexcused(batch).tolist() == [1, 2]
 
 
+def test_a_key_that_was_offered_is_no_failed_login() -> None:
+    """An administrator's agent offers one key after the other at each tenant's servers."""
+    offered = [failure(t, i, reason="key_refused") for i, t in enumerate(TENANTS[:3])]
+    guessed = [failure(t, 3 + i, reason="bad_password") for i, t in enumerate(TENANTS[:3])]
+    assert AddressCredit().unexcused(batch_of("auth", numbered(offered + guessed))).tolist() == [3, 4, 5]
+
+
 def test_keys_of_a_flood_of_failures_are_not_kept() -> None:
     """Only addresses with a success have a key."""
     credit = AddressCredit()

@@ -49,6 +49,14 @@ def test_one_attack_is_one_alert(fields: dict[str, Any], name: str) -> None:
     assert names(told_of(denied(40, **fields))) == [name]
 
 
+@pytest.mark.parametrize("size", [1, 50, 200])
+def test_the_permission_of_many_resources_is_one_permission(size: int) -> None:
+    """However many ids there are, and however many of them come in one batch."""
+    events = numbered(denied(200, permission="jobs:read", resource_id="job-{i}"))
+    first = run(AccessAnomaly(), events, range(0, 200, size))[0]
+    assert (first.classification, first.event_count, first.threshold) == ("enumeration", 17, 15.0)
+
+
 @pytest.mark.parametrize("reason", ["timeout", "internal_error", "rate_limited", "conflict"])
 def test_faults_of_a_service_are_no_denials(reason: str) -> None:
     """When it is down, everything fails, for everybody."""

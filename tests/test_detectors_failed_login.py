@@ -286,15 +286,29 @@ def test_an_address_with_endless_names_keeps_its_memory_small() -> None:
     assert last.classification == "password_spray"
 
 
-def challenge(second: float, outcome: str = "failure", address: str = "192.0.2.1") -> dict[str, object]:
+def challenge(
+    second: float, outcome: str = "failure", reason: str | None = "mfa_denied"
+) -> dict[str, object]:
     """Return ana's answer when her second factor is asked for."""
-    return attempt(second, "ana", address, action="mfa", outcome=outcome, reason="mfa_denied")
+    return attempt(second, "ana", "192.0.2.1", action="mfa", outcome=outcome, reason=reason)
 
 
 def test_the_fifth_second_factor_denied_within_ten_minutes_is_fatigue() -> None:
     """Whoever asks knows the password already; slower than that people just mistap."""
     assert classes([challenge(140 * i) for i in range(5)]) == [("mfa_fatigue", "ana")]
     assert classes([challenge(160 * i) for i in range(5)]) == []
+
+
+def test_a_second_factor_that_failed_for_no_given_reason_was_denied() -> None:
+    """The reason is optional: whoever leaves it out is told of the attack all the same."""
+    assert classes([challenge(60 * i, reason=None) for i in range(5)]) == [("mfa_fatigue", "ana")]
+
+
+def test_a_wrong_code_is_a_guess_and_no_fatigue() -> None:
+    """Five within ten minutes are a person's; a code a second is a script's, whatever user it names."""
+    assert classes([challenge(100 * i, reason="bad_mfa_code") for i in range(5)]) == []
+    codes = [challenge(i, reason="bad_mfa_code") for i in range(10)]
+    assert classes(codes) == [("brute_force", "192.0.2.1")]
 
 
 def test_the_approval_that_ends_the_fatigue_is_critical() -> None:

@@ -21,13 +21,13 @@ from detectors.service_health import ServiceHealthState
 
 # Class, format version, and the fingerprint of that version's layout.
 LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
-    "access_anomaly": (AccessAnomalyState, 5, "7141f8bc4eae4d1a"),
-    "address_credit": (AddressCredit, 2, "ec604ac071390b1f"),
+    "access_anomaly": (AccessAnomalyState, 6, "b4a10c7edd6b8bb5"),
+    "address_credit": (AddressCredit, 3, "ec604ac071390b1f"),
     "cross_tenant_spray": (CrossTenantSprayState, 1, "f8fc8475f9477919"),
     "admission": (Admission, 2, "9c3bd611cf1e52aa"),
     "custom_rule": (CustomRuleState, 2, "0f5c9cea5bf55a9f"),
-    "failed_login": (FailedLoginState, 6, "5bbaed385bdee5f9"),
-    "rate_breach": (RateBreachState, 4, "cbb377b98ee91373"),
+    "failed_login": (FailedLoginState, 7, "af1a86f5c825a4a3"),
+    "rate_breach": (RateBreachState, 5, "cbb377b98ee91373"),
     "service_health": (ServiceHealthState, 2, "f5000077656e7c48"),
 }
 

@@ -141,6 +141,21 @@ def test_api_keys_have_a_window_where_no_user_is_named() -> None:
     assert [(alert.entity.type, alert.entity.value) for alert in alerts] == [("api_key_id", "key-1")]
 
 
+def test_an_api_key_has_a_window_whoever_uses_it() -> None:
+    """Going by many user ids does not make a key's requests anybody's."""
+    events = numbered(
+        {**one, "user_id": f"user-{i % 5}"} for i, one in enumerate(requests(11, 10, api_key_id="key-1"))
+    )
+    [alert] = run(RateBreach(), events, tenants={TENANT: tenant(10)})
+    assert (alert.entity.type, alert.entity.value) == ("api_key_id", "key-1")
+
+
+def test_a_breach_by_a_user_with_a_key_of_their_own_is_one_alert() -> None:
+    """The key is not blamed for what its user is."""
+    alerts = run(RateBreach(), numbered(requests(30, 10, api_key_id="key-1")), tenants={TENANT: tenant(10)})
+    assert {(alert.entity.type, alert.entity.value) for alert in alerts} == {("user_id", "ana")}
+
+
 def test_a_million_requests_get_the_verdicts_of_an_exact_log() -> None:
     """Counting what is in each request's window gives the same answer; limits differ from key to key."""
     rng = np.random.default_rng(7)

@@ -308,7 +308,7 @@ def test_another_version_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both versions are named; the state is then built from the store."""
     data = dumps(freeze(RateBreachState()))
     monkeypatch.setattr(RateBreachState, "format_version", 7)
-    with pytest.raises(SnapshotError, match="format 4, this program reads format 7"):
+    with pytest.raises(SnapshotError, match="format 5, this program reads format 7"):
         loads(RateBreachState, data)
 
 

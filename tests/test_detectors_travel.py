@@ -36,7 +36,7 @@ def told(events: list[dict[str, Any]], cuts: Any = (), *, keep: bool = False) ->
     return [alert for alert in alerts if alert.classification == "impossible_travel"]
 
 
-def login(hour: float, place: int, network: int, device: str, user: str = "ana") -> dict[str, Any]:
+def login(hour: float, place: int, network: int, device: str | None, user: str = "ana") -> dict[str, Any]:
     """Return a login."""
     return {
         "time_ms": START_MS + int(hour * HOUR_MS),
@@ -57,7 +57,7 @@ def some_logins(seed: int, n: int) -> list[dict[str, Any]]:
             hour,
             int(rng.integers(5)),
             int(rng.integers(12)),
-            ("curl", "wget", "python", "go")[rng.integers(4)],
+            ("curl", "wget", "python", None)[rng.integers(4)],
             f"user-{rng.integers(3)}",
         )
         for hour in hours.tolist()
@@ -73,7 +73,7 @@ def simulated(events: list[dict[str, Any]]) -> set[str]:
         user, place, time_ms = event["user_id"], event["place"], event["time_ms"]
         if place == 4:
             continue
-        habits = {(user, event["source_ip"]), (user, event["user_agent"])}
+        habits = {(user, habit) for habit in (event["source_ip"], event["user_agent"]) if habit}
         if user in last and not habits & known:
             here, there = (np.array([PLACES[p]]) for p in (last[user][1], place))
             km = distance_km(here, there)[0]
@@ -117,6 +117,13 @@ def test_a_suspicious_login_teaches_nothing() -> None:
         login(1.2, 0, 3, "wget"),
     ]
     assert [alert.event_count for alert in told(numbered(events))] == [1, 2]
+
+
+def test_a_device_that_is_not_named_is_not_known() -> None:
+    """A producer without user agents is told of journeys all the same, unless the network is known."""
+    [alert] = told(numbered([login(0, 0, 1, None), login(1, 2, 2, None)]))
+    assert "a network and a device not known to be theirs" in alert.summary
+    assert told(numbered([login(0, 0, 1, None), login(1, 2, 1, None)])) == []
 
 
 def test_after_a_day_it_is_a_journey() -> None:

@@ -35,9 +35,9 @@ def test_a_file_does_what_its_name_says(path: Path) -> None:
         assert alerts == []
         return
     named = path.stem.removesuffix("_firing")
-    raised = {f"{alert['detector']}_{alert['classification']}" for alert in alerts}
+    raised = tuple(f"{alert['detector']}_{alert['classification']}" for alert in alerts)
     assert any(named.startswith(alert["detector"]) for alert in alerts)
-    assert named in raised or "own_limit" in named
+    assert named.startswith(raised) or "own_limit" in named
 
 
 def test_every_class_has_a_firing_and_a_silent_scenario() -> None:

@@ -172,9 +172,10 @@ def test_fields_that_were_not_met_before_are_learnt() -> None:
 
 def test_addresses_are_kept_in_canonical_form() -> None:
     """As pydantic keeps them."""
-    values = [encode(event(source_ip=ip)) for ip in ("2001:DB8::0007", "192.0.2.1", None)]
-    assert read("auth", *values) == [0, 1, 2]
-    assert parse("auth", values).batch.columns["source_ip"] == ["2001:db8::7", "192.0.2.1", None]
+    written = ("2001:DB8::0007", "192.0.2.1", "::ffff:192.0.2.1", None)
+    values = [encode(event(source_ip=ip)) for ip in written]
+    assert read("auth", *values) == [0, 1, 2, 3]
+    assert parse("auth", values).batch.columns["source_ip"] == ["2001:db8::7", "192.0.2.1", "192.0.2.1", None]
 
 
 def test_a_text_that_is_no_utf_8_is_refused() -> None:

@@ -86,6 +86,7 @@ def test_quick_and_pydantic_agree_on_times(times: list[str]) -> None:
         b'{"kind":"auth",%s,}',
         b' \n{"kind":"auth",%s}\n',
         b'{"kind":"auth",%s,"source_ip":"2001:DB8::0007"}',
+        b'{"kind":"auth",%s,"source_ip":"::ffff:192.0.2.7"}',
         b'{"kind":"auth",%s,"source_ip":"fe80::1%%eth0"}',
         b'{"kind":"auth",%s,"tenant_id":"tenant-a\\n"}',
     ],

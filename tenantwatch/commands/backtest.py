@@ -13,6 +13,7 @@ from tenantwatch.commands.auditing import audit_history
 from tenantwatch.commands.output import (
     AsJson,
     Cell,
+    complain,
     fail,
     note,
     number,
@@ -51,7 +52,7 @@ def backtest(
         list[str] | None,
         typer.Argument(
             metavar="[FILE]...",
-            help="Newline-delimited JSON, plain or gzip, read one after the other; - is standard input. "
+            help="Newline-delimited JSON, plain or gzip, read in order of time; - is standard input. "
             "Without any, the events of --tenant in the store.",
             show_default=False,
         ),
@@ -111,6 +112,12 @@ def backtest(
     else:
         print_alerts(_plain(found[0]), "no alerts", with_status=False)
     _report(run, rejected, len(found[-1]))
+    if files and (late := run.not_evaluated["late"]):
+        complain(
+            f"{late:,} events were not judged: events of their tenant and kind that are more than 15 minutes "
+            "newer stand far before them, or were in what --state remembers; fix: sort by time, oldest first",
+            "warning",
+        )
 
 
 def change_of(overrides: "Overrides", rules: list[Path] | None) -> "Callable[[Tenant], Tenant] | None":
@@ -191,6 +198,7 @@ def _print_comparison(
                 "kept": comparison.kept,
                 "gained": _plain(comparison.gained),
                 "lost": _plain(comparison.lost),
+                "not_evaluated": run.not_evaluated,
             }
         )
         return

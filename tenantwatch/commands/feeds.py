@@ -42,7 +42,7 @@ def feed_files(
     *,
     tell: bool = True,
 ) -> int:
-    """Let a backtest read files one after the other, and return how many lines were rejected.
+    """Let a backtest read files, in order of time, and return how many lines were rejected.
 
     Parameters
     ----------
@@ -55,16 +55,26 @@ def feed_files(
     tell
         Whether to say what was rejected.
     """
+    from tenantwatch.ordering import in_order
+
+    counts: list[int] = []
+    for batch in in_order(_read(files, tenant_id, until, counts, tell=tell)):
+        look(batch)
+        run.read((batch,))
+    return sum(counts)
+
+
+def _read(
+    files: Sequence[str], tenant_id: str | None, until: datetime | None, counts: list[int], *, tell: bool
+) -> "Iterator[EventBatch]":
+    """Yield what is chosen of files; `counts` is how many lines of each were rejected."""
     from tenantwatch.lines import RejectedLine, read_lines
 
-    count = 0
     for file in files:
         rejected: list[RejectedLine] = []
         with opened(file) as source:
-            for batch in _chosen(read_lines(source.lines(), rejected), tenant_id, until):
-                look(batch)
-                run.read((batch,))
-        count += len(rejected)
+            yield from _chosen(read_lines(source.lines(), rejected), tenant_id, until)
+        counts.append(len(rejected))
         if not tell:
             continue
         name = f"{source.name}, " if len(files) > 1 else ""
@@ -72,7 +82,6 @@ def feed_files(
             complain(f"{name}line {line}: {reason}: {detail}", "rejected")
         if (more := len(rejected) - REJECTED_SHOWN) > 0:
             complain(f"{name}and {more:,} more; `tenantwatch validate` shows all", "rejected")
-    return count
 
 
 def _chosen(

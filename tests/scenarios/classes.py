@@ -9,6 +9,7 @@ CLASSES = {
         "success_after_failures",
         "distributed_guessing",
         "mfa_fatigue",
+        "mfa_fatigue_success",
         "cross_tenant_spray",
         "impossible_travel",
     },

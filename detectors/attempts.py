@@ -1,0 +1,29 @@
+"""Attempts to prove who one is: what of `auth` can be a guess, and what a second factor denied is."""
+
+from typing import Final
+
+from detectors.columns import among
+from schemas.batch import Bools, EventBatch
+
+# What proves identity. A token's refresh fails whenever one has expired, a logout or a password change
+# needs a session: their failures are no guesses.
+ATTEMPTS: Final = frozenset({"login", "token_issue", "api_key_use", "mfa"})
+CHALLENGES: Final = frozenset({"mfa"})
+# Nor is what a client tries by itself until something fits: an agent offers one key after the other, and
+# asks without any credential which methods there are. Of a success these reasons say nothing.
+NO_GUESS: Final = frozenset({"key_refused", "no_credentials"})
+# Somebody was asked and did not approve; whoever bombards them with requests is mostly met with silence.
+# What says no reason may be a denial and is taken for one. Any other failure is of what somebody typed.
+DENIED: Final = frozenset({None, "mfa_denied", "mfa_fraud_reported", "mfa_timeout"})
+
+
+def are_attempts(batch: EventBatch) -> Bools:
+    """Return ``(n,)`` which events prove identity, or fail to, and may have been guesses."""
+    no_guess = batch.failed & among(batch.columns["reason"], NO_GUESS)
+    return among(batch.columns["action"], ATTEMPTS) & ~no_guess
+
+
+def are_denied(batch: EventBatch) -> Bools:
+    """Return ``(n,)`` which events are second factors that their user did not approve."""
+    challenges = among(batch.columns["action"], CHALLENGES)
+    return batch.failed & challenges & among(batch.columns["reason"], DENIED)
