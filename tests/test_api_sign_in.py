@@ -6,7 +6,7 @@ import hmac
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,7 +20,9 @@ from oidc_provider import CLIENT_ID, CLIENT_SECRET, SmallProvider, config_of, ru
 
 from api.v1.oidc import OidcConfig
 from api.v1.parts import ApiConfig
+from api.v1.single_use import SingleUse
 from store.database import Database
+from store.revocations import Revocations
 from tenantwatch.settings import Settings
 
 TENANT, OTHER = "sign-in-own", "sign-in-other"
@@ -119,6 +121,30 @@ def test_revoking_a_person_ends_its_tokens(api: RunningApi) -> None:
     assert api.client(pair["access_token"]).get("/v1/me").status_code == 401
     form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
     assert api.client().post("/v1/oauth/token", data=form).status_code == 400
+
+
+def test_a_person_revoked_while_refreshing(
+    api: RunningApi, provider: SmallProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found good before that is no good after it, though it was issued later."""
+    provider.claims["sub"] = "ben"
+    pair = signed_in(api).json()
+    api.clock.pass_(seconds=5)
+    use = SingleUse.use
+
+    async def slow(once: SingleUse, id_: str, keep_until: datetime) -> bool:
+        Revocations(api.parts.database).revoke("user:ben", TENANT, api.clock.now(), by="test", reason="x")
+        api.clock.pass_(seconds=5)
+        return await use(once, id_, keep_until)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SingleUse, "use", slow)
+        later = refreshed(api, pair).json()
+    assert api.client(later["access_token"]).get("/v1/me").status_code == 401
+    assert refreshed(api, later).json()["error"] == "invalid_grant"
+    again = signed_in(api).json()
+    assert api.client(again["access_token"]).get("/v1/me").status_code == 200
+    assert refreshed(api, again).status_code == 200
 
 
 def test_a_sign_in_ends_however_often_it_is_refreshed(api: RunningApi) -> None:

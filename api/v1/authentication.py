@@ -224,10 +224,11 @@ class Authentication:
             principal = tokens.principal_of(claims, datetime.fromtimestamp(claims["exp"], UTC))
         except tokens.TokenRefused as error:
             raise Refused(_token_failure(error.claims, error.reason)) from None
-        issued_at = datetime.fromtimestamp(claims["iat"], UTC)
+        # Not when it was issued: a person may have been revoked while the token was being refreshed.
+        begun_at = datetime.fromtimestamp(claims.get("auth_time", claims["iat"]), UTC)
         ids = [principal.subject, f"token:{principal.token_id}"]
         ids += [f"family:{principal.family_id}"] if principal.family_id else []
-        revoked_in = await asyncio.to_thread(self._revocations.revoked_in, ids, principal.tenants, issued_at)
+        revoked_in = await asyncio.to_thread(self._revocations.revoked_in, ids, principal.tenants, begun_at)
         left = principal.without(revoked_in)
         if left is None:
             raise Refused(_token_failure(claims, "revoked_token"))

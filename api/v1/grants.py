@@ -111,13 +111,12 @@ class Grants:
             raise GrantRefused(
                 "invalid_grant", "the refresh token is not this client's", "mismatched_client", token
             )
-        ids = [f"family:{token.family_id}", token.subject]
+        ids, begun_at = [f"family:{token.family_id}", token.subject], _begun_at(token)
         left = held.without(
-            await asyncio.to_thread(self._revocations.revoked_in, ids, held.tenants, token.issued_at)
+            await asyncio.to_thread(self._revocations.revoked_in, ids, held.tenants, begun_at)
         )
         if left is None:
             raise GrantRefused("invalid_grant", "the refresh token holds no longer", "revoked_token", token)
-        begun_at = _begun_at(token)
         # Both: the setting may have become shorter since the token was stored.
         if now >= min(token.expires_at, begun_at + self._parts.config.family_lifetime):
             raise GrantRefused("invalid_grant", "the refresh token has expired", "expired_token", token)
@@ -183,11 +182,18 @@ class Grants:
         if self._parts.producer is not None and tenant_id:
             self._parts.producer.offer_alert(reuse_alert(token, tenant_id, now))
 
-    async def _give(self, principal: Principal, refresh_token: str | None = None) -> Granted:
+    async def _give(
+        self, principal: Principal, refresh_token: str | None = None, begun_at: datetime | None = None
+    ) -> Granted:
         tenant = await self._tenants.get(principal.home) if principal.home else None
         organization_id = tenant.organization_id if tenant else ""
         access = tokens.issue(
-            self._parts.ring, self._parts.config.issuer, principal, organization_id, self._parts.clock()
+            self._parts.ring,
+            self._parts.config.issuer,
+            principal,
+            organization_id,
+            self._parts.clock(),
+            begun_at=begun_at,
         )
         return Granted(principal, access, refresh_token)
 
@@ -209,7 +215,7 @@ class Grants:
             expires_at=expires_at,
         )
         await asyncio.to_thread(self._tokens.add, token)
-        return await self._give(principal, text)
+        return await self._give(principal, text, begun_at)
 
 
 def narrow(principal: Principal, wanted: Iterable[str]) -> Principal:
