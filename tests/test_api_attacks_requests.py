@@ -180,6 +180,15 @@ def test_json_that_others_would_read_otherwise(api: RunningApi, route: str, body
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request"), answer.text
 
 
+@pytest.mark.parametrize("name", ["deep", "half a pair"])
+def test_a_line_in_another_encoding(api: RunningApi, name: str) -> None:
+    """A good first line does not have the others read differently."""
+    producer = api.client(api.key(TENANT, "producer"), content_type="application/x-ndjson")
+    lines = {"deep": HIDDEN_DEPTH, "half a pair": r'{"kind": "auth", "x": "\ud800"}'.encode("utf-16-le")}
+    answer = producer.post("/v1/events", content=b"{}\n" + lines[name])
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request"), answer.text
+
+
 def test_whole_characters_are_taken(api: RunningApi, key: str) -> None:
     """Escaped or not, beyond the first 65,536 too, and a backslash before what only looks like an escape."""
     for name in (rb"\ud83d\uDE00", rb"\\ud800", "\u20ac \U0001f600".encode()):
