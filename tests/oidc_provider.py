@@ -40,6 +40,7 @@ class SmallProvider:
     lie: Callable[[dict[str, Any]], dict[str, Any]] = lambda claims: claims
     sign: Callable[[dict[str, Any]], str] | None = None
     keys_asked: int = 0
+    keys_status: int = 200
 
     def __post_init__(self) -> None:
         self.key = generate_private_key(SECP256R1())
@@ -99,9 +100,11 @@ def running_provider() -> Iterator[SmallProvider]:
         return provider.discovery()
 
     @app.get("/keys")
-    async def keys() -> dict[str, Any]:
+    async def keys() -> JSONResponse:
         provider.keys_asked += 1
-        return {"keys": [provider.jwk()]}
+        if provider.keys_status != 200:
+            return JSONResponse({"error": "busy"}, provider.keys_status)
+        return JSONResponse({"keys": [provider.jwk()]})
 
     @app.get("/authorize")
     async def authorize(request: Request) -> RedirectResponse:

@@ -372,6 +372,16 @@ def test_the_provider_s_new_key_is_fetched(api: RunningApi, provider: SmallProvi
     assert signed_in(api).status_code == 200
 
 
+def test_a_provider_whose_keys_cannot_be_had(api: RunningApi, provider: SmallProvider) -> None:
+    """It is away, not without keys: those that were known are good as soon as it answers again."""
+    assert signed_in(api).status_code == 200
+    api.clock.pass_(seconds=301)
+    provider.keys_status = 503
+    assert signed_in(api).status_code == 503
+    provider.keys_status = 200
+    assert signed_in(api).status_code == 200
+
+
 def test_a_provider_that_is_somebody_else(
     database: Database, provider: SmallProvider, tmp_path: Path
 ) -> None:
