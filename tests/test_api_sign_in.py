@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import jwt
 import pytest
+import structlog
 from api_server import PLATFORM_TENANT, PLENTY, RunningApi, add_tenant, running_api
 from conftest import CommandLine, settings_env
 from oidc_provider import CLIENT_ID, CLIENT_SECRET, SmallProvider, config_of, running_provider
@@ -145,6 +146,20 @@ def test_a_person_revoked_while_refreshing(
     again = signed_in(api).json()
     assert api.client(again["access_token"]).get("/v1/me").status_code == 200
     assert refreshed(api, again).status_code == 200
+
+
+def test_an_alert_names_nobody_by_their_address(api: RunningApi, provider: SmallProvider) -> None:
+    """Where the provider's id of a person is an address, the alert has the pseudonym that the trail has."""
+    provider.claims["sub"] = "email|Ana@example.com"
+    pair = signed_in(api).json()
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            refreshed(api, pair)
+    [alert] = api.produced.alerts
+    assert api.parts.privacy is not None
+    assert alert.entity.value == api.parts.privacy.vault.pseudonym(TENANT, "ana@example.com")
+    assert alert.entity.value in alert.summary
+    assert "example.com" not in alert.model_dump_json() + str(logs)
 
 
 def test_a_sign_in_ends_however_often_it_is_refreshed(api: RunningApi) -> None:

@@ -17,6 +17,7 @@ from api.v1.gate import Tenants
 from api.v1.parts import Parts
 from api.v1.permissions import effective
 from api.v1.single_use import SingleUse
+from schemas.personal import scrubbed
 from store.refresh_tokens import RefreshToken, RefreshTokens
 from store.revocations import Revocations
 
@@ -169,10 +170,11 @@ class Grants:
         )
         tenant_id = token.tenant_id or self._parts.config.platform_tenant
         alerted = self._parts.producer is not None and bool(tenant_id)
+        subject = await self._as_stored(tenant_id, token.subject)
         # Also where there is an alert: it is lost if Kafka is away for long.
         log.error(
             "refresh_token_reused",
-            subject=token.subject,
+            subject=subject,
             tenant_id=token.tenant_id,
             family_id=token.family_id,
             alerted=alerted,
@@ -180,7 +182,14 @@ class Grants:
             + ("" if alerted else "; set TENANTWATCH_PLATFORM_TENANT for an alert on the platform's own"),
         )
         if self._parts.producer is not None and tenant_id:
-            self._parts.producer.offer_alert(reuse_alert(token, tenant_id, now))
+            self._parts.producer.offer_alert(reuse_alert(token, tenant_id, subject, now))
+
+    async def _as_stored(self, tenant_id: str | None, subject: str) -> str:
+        """Return what stands in a tenant's trail for a subject: a provider may have made it of an address."""
+        tenant = await self._tenants.get(tenant_id) if tenant_id else None
+        if tenant is None or self._parts.privacy is None:
+            return scrubbed(subject)
+        return await asyncio.to_thread(self._parts.privacy.vault.stored_user_id, tenant, subject)
 
     async def _give(
         self, principal: Principal, refresh_token: str | None = None, begun_at: datetime | None = None
