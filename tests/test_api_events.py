@@ -3,8 +3,10 @@
 import asyncio
 import csv
 import io
+import itertools
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +17,7 @@ from api_server import RunningApi, add_tenant, running_api
 from schema_examples import event
 from stored import store_events
 
+from api.v1.routes import events as event_routes
 from store.database import Database
 from streams.producer import SendError
 
@@ -90,6 +93,46 @@ def test_pages_hold_every_event_once_and_in_order(analyst: httpx.Client, limit: 
     found = all_pages(analyst, limit=limit, order=order, **{"from": "2026-02-01T00:00:00Z"})
     expected = [f"e{i:02}" for i in range(25)]
     assert found == (expected if order == "oldest" else expected[::-1])
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+def test_pages_show_what_was_there_at_the_first(
+    api: RunningApi, database: Database, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """Events that come in meanwhile, old ones and new ones, are on no further page and in no export."""
+    tenant_id = f"events-growing-{order}"
+    add_tenant(database, tenant_id)
+    numbers = itertools.count()
+
+    def come_in() -> list[str]:
+        found = [f"g{next(numbers)}" for _ in range(20)]
+        store_events(
+            database,
+            *(
+                event("auth", tenant_id=tenant_id, event_id=id_, time=f"2026-03-01T10:{i:02}:00Z")
+                for i, id_ in enumerate(found)
+            ),
+        )
+        return found
+
+    there = come_in()
+    search_as_ever = event_routes.search
+
+    def search(*asked: Any) -> Any:
+        page = search_as_ever(*asked)
+        time.sleep(0.01)  # clocks tell milliseconds
+        come_in()
+        return page
+
+    analyst = api.client(api.key(tenant_id, "analyst"))
+    monkeypatch.setattr(event_routes, "search", search)
+    assert sorted(all_pages(analyst, limit=7, order=order)) == sorted(there)
+    monkeypatch.setattr(event_routes, "MAX_PAGE", 30)
+    there = ids(analyst.get("/v1/events", params={"limit": 1000}))
+    exported = analyst.get("/v1/events/export", params={"order": order})
+    assert sorted(json.loads(line)["event_id"] for line in exported.text.splitlines()) == sorted(
+        {*there, *(f"g{i}" for i in range(len(there), len(there) + 20))}
+    )
 
 
 def test_filters_hold_together(analyst: httpx.Client) -> None:
