@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -18,7 +20,9 @@ from schema_examples import event
 from stored import store_events
 
 from api.v1.routes import events as event_routes
+from store import receipts
 from store.database import Database
+from store.queries import TenantContext
 from streams.producer import SendError
 
 TENANT, OTHER = "events-tenant", "events-other"
@@ -313,6 +317,17 @@ def test_the_same_request_is_taken_once(api: RunningApi, producer: httpx.Client)
     other = producer.post("/v1/events", json={**body, "event_id": "idempotent-2"}, headers=headers)
     assert other.status_code == 409
     assert len(sent(api, "idempotent-2")) == 0
+
+
+def test_an_answer_is_kept_for_a_day(database: Database) -> None:
+    """No longer, whenever the store takes it away: the key may be used again, for another body too."""
+    now = datetime.now(UTC)
+    asked = receipts.Request(TenantContext(TENANT), "key:of-a-day", "k", b"{}")
+    receipts.keep_answer(database, asked, {"receipt_id": "r"}, now)
+    assert receipts.answer_of(database, asked, now + timedelta(hours=23)) == {"receipt_id": "r"}
+    for body in (b"{}", b"[]"):
+        later = replace(asked, body=body)
+        assert receipts.answer_of(database, later, now + timedelta(hours=24, seconds=1)) is None
 
 
 def test_the_same_request_twice_at_once_is_taken_once(

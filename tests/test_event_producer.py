@@ -54,7 +54,7 @@ async def test_what_is_acknowledged_is_there(cluster: str, producer: EventProduc
 
 
 async def test_a_later_word_about_a_tenant_is_seen(cluster: str, producer: EventProducer) -> None:
-    """Settings, or that it is no more, after a version, which counts the topics of a wiped Kafka; not others'."""
+    """Settings, or that it is no more, after a version, which counts the topics of a wiped Kafka."""
 
     def tenant(tenant_id: str) -> Tenant:
         return Tenant(tenant_id=tenant_id, organization_id="org", name="x")

@@ -232,7 +232,7 @@ async def _taken(request: Request, caller: Caller, parts: Parts, body: bytes) ->
 
 async def _given(parts: Parts, request: Repeatable) -> dict[str, Any] | None:
     try:
-        return await asyncio.to_thread(answer_of, parts.database, request)
+        return await asyncio.to_thread(answer_of, parts.database, request, parts.clock())
     except OtherRequest:
         raise Problem("conflict", "the Idempotency-Key was used for a request with another body") from None
 
