@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import httpx
 import jwt
-from api_server import served
+from api_server import RunningApi, served
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse
@@ -129,3 +130,16 @@ def config_of(provider: SmallProvider, **more: Any) -> OidcConfig:
         redirect_url="http://127.0.0.1:1/v1/auth/callback",
         **more,
     )
+
+
+def begin(browser: httpx.Client) -> str:
+    """Begin in a browser, sign in, and return the path with which the provider sends it back."""
+    there = browser.get("/v1/auth/login")
+    assert there.status_code == 302, there.text
+    back = urlsplit(httpx.get(there.headers["location"]).headers["location"])
+    return f"{back.path}?{back.query}"
+
+
+def signed_in(api: RunningApi) -> httpx.Response:
+    browser = api.client()
+    return browser.get(begin(browser))
