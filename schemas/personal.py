@@ -22,6 +22,8 @@ MAYBE_IDENTIFIER: Final = r"@|%40|\+[1-9][0-9]{7}"
 _WHOLE_EMAIL: Final = re.compile(r"\S+@\S+")
 _WHOLE_PHONE: Final = re.compile(r"\s*(?:\+[1-9]|\([0-9]{1,5}\))[0-9 ()./-]{6,24}")
 _MIN_PHONE_DIGITS: Final = 7
+# What says whence an identifier is: `user:` is the API's, `email|` a provider's, `mailto:` a URL's.
+_WHENCE: Final = re.compile(r"^(?:[\w-]++[:|])++(?=[^\s:|]+@|\+[1-9])")
 
 # Words that an attribute's name is, or ends in after a dot, a dash, an underscore or a change of case.
 PERSONAL_ATTRIBUTES: Final = (
@@ -91,15 +93,18 @@ def replaced(text: str, pseudonym_of: Callable[[str], str]) -> str:
 def normalised(value: str) -> str:
     """Return the one form of all ways to write an identifier: its pseudonym is the pseudonym of this.
 
-    An address is the same in capitals, and a phone number with spaces: else a person who is to be forgotten
-    would be forgotten by half.
+    An address is the same in capitals and behind a word that says whence it is, and a phone number with
+    spaces: else a person who is to be forgotten would be forgotten by half.
 
     >>> normalised("Ana%40Example.com"), normalised("+44 (20) 7946-0000"), normalised(" Ana Lima ")
     ('ana@example.com', '+442079460000', 'Ana Lima')
+    >>> normalised("user:email|ana@example.com"), normalised("sms|+44 20 7946 0000")
+    ('ana@example.com', '+442079460000')
     """
     text = unicodedata.normalize("NFKC", value).strip()
     if "%40" in text:
         text = unquote(text)
+    text = _WHENCE.sub("", text)
     if "@" in text:
         return text.casefold()
     if text[:1] in ("+", "(") and _is_phone(text):

@@ -3,11 +3,14 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from store.database import Database
 from store.queries import TenantContext
+
+# The table's TTL is as long, but takes rows away when it comes to it.
+KEPT: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ class OtherRequest(Exception):
     """The key was used for a request with another body."""
 
 
-def answer_of(database: Database, request: Request) -> dict[str, Any] | None:
-    """Return the answer to the same request, if there was one.
+def answer_of(database: Database, request: Request, now: datetime) -> dict[str, Any] | None:
+    """Return the answer to the same request, if there was one within a day.
 
     Raises
     ------
@@ -55,8 +58,9 @@ def answer_of(database: Database, request: Request) -> dict[str, Any] | None:
     key_hash, request_hash = request.hashes()
     rows = database.query(
         f"SELECT request_hash, answer FROM idempotent_answers FINAL WHERE {where} "
-        "AND subject = {subject:String} AND key_hash = {key_hash:String}",
-        {**bound, "subject": request.subject, "key_hash": key_hash},
+        "AND subject = {subject:String} AND key_hash = {key_hash:String} "
+        "AND created_at > {since:DateTime64(3, 'UTC')}",
+        {**bound, "subject": request.subject, "key_hash": key_hash, "since": now - KEPT},
     )
     if not rows:
         return None

@@ -14,8 +14,9 @@ _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class Revocations:
     """The table ``revocations``; every method blocks, as those of `Database` do.
 
-    An id is ``key:…``, ``user:…``, ``family:…`` or ``token:…``. A revocation says nothing about what is
-    issued after it, but a key that was revoked is never good again. So a key's stay; the others, for `KEPT`.
+    An id is ``key:…``, ``user:…``, ``family:…`` or ``token:…``. A person may sign in again, so a revocation
+    of ``user:…`` says nothing about sign-ins after it; anything else that was revoked is never good again.
+    A key's stay; the others, for `KEPT`.
     """
 
     def __init__(self, database: Database) -> None:
@@ -49,10 +50,11 @@ class Revocations:
         revoked_at: datetime = row["revoked_at"]
         return revoked_at if revoked_at > _NEVER else None
 
-    def revoked_in(
-        self, ids: Sequence[str], tenant_ids: Sequence[str], issued_at: datetime
-    ) -> frozenset[str]:
-        """Return in which of these tenants anything that was issued then holds no longer.
+    def revoked_in(self, ids: Sequence[str], tenant_ids: Sequence[str], begun_at: datetime) -> frozenset[str]:
+        """Return in which of these tenants what came of a sign-in then holds no longer.
+
+        Only people's revocations are compared with that time: a family or a token may be revoked by a process
+        whose clock is behind, or that read it before the token's last use, and is revoked all the same.
 
         Parameters
         ----------
@@ -63,7 +65,8 @@ class Revocations:
         """
         rows = self._database.query(
             "SELECT DISTINCT tenant_id FROM revocations WHERE id IN {ids:Array(String)} "
-            "AND tenant_id IN {tenant_ids:Array(String)} AND revoked_at >= {issued_at:DateTime64(3, 'UTC')}",
-            {"ids": list(ids), "tenant_ids": ["", *tenant_ids], "issued_at": issued_at},
+            "AND tenant_id IN {tenant_ids:Array(String)} "
+            "AND (NOT startsWith(id, 'user:') OR revoked_at >= {begun_at:DateTime64(3, 'UTC')})",
+            {"ids": list(ids), "tenant_ids": ["", *tenant_ids], "begun_at": begun_at},
         )
         return frozenset(row["tenant_id"] for row in rows)

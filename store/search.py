@@ -34,13 +34,18 @@ _TIME: Final = "fromUnixTimestamp64Milli({{{0}:Int64}}, 'UTC')"
 
 
 class Position(NamedTuple):
-    """Where an event is among a tenant's: what a page goes on from."""
+    """Where an event is among a tenant's: what a page goes on from.
+
+    And when the first page was read, by the store's clock: what workers took in later is on no further page.
+    Else it would depend on its event time, and the oldest first would have no end while events come.
+    """
 
     time_ms: int
     partition: int
     offset: int
     message_index: int
     topic_id: str
+    as_of_ms: int
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,8 @@ def search(
     scope, of_scope = tenant.condition()
     if after is not None:
         conditions.append(f"{_POSITION} {'<' if wanted.newest_first else '>'} {_AFTER}")
-        names = ("after_ms", "after_partition", "after_offset", "after_index", "after_topic_id")
+        conditions.append(f"ingest_time <= {_TIME.format('as_of_ms')}")
+        names = ("after_ms", "after_partition", "after_offset", "after_index", "after_topic_id", "as_of_ms")
         bound |= dict(zip(names, after, strict=True))
     order = _ORDER.format("DESC" if wanted.newest_first else "ASC")
     # A row that is there twice, which reconciliation has yet to find, is one event.
@@ -142,23 +148,30 @@ def search(
     where = " AND ".join(["true", *conditions])
     by_kind = [each.format(scope=scope, kind=kind, conditions=where) for kind in wanted.kinds]
     sql = (
-        f"SELECT *, toUnixTimestamp64Milli(time) AS time_ms FROM ({' UNION ALL '.join(by_kind)}) "
+        "SELECT *, toUnixTimestamp64Milli(time) AS time_ms, toUnixTimestamp64Milli(now64(3)) AS now_ms, "
+        f"toUnixTimestamp64Milli(ingest_time) AS ingest_time_ms FROM ({' UNION ALL '.join(by_kind)}) "
         f"ORDER BY {order} LIMIT {{rows:UInt32}}"
     )
     # One more than asked for says whether there are more.
     found = database.query(sql, {**bound, **of_scope, "rows": rows + 1})
     more = len(found) > rows
     found = found[:rows]
-    return Page([as_event(row) for row in found], _position(found[-1]) if more else None)
+    if not more:
+        return Page([as_event(row) for row in found], None)
+    # A worker's clock may be ahead of the store's.
+    newest = [max(int(row["now_ms"]), int(row["ingest_time_ms"])) for row in found]
+    as_of_ms = after.as_of_ms if after is not None else max(newest)
+    return Page([as_event(row) for row in found], _position(found[-1], as_of_ms))
 
 
-def _position(row: Mapping[str, Any]) -> Position:
+def _position(row: Mapping[str, Any], as_of_ms: int) -> Position:
     return Position(
         int(row["time_ms"]),
         int(row["kafka_partition"]),
         int(row["kafka_offset"]),
         int(row["message_index"]),
         str(row["kafka_topic_id"]),
+        as_of_ms,
     )
 
 

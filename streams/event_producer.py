@@ -14,6 +14,7 @@ from streams import metrics
 from streams.brokers import client_options
 from streams.patience import waits_s
 from streams.producer import SendError
+from streams.tenant_log import changed_since
 from streams.topics import ALERTS, TENANTS, TOPIC_OF
 
 log = structlog.get_logger()
@@ -98,8 +99,8 @@ class EventProducer:
         """
         return await self._acknowledged(_Message(TOPIC_OF[kind], tenant_id.encode(), value))
 
-    async def send_tenant(self, tenant_id: str, tenant: Tenant | None) -> None:
-        """Write a tenant to the directory's topic, or that it is no more.
+    async def send_tenant(self, tenant_id: str, tenant: Tenant | None) -> tuple[int, int]:
+        """Write a tenant to the directory's topic, or that it is no more; return its partition and offset.
 
         Raises
         ------
@@ -107,7 +108,21 @@ class EventProducer:
             If Kafka has not acknowledged it.
         """
         value = None if tenant is None else tenant.model_dump_json(exclude_none=True).encode()
-        await self._acknowledged(_Message(TENANTS, tenant_id.encode(), value))
+        return await self._acknowledged(_Message(TENANTS, tenant_id.encode(), value))
+
+    async def tenant_changed(self, tenant_id: str, version: int) -> bool:
+        """Return whether the directory's topic holds a later word about a tenant than that of a version.
+
+        Raises
+        ------
+        SendError
+            If Kafka does not say.
+        """
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                return await changed_since(self._bootstrap, tenant_id, version)
+        except (KafkaError, TimeoutError) as error:
+            raise SendError(f"Kafka at {self._bootstrap} does not tell of tenants: {error}") from error
 
     async def _acknowledged(self, message: _Message) -> tuple[int, int]:
         try:

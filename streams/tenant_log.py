@@ -7,8 +7,9 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from schemas.tuning import TUNING_KEY, Tuning
+from store.directories import OFFSETS
 from streams.brokers import client_options
-from streams.topics import TENANTS, TopicError
+from streams.topics import TENANTS, TopicError, partition_of
 
 POLL_MS: Final = 100
 REQUEST_TIMEOUT_MS: Final = 10_000  # also how long a missing topic is waited for
@@ -76,14 +77,41 @@ class TenantLog:
         self._runner.close()
 
 
-async def _connect(bootstrap: str) -> Any:
+async def changed_since(bootstrap: str, tenant_id: str, version: int) -> bool:
+    """Return whether ``audit.tenants`` holds a later word about a tenant than that of a version.
+
+    Whoever writes a tenant anew from what the store has would else undo what a worker has yet to take up.
+
+    Raises
+    ------
+    KafkaError
+        If Kafka does not answer.
+    """
+    key = tenant_id.encode()
+    consumer = await _connect(bootstrap, auto_offset_reset="latest")
+    try:
+        tps = {tp.partition: tp for tp in consumer.assignment()}
+        tp = tps[partition_of(key, len(tps))]
+        start, end = (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
+        # Compaction may have taken away what stood there: then Kafka gives what comes after it.
+        consumer.seek(tp, min(max(version % OFFSETS + 1, start), end))
+        while await consumer.position(tp) < end:
+            for record in (await consumer.getmany(tp, timeout_ms=POLL_MS)).get(tp, []):
+                if record.key == key:
+                    return True
+        return False
+    finally:
+        await consumer.stop()
+
+
+async def _connect(bootstrap: str, auto_offset_reset: str = "earliest") -> Any:
     consumer = AIOKafkaConsumer(
         TENANTS,
         bootstrap_servers=bootstrap,
         **client_options(bootstrap),
         group_id=None,
         enable_auto_commit=False,
-        auto_offset_reset="earliest",
+        auto_offset_reset=auto_offset_reset,
         request_timeout_ms=REQUEST_TIMEOUT_MS,
     )
     try:

@@ -55,6 +55,8 @@ class RecordingProducer:
         # What callers sent, apart from what the API tells of itself.
         self.sent: list[tuple[str, str, dict[str, Any]]] = []
         self.messages = 0
+        # Tenants with a change in Kafka that no worker has taken up.
+        self.changing: set[str] = set()
 
     def offer(self, kind: str, tenant_id: str, value: bytes) -> bool:
         self.events.append((kind, tenant_id, json.loads(value)))
@@ -66,6 +68,9 @@ class RecordingProducer:
     async def send_tenant(self, tenant_id: str, tenant: Tenant | None) -> None:
         entry = None if tenant is None else Entry(tenant, new_version())
         self.database.insert_rows("tenants", [tenant_row(tenant_id, entry, new_version())])
+
+    async def tenant_changed(self, tenant_id: str, version: int) -> bool:
+        return tenant_id in self.changing
 
     async def send(self, kind: str, tenant_id: str, value: bytes) -> tuple[int, int]:
         sent = json.loads(value)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import httpx
 import jwt
-from api_server import served
+from api_server import RunningApi, served
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse
@@ -40,6 +41,7 @@ class SmallProvider:
     lie: Callable[[dict[str, Any]], dict[str, Any]] = lambda claims: claims
     sign: Callable[[dict[str, Any]], str] | None = None
     keys_asked: int = 0
+    keys_status: int = 200
 
     def __post_init__(self) -> None:
         self.key = generate_private_key(SECP256R1())
@@ -99,9 +101,11 @@ def running_provider() -> Iterator[SmallProvider]:
         return provider.discovery()
 
     @app.get("/keys")
-    async def keys() -> dict[str, Any]:
+    async def keys() -> JSONResponse:
         provider.keys_asked += 1
-        return {"keys": [provider.jwk()]}
+        if provider.keys_status != 200:
+            return JSONResponse({"error": "busy"}, provider.keys_status)
+        return JSONResponse({"keys": [provider.jwk()]})
 
     @app.get("/authorize")
     async def authorize(request: Request) -> RedirectResponse:
@@ -126,3 +130,16 @@ def config_of(provider: SmallProvider, **more: Any) -> OidcConfig:
         redirect_url="http://127.0.0.1:1/v1/auth/callback",
         **more,
     )
+
+
+def begin(browser: httpx.Client) -> str:
+    """Begin in a browser, sign in, and return the path with which the provider sends it back."""
+    there = browser.get("/v1/auth/login")
+    assert there.status_code == 302, there.text
+    back = urlsplit(httpx.get(there.headers["location"]).headers["location"])
+    return f"{back.path}?{back.query}"
+
+
+def signed_in(api: RunningApi) -> httpx.Response:
+    browser = api.client()
+    return browser.get(begin(browser))

@@ -1,14 +1,19 @@
 """What is counted by address: guesses stop, good credentials go on, and nobody fills the trail."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from api_server import PLATFORM_TENANT, RunningApi, add_tenant, running_api
 from conftest import eventually
+from oidc_provider import config_of, running_provider
 
 from api.v1.addresses import LOOKED_UP, Addresses
+from api.v1.caller import Principal
+from api.v1.oidc_provider import Provider
 from api.v1.parts import ApiConfig
 from api.v1.signatures import authorization
 from schemas.tenant import RateLimit
@@ -87,9 +92,96 @@ def test_guesses_without_end_cost_the_store_nothing(api: RunningApi, monkeypatch
     assert api.client(fresh).get("/v1/me").status_code == 200
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/me", "/v1/nowhere", "/v1/openapi.json", "/v1/.well-known/jwks.json", "/v1/auth/login"]
-)
+def test_clients_and_people_go_on_where_guesses_are_refused(api: RunningApi) -> None:
+    """After ten times the limit too: a client by header or form, and a person's next refresh token."""
+    key, fresh = api.key(TENANT, "viewer"), api.key(TENANT, "viewer")
+    ask, basic = {"grant_type": "client_credentials"}, httpx.BasicAuth(key[3:19], key)
+    person = Principal("user:ana", "sso", False, (TENANT,), ("viewer",), frozenset())
+    granted = run(api.app.state.grants.begin(person, "offline_access"))
+    form = {"grant_type": "refresh_token", "refresh_token": granted.refresh_token}
+    client = api.client()
+    assert client.post("/v1/oauth/token", data=ask, auth=basic).status_code == 200
+    assert api.token(key).status_code == 200
+    form["refresh_token"] = client.post("/v1/oauth/token", data=form).json()["refresh_token"]
+    statuses(api, "/v1/me", LOOKED_UP * FEW.requests, **GUESS)
+    assert api.token(fresh).status_code == 429
+    assert client.post("/v1/oauth/token", data=form | {"refresh_token": "twr_guess"}).status_code == 429
+    api.clock.pass_(seconds=600)
+    assert client.post("/v1/oauth/token", data=ask, auth=basic).status_code == 200
+    assert api.token(key).status_code == 200
+    assert client.post("/v1/oauth/token", data=form).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/.well-known/jwks.json", "/v1/auth/login"])
+def test_nobody_keeps_others_from_signing_in(api: RunningApi, path: str) -> None:
+    """Nor from the keys that verify tokens: answered however many ask, and no more in the trail than else."""
+    statuses(api, "/v1/nowhere", 5)
+    with running_provider() as provider:
+        api.app.state.provider = Provider(config_of(provider), api.parts)
+        object.__setattr__(api.parts.config, "oidc", config_of(provider))
+        run(api.app.state.provider.authorization_endpoint())
+        assert set(quietly(api, path, 8)) <= {200, 302}
+    assert len(told(api)) == 4
+
+
+def quietly(api: RunningApi, path: str, times: int) -> list[int]:
+    """Ask without waiting for the trail, which may not be told."""
+    with api.client() as client:
+        client.event_hooks = {}
+        return [client.get(path).status_code for _ in range(times)]
+
+
+def test_refused_sign_ins_end(api: RunningApi) -> None:
+    """Each asks the provider and the store; after ten times the limit none from there is ended."""
+    with running_provider() as provider:
+        api.app.state.provider = Provider(config_of(provider), api.parts)
+        object.__setattr__(api.parts.config, "oidc", config_of(provider))
+        answers = quietly(api, "/v1/auth/callback?code=x&state=y", LOOKED_UP * FEW.requests)
+        assert set(answers) == {401, 429}
+        assert api.client().get("/v1/auth/callback").json()["detail"].startswith("too many refused sign-ins")
+
+
+def test_a_caller_beyond_its_limit_costs_nothing(
+    api: RunningApi, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trail is told once in a window, with who it was; the store is asked nothing."""
+    tenant_id = "addresses-busy"
+    add_tenant(database, tenant_id, rate_limit=FEW)
+    key = api.key(tenant_id, "viewer")
+    client = api.client(key)
+    assert [client.get("/v1/me").status_code for _ in range(4)] == [200] * 3 + [429]
+    queries: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "query", lambda sql, *given: queries.append(sql))
+        answers = [client.get("/v1/me") for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [429] * 5
+    assert answers[-1].headers["ratelimit-limit"] == "3"
+    assert queries == []
+    busy = [e for e in api.produced.of("request", tenant_id) if e["http_status"] == 429]
+    assert [e["user_id"] for e in busy] == [f"key:{key[3:19]}"]
+    api.clock.pass_(seconds=2 * FEW.window_s)
+    assert client.get("/v1/me").status_code == 200
+
+
+def test_a_person_of_two_tenants_counts_where_it_acts(api: RunningApi, database: Database) -> None:
+    """Against the limits of the tenant that the request is about, and nobody else's."""
+    for tenant_id, requests in (("addresses-first", 2), ("addresses-second", 5)):
+        add_tenant(database, tenant_id, rate_limit=RateLimit(requests=requests, window_s=60))
+    both = ("addresses-first", "addresses-second")
+    person = Principal("user:ben", "sso", False, both, ("viewer",), frozenset())
+    token = run(api.app.state.grants.begin(person, None)).access.token
+    second = api.client(token, x_tenant_id=both[1])
+    assert [second.get("/v1/me").status_code for _ in range(6)] == [200] * 5 + [429]
+    first = api.client(token)
+    assert [first.get("/v1/me").status_code for _ in range(3)] == [200] * 2 + [429]
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run something of the API's outside its loop; it shares nothing with what runs there."""
+    return asyncio.run(work)
+
+
+@pytest.mark.parametrize("path", ["/v1/me", "/v1/nowhere", "/v1/openapi.json"])
 def test_requests_of_nobody_end(api: RunningApi, path: str) -> None:
     """Whatever they ask for; the trail has them up to the limit, and once that there were more."""
     answers = statuses(api, path, 8)

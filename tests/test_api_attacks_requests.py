@@ -2,9 +2,9 @@
 
 import gzip
 import json
+import select
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +119,16 @@ def test_an_oversized_body_is_refused_by_its_length(api: RunningApi, key: str) -
 
 def test_an_oversized_body_without_a_length(api: RunningApi, key: str) -> None:
     """Chunk by chunk, it is cut off at the limit."""
-
-    def endless() -> Iterator[bytes]:
-        for _ in range(64):
-            yield b" " * 65_536
-
-    client = api.client(key, content_type="application/json")
-    with suppress(httpx.WriteError):  # closed while we were still sending: refused all the same
-        assert client.post("/v1/keys", content=endless()).status_code == 413
+    sent = 0
+    head = f"POST /v1/keys HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+    head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", int(api.url.rsplit(":", 1)[1])), timeout=10) as raw:
+        raw.sendall(head.encode())
+        while not select.select([raw], [], [], 0.05)[0]:
+            assert sent < 64, "it is read without end"
+            raw.sendall(b"10000\r\n" + b" " * 65_536 + b"\r\n")
+            sent += 1
+        assert b" 413 " in raw.recv(4096).split(b"\r\n")[0]
 
 
 def test_an_oversized_body_of_nobody_is_not_read(api: RunningApi) -> None:
@@ -177,6 +179,15 @@ def test_json_that_others_would_read_otherwise(api: RunningApi, route: str, body
     method, path = route.format(**ids(api, TENANT) if ids else {}).split()
     admin = api.client(api.key("", "platform_admin"), x_tenant_id=TENANT, content_type="application/json")
     answer = admin.request(method, path, content=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request"), answer.text
+
+
+@pytest.mark.parametrize("name", ["deep", "half a pair"])
+def test_a_line_in_another_encoding(api: RunningApi, name: str) -> None:
+    """A good first line does not have the others read differently."""
+    producer = api.client(api.key(TENANT, "producer"), content_type="application/x-ndjson")
+    lines = {"deep": HIDDEN_DEPTH, "half a pair": r'{"kind": "auth", "x": "\ud800"}'.encode("utf-16-le")}
+    answer = producer.post("/v1/events", content=b"{}\n" + lines[name])
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request"), answer.text
 
 
@@ -252,7 +263,7 @@ def test_a_page_of_another_origin(api: RunningApi, key: str) -> None:
 
 def test_only_a_listed_origin_may_call(database: Database, tmp_path: Path) -> None:
     """And no other, nor one that begins like it."""
-    config = ApiConfig(cors_origins=("https://console.example.com",))
+    config = ApiConfig(platform_tenant=PLATFORM_TENANT, cors_origins=("https://console.example.com",))
     with running_api(database, tmp_path, config) as api:
         key = api.key(TENANT, "viewer")
         for origin, allowed in (
@@ -263,6 +274,12 @@ def test_only_a_listed_origin_may_call(database: Database, tmp_path: Path) -> No
             answer = api.client(key, origin=origin).get("/v1/me")
             assert answer.headers.get("access-control-allow-origin") == allowed
             assert "access-control-allow-credentials" not in answer.headers
+            asked = {"Access-Control-Request-Method": "GET", "Origin": origin}
+            preflight = api.client().options("/v1/me", headers=asked)
+            assert preflight.status_code == (200 if allowed else 400)
+            if not allowed:
+                assert preflight.headers["content-type"] == "application/problem+json"
+                assert preflight.json()["code"] == "malformed_request"
 
 
 def test_an_answer_cannot_be_framed_sniffed_or_cached(api: RunningApi, key: str) -> None:

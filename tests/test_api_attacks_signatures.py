@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ import pytest
 import structlog
 from api_server import RunningApi, add_tenant, running_api
 
-from api.v1 import authentication
+from api.v1 import authentication, routing
 from api.v1.signatures import authorization
 from store.database import Database
 from store.refresh_tokens import use_once
@@ -200,6 +201,27 @@ def test_guessing_which_keys_sign(
         told.append((answer.json() | {"request_id": ""}, [*steps]))
     assert told[0] == told[1]
     assert told[0][1].count("unseal") == 1
+
+
+@pytest.mark.parametrize(("key_id", "shift_s"), [("f" * 16, 0), (None, -400)])
+def test_a_body_that_nobody_signed_is_not_read(
+    api: RunningApi, key: str, signed: Signed, key_id: str | None, shift_s: int
+) -> None:
+    """An unknown key, or an old time: the answer comes while the body is still on its way."""
+    headers = signed(key=f"tw_{key_id}_{'A' * 43}" if key_id else key, shift_s=shift_s)
+    with socket.create_connection(("127.0.0.1", int(api.url.rsplit(":", 1)[1])), timeout=10) as raw:
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        raw.sendall(f"POST /v1/keys HTTP/1.1\r\nHost: x\r\n{head}Content-Length: 1000\r\n\r\n{{".encode())
+        assert b" 401 " in raw.recv(4096).split(b"\r\n")[0]
+
+
+def test_a_body_that_does_not_come(api: RunningApi, signed: Signed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever knows a key's id may begin to send, and not hold the connection for ever."""
+    monkeypatch.setattr(routing, "READ_S", 0.2)
+    with socket.create_connection(("127.0.0.1", int(api.url.rsplit(":", 1)[1])), timeout=10) as raw:
+        head = "".join(f"{name}: {value}\r\n" for name, value in signed().items())
+        raw.sendall(f"POST /v1/keys HTTP/1.1\r\nHost: x\r\n{head}Content-Length: 1000\r\n\r\n{{".encode())
+        assert b" 408 " in raw.recv(4096).split(b"\r\n")[0]
 
 
 def test_somebody_else_s_nonce_cannot_be_used_up(api: RunningApi, signed: Signed) -> None:

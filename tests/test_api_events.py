@@ -3,10 +3,14 @@
 import asyncio
 import csv
 import io
+import itertools
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -15,11 +19,19 @@ from api_server import RunningApi, add_tenant, running_api
 from schema_examples import event
 from stored import store_events
 
+from api.v1.routes import events as event_routes
+from store import receipts
 from store.database import Database
+from store.queries import TenantContext
 from streams.producer import SendError
 
 TENANT, OTHER = "events-tenant", "events-other"
-FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "  =1", "\uff1d1")
+FORMULAS = (
+    "=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "  =1", "\uff1d1",
+    "x;=cmd|' /C calc'!A0", "x\t=1", 'x"; "=1', "x\n=1", "x;;@1",
+)  # fmt: skip
+
+BEGINS = ("=", "+", "-", "@", "\uff1d")
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +97,46 @@ def test_pages_hold_every_event_once_and_in_order(analyst: httpx.Client, limit: 
     found = all_pages(analyst, limit=limit, order=order, **{"from": "2026-02-01T00:00:00Z"})
     expected = [f"e{i:02}" for i in range(25)]
     assert found == (expected if order == "oldest" else expected[::-1])
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+def test_pages_show_what_was_there_at_the_first(
+    api: RunningApi, database: Database, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """Events that come in meanwhile, old ones and new ones, are on no further page and in no export."""
+    tenant_id = f"events-growing-{order}"
+    add_tenant(database, tenant_id)
+    numbers = itertools.count()
+
+    def come_in() -> list[str]:
+        found = [f"g{next(numbers)}" for _ in range(20)]
+        store_events(
+            database,
+            *(
+                event("auth", tenant_id=tenant_id, event_id=id_, time=f"2026-03-01T10:{i:02}:00Z")
+                for i, id_ in enumerate(found)
+            ),
+        )
+        return found
+
+    there = come_in()
+    search_as_ever = event_routes.search
+
+    def search(*asked: Any) -> Any:
+        page = search_as_ever(*asked)
+        time.sleep(0.01)  # clocks tell milliseconds
+        come_in()
+        return page
+
+    analyst = api.client(api.key(tenant_id, "analyst"))
+    monkeypatch.setattr(event_routes, "search", search)
+    assert sorted(all_pages(analyst, limit=7, order=order)) == sorted(there)
+    monkeypatch.setattr(event_routes, "MAX_PAGE", 30)
+    there = ids(analyst.get("/v1/events", params={"limit": 1000}))
+    exported = analyst.get("/v1/events/export", params={"order": order})
+    assert sorted(json.loads(line)["event_id"] for line in exported.text.splitlines()) == sorted(
+        {*there, *(f"g{i}" for i in range(len(there), len(there) + 20))}
+    )
 
 
 def test_filters_hold_together(analyst: httpx.Client) -> None:
@@ -177,12 +229,15 @@ def test_an_ndjson_export_holds_every_event(analyst: httpx.Client) -> None:
 
 
 def test_a_csv_export_has_no_formula(analyst: httpx.Client) -> None:
-    """A spreadsheet shows each cell as the text that it is."""
+    """A spreadsheet shows each cell as the text that it is, whatever it takes for the end of one."""
     answer = analyst.get("/v1/events/export", params={"format": "csv", "resource_type": "cell"})
-    rows = list(csv.DictReader(io.StringIO(answer.text)))
-    assert {row["event_id"]: row["resource_id"] for row in rows} == {
-        f"f{i}": f"'{text}" for i, text in enumerate(FORMULAS)
-    }
+    text = answer.content.decode()
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    shown = {row["event_id"]: row["resource_id"].replace("'", "") for row in rows}
+    assert shown == {f"f{i}": formula.replace("'", "") for i, formula in enumerate(FORMULAS)}
+    for delimiter in ",;\t":
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            assert not [cell for cell in row if cell.lstrip(' "\t\r\n').startswith(BEGINS)]
 
 
 def test_an_ocsf_export_is_ocsf(analyst: httpx.Client) -> None:
@@ -233,6 +288,8 @@ def test_arrays_and_lines_are_taken_in_by_kind(api: RunningApi, producer: httpx.
         (["not", "an", "object"], "JSON object"),
         (event("auth", tenant_id=OTHER), "tenant_id"),
         (event("auth", tenant_id=TENANT, source_ip="999"), "source_ip"),
+        (event("access", tenant_id=TENANT, service="tenantwatch"), "service"),
+        (event("access", tenant_id=TENANT, service="tenantwatch-api"), "service"),
     ],
 )
 def test_one_bad_event_refuses_all_of_them(
@@ -260,6 +317,17 @@ def test_the_same_request_is_taken_once(api: RunningApi, producer: httpx.Client)
     other = producer.post("/v1/events", json={**body, "event_id": "idempotent-2"}, headers=headers)
     assert other.status_code == 409
     assert len(sent(api, "idempotent-2")) == 0
+
+
+def test_an_answer_is_kept_for_a_day(database: Database) -> None:
+    """No longer, whenever the store takes it away: the key may be used again, for another body too."""
+    now = datetime.now(UTC)
+    asked = receipts.Request(TenantContext(TENANT), "key:of-a-day", "k", b"{}")
+    receipts.keep_answer(database, asked, {"receipt_id": "r"}, now)
+    assert receipts.answer_of(database, asked, now + timedelta(hours=23)) == {"receipt_id": "r"}
+    for body in (b"{}", b"[]"):
+        later = replace(asked, body=body)
+        assert receipts.answer_of(database, later, now + timedelta(hours=24, seconds=1)) is None
 
 
 def test_the_same_request_twice_at_once_is_taken_once(

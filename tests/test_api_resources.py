@@ -76,6 +76,15 @@ def test_a_tenant_tunes_its_own_detectors(admin: httpx.Client) -> None:
     assert admin.put("/v1/tuning", json={"own": {}}).json()["own"] == {}
 
 
+def test_tuning_undoes_no_change_that_is_under_way(api: RunningApi, admin: httpx.Client) -> None:
+    """A suspension that no worker has taken up yet would be written over by what the store has."""
+    api.produced.changing.add(TENANT)
+    refused = admin.put("/v1/tuning", json={"own": {}})
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    api.produced.changing.clear()
+    assert admin.put("/v1/tuning", json={"own": {}}).status_code == 200
+
+
 def test_a_webhook_lives_over_http(admin: httpx.Client) -> None:
     """Its secret is shown when it is made and rotated, and never else."""
     added = admin.post("/v1/webhooks", json={"url": NOWHERE, "min_severity": "high"}).json()

@@ -6,7 +6,6 @@ import hmac
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,7 +15,15 @@ import jwt
 import pytest
 from api_server import PLATFORM_TENANT, PLENTY, RunningApi, add_tenant, running_api
 from conftest import CommandLine, settings_env
-from oidc_provider import CLIENT_ID, CLIENT_SECRET, SmallProvider, config_of, running_provider
+from oidc_provider import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    SmallProvider,
+    begin,
+    config_of,
+    running_provider,
+    signed_in,
+)
 
 from api.v1.oidc import OidcConfig
 from api.v1.parts import ApiConfig
@@ -42,19 +49,6 @@ def api(database: Database, tmp_path: Path, provider: SmallProvider) -> Iterator
     config = ApiConfig(platform_tenant=PLATFORM_TENANT, failure_limit=PLENTY, oidc=config_of(provider))
     with running_api(database, tmp_path, config) as running:
         yield running
-
-
-def begin(browser: httpx.Client) -> str:
-    """Begin in a browser, sign in, and return the path with which the provider sends it back."""
-    there = browser.get("/v1/auth/login")
-    assert there.status_code == 302, there.text
-    back = urlsplit(httpx.get(there.headers["location"]).headers["location"])
-    return f"{back.path}?{back.query}"
-
-
-def signed_in(api: RunningApi) -> httpx.Response:
-    browser = api.client()
-    return browser.get(begin(browser))
 
 
 def refused(answer: httpx.Response) -> str:
@@ -87,97 +81,6 @@ def test_a_person_of_two_tenants_chooses_by_header(api: RunningApi, provider: Sm
     elsewhere = api.client(token, x_tenant_id=OTHER).get("/v1/me").json()
     assert (elsewhere["tenant_id"], elsewhere["organization_id"]) == (OTHER, f"org-{OTHER}")
     assert api.client(token, x_tenant_id="third").get("/v1/me").status_code == 403
-
-
-def test_a_person_that_refreshes_in_a_loop_is_stopped(api: RunningApi, database: Database) -> None:
-    """As on every route, and with nothing lost: the refused token is good once the window moved on."""
-    pair = signed_in(api).json()
-    add_tenant(database, TENANT, rate_limit={"requests": 2, "window_s": 60})
-    api.clock.pass_(seconds=5)  # until the gate looks at the tenant anew
-
-    def refresh() -> httpx.Response:
-        form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
-        return api.client().post("/v1/oauth/token", data=form)
-
-    for _ in range(2):
-        pair = refresh().json()
-    refused = refresh()
-    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
-    assert api.client(pair["access_token"]).get("/v1/me").status_code == 429
-    api.clock.pass_(seconds=int(refused.headers["retry-after"]))
-    assert refresh().status_code == 200
-
-
-def test_revoking_a_person_ends_its_tokens(api: RunningApi) -> None:
-    """By its subject; signing in again is the provider's to refuse."""
-    pair = signed_in(api).json()
-    stranger = api.client(api.key(OTHER, "tenant_admin"))
-    assert stranger.post("/v1/revocations", json={"id": "user:ana"}).status_code == 204
-    assert api.client(pair["access_token"]).get("/v1/me").status_code == 200
-    admin = api.client(api.key(TENANT, "tenant_admin"))
-    assert admin.post("/v1/revocations", json={"id": "user:ana"}).status_code == 204
-    assert api.client(pair["access_token"]).get("/v1/me").status_code == 401
-    form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
-    assert api.client().post("/v1/oauth/token", data=form).status_code == 400
-
-
-def test_a_sign_in_ends_however_often_it_is_refreshed(api: RunningApi) -> None:
-    """After 30 days: the provider is to be asked again."""
-    pair = signed_in(api).json()
-    for _ in range(29):
-        api.clock.pass_(days=1)
-        pair = refreshed(api, pair).json()
-    api.clock.pass_(hours=23, minutes=55)
-    pair = refreshed(api, pair).json()
-    assert pair["expires_in"] == 300
-    api.clock.pass_(minutes=5)
-    assert refreshed(api, pair).json()["error"] == "invalid_grant"
-    api.clock.pass_(seconds=10)  # clocks may differ by five
-    assert api.client(pair["access_token"]).get("/v1/me").status_code == 401
-
-
-def test_a_shorter_setting_ends_sign_ins_that_have_begun(api: RunningApi) -> None:
-    """As soon as it holds."""
-    pair = signed_in(api).json()
-    api.clock.pass_(days=2)
-    shorter = replace(api.parts.config, family_lifetime=timedelta(days=1))
-    api.parts.__dict__["config"] = shorter
-    assert refreshed(api, pair).json()["error"] == "invalid_grant"
-
-
-def refreshed(api: RunningApi, pair: dict[str, Any]) -> httpx.Response:
-    form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
-    return api.client().post("/v1/oauth/token", data=form)
-
-
-def test_any_tenant_of_a_person_ends_its_access_there(api: RunningApi, provider: SmallProvider) -> None:
-    """Not elsewhere, and refreshing does not bring it back."""
-    provider.claims["tenant_id"] = [TENANT, OTHER]
-    pair = signed_in(api).json()
-    admin = api.client(api.key(OTHER, "tenant_admin"))
-    assert admin.post("/v1/revocations", json={"id": "user:ana"}).status_code == 204
-    assert statuses(api, pair["access_token"]) == {TENANT: 200, OTHER: 403}
-    api.clock.pass_(seconds=1)
-    again = refreshed(api, pair).json()
-    assert statuses(api, again["access_token"]) == {TENANT: 200, OTHER: 403}
-
-
-def test_the_first_tenant_of_a_person_ends_all_its_tokens(api: RunningApi, provider: SmallProvider) -> None:
-    """They were issued for it; without it nobody could say what a request without a tenant is about."""
-    provider.claims["tenant_id"] = [TENANT, OTHER]
-    pair = signed_in(api).json()
-    admin = api.client(api.key(TENANT, "tenant_admin"))
-    assert admin.post("/v1/revocations", json={"id": "user:ana"}).status_code == 204
-    assert statuses(api, pair["access_token"]) == {TENANT: 401, OTHER: 401}
-    assert refreshed(api, pair).status_code == 400
-
-
-def statuses(api: RunningApi, token: str) -> dict[str, int]:
-    """Return what a token is answered with for each tenant."""
-    return {
-        tenant_id: api.client(token, x_tenant_id=tenant_id).get("/v1/me").status_code
-        for tenant_id in (TENANT, OTHER)
-    }
 
 
 @pytest.mark.parametrize(
@@ -343,6 +246,16 @@ def test_the_provider_s_new_key_is_fetched(api: RunningApi, provider: SmallProvi
     assert refused(signed_in(api)) == "unknown_kid"
     assert provider.keys_asked == asked
     api.clock.pass_(seconds=31)
+    assert signed_in(api).status_code == 200
+
+
+def test_a_provider_whose_keys_cannot_be_had(api: RunningApi, provider: SmallProvider) -> None:
+    """It is away, not without keys: those that were known are good as soon as it answers again."""
+    assert signed_in(api).status_code == 200
+    api.clock.pass_(seconds=301)
+    provider.keys_status = 503
+    assert signed_in(api).status_code == 503
+    provider.keys_status = 200
     assert signed_in(api).status_code == 200
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from schemas.tenant import Tenant
+from store.directories import OFFSETS
 from streams import event_producer, metrics
 from streams.event_producer import EventProducer
 from streams.producer import SendError
@@ -49,6 +51,25 @@ async def test_what_is_acknowledged_is_there(cluster: str, producer: EventProduc
     partition, offset = await producer.send("auth", "acked", b'{"event_id": "1"}')
     assert partition == partition_of(b"acked", 12)
     assert await asyncio.to_thread(message_at, cluster, partition, offset) == (b"acked", {"event_id": "1"})
+
+
+async def test_a_later_word_about_a_tenant_is_seen(cluster: str, producer: EventProducer) -> None:
+    """Settings, or that it is no more, after a version, which counts the topics of a wiped Kafka."""
+
+    def tenant(tenant_id: str) -> Tenant:
+        return Tenant(tenant_id=tenant_id, organization_id="org", name="x")
+
+    # Two tenants of one partition.
+    other = next(
+        f"o{i}" for i in range(100) if partition_of(f"o{i}".encode(), 12) == partition_of(b"told", 12)
+    )
+    offsets = [await producer.send_tenant(id_, tenant(id_)) for id_ in ("told", other, "told", other)]
+    first, _, second, _ = (offset for _, offset in offsets)
+    assert await producer.tenant_changed("told", first)
+    assert await producer.tenant_changed("told", 2 * OFFSETS + first)
+    assert not await producer.tenant_changed("told", second)
+    await producer.send_tenant("told", None)
+    assert await producer.tenant_changed("told", second)
 
 
 async def test_what_is_offered_arrives(cluster: str, producer: EventProducer) -> None:

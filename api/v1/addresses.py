@@ -5,7 +5,7 @@ import ipaddress
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from api.v1.limits import RateLimiter, Verdict
 from schemas.tenant import RateLimit
@@ -15,6 +15,16 @@ IPV6_PREFIX: Final = 64
 # So many times the limit of refused credentials are looked up at all, for the sake of good ones among them.
 LOOKED_UP: Final = 10
 MAX_KNOWN: Final = 50_000
+# An access token ends after a quarter of an hour: whoever goes on has used its refresh token by then.
+KNOWN_S: Final = 3_600.0
+
+
+class Known(NamedTuple):
+    """Credentials that were good: when, of whom, for which tenants."""
+
+    good_s: float
+    subject: str
+    tenants: tuple[str, ...]
 
 
 def network_of(address: str | None) -> str:
@@ -56,8 +66,9 @@ class Addresses:
         self._lookups = RateLimiter()
         self._strangers = RateLimiter()
         self._told = RateLimiter()
-        # Credentials that were good lately, as hashes with a key of this process, and when.
-        self._known: OrderedDict[bytes, float] = OrderedDict()
+        self._sign_ins = RateLimiter()
+        # By hashes with a key of this process.
+        self._known: OrderedDict[bytes, Known] = OrderedDict()
         self._hash_key = secrets.token_bytes(32)
 
     def refused(self, address: str | None) -> Verdict:
@@ -74,16 +85,20 @@ class Addresses:
         """
         at, now_s = network_of(address), self._monotonic_s()
         verdict = self._lookups.look(at, self._lookup_limit, now_s)
-        if verdict.allowed or not credentials:
+        if verdict.allowed:
             return verdict
-        good_s = self._known.get(self._hash(credentials))
-        good = good_s is not None and now_s - good_s <= self._failure_limit.window_s
+        good = self.known(credentials) is not None
         return Verdict(good, verdict.limit, verdict.remaining, verdict.reset_s)
 
-    def good(self, credentials: str) -> None:
-        """Remember credentials that were good."""
+    def known(self, credentials: str) -> Known | None:
+        """Return whose credentials these were, if they were good lately: that they still are is not said."""
+        known = self._known.get(self._hash(credentials))
+        return known if known is not None and self._monotonic_s() - known.good_s <= KNOWN_S else None
+
+    def good(self, credentials: str, subject: str, tenants: tuple[str, ...]) -> None:
+        """Remember credentials that were good: a header, a secret of a form, a refresh token."""
         hashed = self._hash(credentials)
-        self._known[hashed] = self._monotonic_s()
+        self._known[hashed] = Known(self._monotonic_s(), subject, tenants)
         self._known.move_to_end(hashed)
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
@@ -91,6 +106,14 @@ class Addresses:
     def _hash(self, credentials: str) -> bytes:
         # Of a signed request the scheme and the key's id, which all of its requests have in common.
         return hashlib.blake2b(credentials.partition(",")[0].encode(), key=self._hash_key).digest()
+
+    def sign_in(self, address: str | None) -> Verdict:
+        """Return whether a sign-in may be ended: each asks the provider and the store."""
+        return self._sign_ins.look(network_of(address), self._lookup_limit, self._monotonic_s())
+
+    def sign_in_refused(self, address: str | None) -> None:
+        """Count a sign-in that was refused."""
+        self._sign_ins.take(network_of(address), self._lookup_limit, self._monotonic_s())
 
     def strange(self, address: str | None) -> Verdict:
         """Return whether a request of nobody may be answered."""

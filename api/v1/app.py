@@ -5,7 +5,10 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from api.v1 import problems
 from api.v1.audit import Audit
@@ -35,6 +38,7 @@ from api.v1.routes import (
 )
 from api.v1.routing import Routes, check_declared
 from api.v1.single_use import SingleUse
+from api.v1.trace import trace_of
 from api.v1.under_way import UnderWay
 
 VERSION: Final = "1.0.0"
@@ -57,6 +61,26 @@ RESOURCES: Final[tuple[Routes, ...]] = (
     well_known.routes,
 )
 _DOCUMENT: Final = Routes("", "document")
+
+
+class Cors(CORSMiddleware):
+    """Lets pages of listed origins call; what is refused is a problem document, as every other error."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Return the answer to a browser that asks whether a page may call."""
+        answer = super().preflight_response(request_headers)
+        if answer.status_code >= 400:
+            raise problems.Problem("malformed_request", bytes(answer.body).decode().lower())
+        return answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        try:
+            await super().__call__(scope, receive, send)
+        except problems.Problem as refused:
+            trace = trace_of(scope)
+            trace.problem = refused.code
+            await problems.response(refused, trace.request_id)(scope, receive, send)
 
 
 def api_app(parts: Parts, run_backtest: RunBacktest | None = None) -> FastAPI:
@@ -91,7 +115,7 @@ def api_app(parts: Parts, run_backtest: RunBacktest | None = None) -> FastAPI:
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     if parts.config.cors_origins:
         app.add_middleware(
-            CORSMiddleware,
+            Cors,
             allow_origins=parts.config.cors_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "X-Tenant-Id", "X-Request-Id", "Idempotency-Key"],
@@ -104,6 +128,7 @@ def api_app(parts: Parts, run_backtest: RunBacktest | None = None) -> FastAPI:
 @_DOCUMENT.get("/openapi.json", permission=None, reach="public", response_model=dict[str, Any])
 async def show_document(request: Request) -> JSONResponse:
     """Show this document."""
+    request.app.state.gate.check_stranger(trace_of(request.scope))  # half a megabyte is work
     return JSONResponse(request.app.openapi(), headers={"Cache-Control": "public, max-age=300"})
 
 

@@ -52,6 +52,8 @@ class Audit:
         """Tell of a request that was answered."""
         if trace.access is not None and trace.access.trail == "none":
             return
+        if not trace.told and not trace.auth:
+            return
         if trace.principal is None and not trace.auth:
             # Whoever is refused for asking too much could else write as much into the trail.
             limited = trace.problem == "rate_limited"

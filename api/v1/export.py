@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
@@ -18,7 +19,10 @@ COLUMNS: Final = (
     "organization_id", "tier", "region", "tenant_status", "ingest_time", "flags",
 )  # fmt: skip
 # With these a spreadsheet begins a formula, or a command; a tab or line break before one changes nothing.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_BEGINS: Final = r"=+\-@\uff1d\uff0b\uff0d\uff20"
+# At a text's beginning, and after what other spreadsheets take for the end of a cell: where the comma is for
+# decimals they separate by semicolons, and heed no quotes that a semicolon does not precede.
+_FORMULA: Final = re.compile(rf'^(?= *[{_BEGINS}\t\r\n])|(?<=[;\t\r\n])(?=[ "]*[{_BEGINS}])')
 
 
 class Form(NamedTuple):
@@ -30,15 +34,15 @@ class Form(NamedTuple):
 
 
 def safe_cell(value: object) -> str:
-    """Return a CSV cell that a spreadsheet shows as it is: texts that would be formulas get an apostrophe.
+    """Return a CSV cell that a spreadsheet shows as it is: what would be a formula gets an apostrophe.
 
-    >>> safe_cell("=1+1"), safe_cell(-1), safe_cell(None)
-    ("'=1+1", '-1', '')
+    >>> safe_cell("=1+1"), safe_cell("a;=1+1"), safe_cell(-1), safe_cell(None)
+    ("'=1+1", "a;'=1+1", '-1', '')
     """
     if value is None:
         return ""
     if isinstance(value, str):
-        return f"'{value}" if value.lstrip(" ").startswith(_FORMULA) else value
+        return _FORMULA.sub("'", value)
     if isinstance(value, list | dict):
         return safe_cell(json.dumps(value, ensure_ascii=False))
     return str(value)
@@ -46,7 +50,7 @@ def safe_cell(value: object) -> str:
 
 def _csv_row(values: Iterable[str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(values)
+    csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerow(values)
     return text.getvalue()
 
 

@@ -66,6 +66,7 @@ class Gate:
         self.tenants = Tenants(parts)
         self.addresses = Addresses(parts.config.failure_limit, parts.config.stranger_limit, parts.monotonic_s)
         self._limiter = RateLimiter()
+        self._told = RateLimiter()
         self._refresh_tokens = RefreshTokens(parts.database)
 
     async def admit(self, request: Request, access: Access) -> Caller | None:
@@ -76,25 +77,20 @@ class Gate:
         Problem
             If the request may not go on.
         """
+        if access.reach == "public":
+            # What costs something asks for itself: here nobody keeps others behind the same address from
+            # signing in, or from the keys that verify tokens. Of credentials in a form its handler asks.
+            return None
         trace = trace_of(request.scope)
         credentials = request.headers.get("authorization", "")
-        if access.reach == "public" and request.method == "GET":
-            if access.trail != "none":
-                self.check_stranger(trace)
-            return None
-        verdict = self.addresses.looked_up(trace.source_ip, credentials)
-        if not verdict.allowed:
-            raise _limited(verdict, TOO_MANY_REFUSED)
-        if access.reach == "public":  # with a client's credentials in the form, which the handler asks about
-            return None
+        await self.check_presented(request, credentials)
         try:
             principal = await self.authentication.principal(request, access)
         except Refused as error:
             raise self.refuse(trace, error.fact) from None
-        self.addresses.good(credentials)
-        home = await self._home(principal)
-        await self._check_rate(trace, principal)
-        caller = await self._caller(request, principal, home, access)
+        self.addresses.good(credentials, principal.subject, principal.tenants)
+        await self._check_rate(trace, principal, _counted_for(request, principal.tenants))
+        caller = await self._caller(request, principal)
         # From here on the trail knows who it was, also when the permission is missing.
         trace.caller = caller
         if access.permission is not None and not caller.may(access.permission):
@@ -104,6 +100,43 @@ class Gate:
         if access.reach == "tenant" and caller.tenant is None:
             raise Problem("tenant_required", "name the tenant in the header X-Tenant-Id")
         return caller
+
+    async def check_presented(self, request: Request, credentials: str) -> None:
+        """Refuse credentials that are not worth a look-up.
+
+        Because too many others were refused from the same address, or because whose they are calls too often
+        and was told so: then nothing is asked, and nothing more is told.
+
+        Raises
+        ------
+        Problem
+            ``rate_limited``.
+        """
+        trace = trace_of(request.scope)
+        verdict = self.addresses.looked_up(trace.source_ip, credentials)
+        if not verdict.allowed:
+            raise _limited(verdict, TOO_MANY_REFUSED)
+        if (known := self.addresses.known(credentials)) is None:
+            return
+        who = _counted_for(request, known.tenants), known.subject
+        limits, now_s = await self._limits(*who), self._parts.monotonic_s()
+        refusal = self._limiter.refusal(limits, now_s)
+        if refusal is not None and not self._told.look(who, _once(limits[who]), now_s).allowed:
+            trace.told = False
+            trace.limit_headers = refusal.headers()
+            raise _beyond(refusal, limits[who])
+
+    def check_sign_in(self, trace: Trace) -> None:
+        """Refuse to end a sign-in, where too many from its address were refused.
+
+        Raises
+        ------
+        Problem
+            ``rate_limited``.
+        """
+        verdict = self.addresses.sign_in(trace.source_ip)
+        if not verdict.allowed:
+            raise _limited(verdict, "too many refused sign-ins from this address")
 
     def check_stranger(self, trace: Trace) -> None:
         """Refuse a request of nobody, where too many came from its address; the trail counts them.
@@ -166,37 +199,35 @@ class Gate:
     async def check_client(self, trace: Trace, principal: Principal) -> None:
         """Refuse a client of a public route that calls too often, or whose tenant may not call."""
         home = await self._home(principal)
-        await self._check_rate(trace, principal)
+        await self._check_rate(trace, principal, principal.home)
         if not principal.platform and (home is None or home.status == "suspended"):
             raise Problem("tenant_suspended", "the tenant is suspended, or not in the directory any more")
 
-    async def _check_rate(self, trace: Trace, principal: Principal) -> None:
-        limits = await self._limits(principal.home, principal.subject)
-        own = limits[principal.home, principal.subject]
-        verdict = self._limiter.take_all(limits, self._parts.monotonic_s())
+    async def _check_rate(self, trace: Trace, principal: Principal, tenant_id: str) -> None:
+        who = tenant_id, principal.subject
+        limits, now_s = await self._limits(*who), self._parts.monotonic_s()
+        verdict = self._limiter.take_all(limits, now_s)
         trace.limit_headers = verdict.headers()
         trace.principal = principal
         if not verdict.allowed:
-            whose = "of a caller" if verdict.limit == own.requests else "of the tenant's callers together"
-            raise _limited(verdict, f"at most {verdict.limit:,} requests {whose} in {own.window_s:,} s")
+            trace.told = self._told.take(who, _once(limits[who]), now_s).allowed
+            raise _beyond(verdict, limits[who])
 
-    async def _limits(self, home: str, subject: str) -> dict[Hashable, RateLimit]:
-        tenant = await self.tenants.get(home) if home else None
+    async def _limits(self, tenant_id: str, subject: str) -> dict[Hashable, RateLimit]:
+        tenant = await self.tenants.get(tenant_id) if tenant_id else None
         own = tenant.requests_allowed() if tenant else self._parts.config.platform_limit
-        limits: dict[Hashable, RateLimit] = {(home, subject): own}
-        if home:
-            limits[(home,)] = whole_tenant(own)
+        limits: dict[Hashable, RateLimit] = {(tenant_id, subject): own}
+        if tenant_id:
+            limits[(tenant_id,)] = whole_tenant(own)
         return limits
 
-    async def _caller(
-        self, request: Request, principal: Principal, home: Tenant | None, access: Access
-    ) -> Caller:
+    async def _caller(self, request: Request, principal: Principal) -> Caller:
         wanted = request.headers.getlist("x-tenant-id")
         if len(wanted) > 1:
             raise Problem("repeated_parameter", "give the header X-Tenant-Id once")
         if principal.platform:
             return Caller(principal, await self._entered(principal, wanted[0]) if wanted else None)
-        tenant = home
+        tenant = await self._home(principal)
         if wanted and wanted[0] != principal.home:
             if wanted[0] not in principal.tenants:
                 trace_of(request.scope).denied_tenant = wanted[0] if _TENANT_ID.fullmatch(wanted[0]) else None
@@ -225,6 +256,23 @@ def whole_tenant(limit: RateLimit) -> RateLimit:
     1000
     """
     return limit.model_copy(update={"requests": TENANT_CALLERS * limit.requests})
+
+
+def _counted_for(request: Request, tenants: tuple[str, ...]) -> str:
+    """Return the tenant whose limits a request counts against: the one it names and may, else the first."""
+    wanted = request.headers.get("x-tenant-id")
+    if wanted in tenants:
+        return wanted
+    return tenants[0] if tenants else ""
+
+
+def _once(limit: RateLimit) -> RateLimit:
+    return limit.model_copy(update={"requests": 1})
+
+
+def _beyond(verdict: Verdict, own: RateLimit) -> Problem:
+    whose = "of a caller" if verdict.limit == own.requests else "of the tenant's callers together"
+    return _limited(verdict, f"at most {verdict.limit:,} requests {whose} in {own.window_s:,} s")
 
 
 def _limited(verdict: Verdict, detail: str) -> Problem:

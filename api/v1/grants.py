@@ -17,6 +17,7 @@ from api.v1.gate import Tenants
 from api.v1.parts import Parts
 from api.v1.permissions import effective
 from api.v1.single_use import SingleUse
+from schemas.personal import scrubbed
 from store.refresh_tokens import RefreshToken, RefreshTokens
 from store.revocations import Revocations
 
@@ -111,13 +112,12 @@ class Grants:
             raise GrantRefused(
                 "invalid_grant", "the refresh token is not this client's", "mismatched_client", token
             )
-        ids = [f"family:{token.family_id}", token.subject]
+        ids, begun_at = [f"family:{token.family_id}", token.subject], _begun_at(token)
         left = held.without(
-            await asyncio.to_thread(self._revocations.revoked_in, ids, held.tenants, token.issued_at)
+            await asyncio.to_thread(self._revocations.revoked_in, ids, held.tenants, begun_at)
         )
         if left is None:
             raise GrantRefused("invalid_grant", "the refresh token holds no longer", "revoked_token", token)
-        begun_at = _begun_at(token)
         # Both: the setting may have become shorter since the token was stored.
         if now >= min(token.expires_at, begun_at + self._parts.config.family_lifetime):
             raise GrantRefused("invalid_grant", "the refresh token has expired", "expired_token", token)
@@ -170,10 +170,11 @@ class Grants:
         )
         tenant_id = token.tenant_id or self._parts.config.platform_tenant
         alerted = self._parts.producer is not None and bool(tenant_id)
+        subject = await self._as_stored(tenant_id, token.subject)
         # Also where there is an alert: it is lost if Kafka is away for long.
         log.error(
             "refresh_token_reused",
-            subject=token.subject,
+            subject=subject,
             tenant_id=token.tenant_id,
             family_id=token.family_id,
             alerted=alerted,
@@ -181,13 +182,27 @@ class Grants:
             + ("" if alerted else "; set TENANTWATCH_PLATFORM_TENANT for an alert on the platform's own"),
         )
         if self._parts.producer is not None and tenant_id:
-            self._parts.producer.offer_alert(reuse_alert(token, tenant_id, now))
+            self._parts.producer.offer_alert(reuse_alert(token, tenant_id, subject, now))
 
-    async def _give(self, principal: Principal, refresh_token: str | None = None) -> Granted:
+    async def _as_stored(self, tenant_id: str | None, subject: str) -> str:
+        """Return what stands in a tenant's trail for a subject: a provider may have made it of an address."""
+        tenant = await self._tenants.get(tenant_id) if tenant_id else None
+        if tenant is None or self._parts.privacy is None:
+            return scrubbed(subject)
+        return await asyncio.to_thread(self._parts.privacy.vault.stored_user_id, tenant, subject)
+
+    async def _give(
+        self, principal: Principal, refresh_token: str | None = None, begun_at: datetime | None = None
+    ) -> Granted:
         tenant = await self._tenants.get(principal.home) if principal.home else None
         organization_id = tenant.organization_id if tenant else ""
         access = tokens.issue(
-            self._parts.ring, self._parts.config.issuer, principal, organization_id, self._parts.clock()
+            self._parts.ring,
+            self._parts.config.issuer,
+            principal,
+            organization_id,
+            self._parts.clock(),
+            begun_at=begun_at,
         )
         return Granted(principal, access, refresh_token)
 
@@ -209,7 +224,7 @@ class Grants:
             expires_at=expires_at,
         )
         await asyncio.to_thread(self._tokens.add, token)
-        return await self._give(principal, text)
+        return await self._give(principal, text, begun_at)
 
 
 def narrow(principal: Principal, wanted: Iterable[str]) -> Principal:

@@ -12,6 +12,8 @@ from schemas.parse import parse
 MAX_EVENTS: Final = 10_000
 NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 JSON: Final = "application/json"
+# What the API and the command line tell of themselves: nobody else's word for it is taken here.
+OWN_SERVICES: Final = ("tenantwatch-api", "tenantwatch")
 # Kafka's producer takes larger ones in one piece less gladly.
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 
@@ -42,14 +44,16 @@ def read_events(content_type: str, body: bytes) -> list[Any]:
         If it is neither JSON nor NDJSON, or holds none or too many.
     """
     kind = content_type.split(";")[0].strip().lower()
-    if kind == JSON:
-        read = _json(body, "body")
-        events = read if isinstance(read, list) else [read]
-    elif kind in NDJSON:
-        lines = [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
-        events = [_json(line, f"body.{number}") for number, line in lines]
-    else:
+    if kind not in (JSON, *NDJSON):
         raise Problem("unsupported_media_type", f"send {JSON} or {NDJSON[0]}")
+    # As a text, which it was found to be before: of bytes the parser guesses the encoding, of each line anew.
+    text = body.decode("utf-8-sig")
+    if kind == JSON:
+        read = _json(text, "body")
+        events = read if isinstance(read, list) else [read]
+    else:
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        events = [_json(line, f"body.{number}") for number, line in lines]
     if not events:
         raise Problem("invalid", "there is no event in the body")
     if len(events) > MAX_EVENTS:
@@ -57,7 +61,7 @@ def read_events(content_type: str, body: bytes) -> list[Any]:
     return events
 
 
-def _json(text: bytes, field: str) -> Any:
+def _json(text: str, field: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
@@ -103,6 +107,8 @@ def messages(events: Sequence[Any], tenant_id: str) -> list[Message]:
 def _fault(event: Any, tenant_id: str) -> str | None:
     if not isinstance(event, Mapping):
         return "an event is a JSON object"
+    if event.get("service") in OWN_SERVICES:
+        return f"service: {event['service']} is what tenantwatch tells of itself; name your own"
     if event.get("kind") not in KINDS:
         return f"kind: one of {', '.join(KINDS)}"
     if event.get("tenant_id", tenant_id) != tenant_id:

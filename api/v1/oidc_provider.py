@@ -33,6 +33,12 @@ class Provider:
         self._keys: tuple[float, dict[str | None, jwt.PyJWK]] | None = None
         self._asking = asyncio.Lock()
 
+    @property
+    def discovered(self) -> bool:
+        """Whether what it publishes about itself is known, and need not be asked for."""
+        kept = self._discovery
+        return kept is not None and self._parts.monotonic_s() - kept[0] <= DISCOVERY_KEPT_S
+
     async def authorization_endpoint(self) -> str:
         """Return where people sign in."""
         return str((await self._discovered())["authorization_endpoint"])
@@ -89,9 +95,11 @@ class Provider:
 
     async def _published_keys(self) -> dict[str | None, jwt.PyJWK]:
         endpoint = str((await self._discovered())["jwks_uri"])
-        _, answer = await self._ask("GET", endpoint)
+        status, answer = await self._ask("GET", endpoint)
+        if status != 200 or not isinstance(answer.get("keys"), list):
+            raise ProviderUnavailable(f"{endpoint} answered {status}, and no keys")
         found: dict[str | None, jwt.PyJWK] = {}
-        for each in answer.get("keys", []):
+        for each in answer["keys"]:
             if each.get("use", "sig") != "sig" or each.get("kty") == "oct":
                 continue
             try:
@@ -101,8 +109,7 @@ class Provider:
         return found
 
     async def _discovered(self) -> dict[str, Any]:
-        now_s = self._parts.monotonic_s()
-        if self._discovery is None or now_s - self._discovery[0] > DISCOVERY_KEPT_S:
+        if self._discovery is None or not self.discovered:
             endpoint = f"{self._config.issuer.rstrip('/')}/.well-known/openid-configuration"
             status, answer = await self._ask("GET", endpoint)
             # Whose document says that it is another's would have us trust that one.
@@ -110,7 +117,7 @@ class Provider:
                 raise ProviderUnavailable(
                     f"{endpoint} answered {status} for the issuer {answer.get('issuer')!r}"
                 )
-            self._discovery = (now_s, answer)
+            self._discovery = (self._parts.monotonic_s(), answer)
         return self._discovery[1]
 
     async def _ask(

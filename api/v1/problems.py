@@ -31,6 +31,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "not_found": (404, "There is no such thing"),
     "not_configured": (404, "This is not set up here"),
     "method_not_allowed": (405, "The path does not take this method"),
+    "body_too_slow": (408, "The body did not come in time"),
     "conflict": (409, "It is not in a state that allows this"),
     "body_too_large": (413, "The body is too large"),
     "body_too_deep": (422, "The JSON is nested too deeply"),

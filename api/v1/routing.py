@@ -25,6 +25,8 @@ from api.v1.trace import trace_of
 Reach = Literal["tenant", "either", "platform", "self", "public"]
 MAX_SINGLE_BYTES: Final = 1024 * 1024
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
+# A connection that sends hardly anything would hold what it sent, and its place, for ever.
+READ_S: Final = 60.0
 # Below that, looking at a body's text costs less than handing it to another thread.
 LOOK_HERE_BYTES: Final = 64 * 1024
 Trail = Literal["full", "request", "none"]
@@ -135,8 +137,8 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     Raises
     ------
     Problem
-        ``body_too_large`` after no more than the limit was read; ``malformed_request`` and ``body_too_deep``
-        before it is parsed; ``unsupported_encoding``.
+        ``body_too_large`` after no more than the limit was read; ``body_too_slow``; ``malformed_request`` and
+        ``body_too_deep`` before it is parsed; ``unsupported_encoding``.
     """
     if hasattr(request, "_body"):
         return await request.body()
@@ -149,11 +151,16 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     if told.isascii() and told.isdigit() and int(told) > max_bytes:
         raise too_large
     chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > max_bytes:
-            raise too_large
-        chunks.append(chunk)
+    try:
+        async with asyncio.timeout(READ_S):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > max_bytes:
+                    raise too_large
+                chunks.append(chunk)
+    except TimeoutError:
+        detail = f"send the whole body within {READ_S:.0f} s"
+        raise Problem("body_too_slow", detail, headers={"Connection": "close"}) from None
     body = request._body = b"".join(chunks)  # where Starlette looks for it
     trace_of(request.scope).bytes_in = size
     # Whatever some handler would take for JSON: the type's name has no case.
@@ -278,7 +285,7 @@ def _common(method: str, access: Access) -> list[str]:
     if access.reach == "tenant":
         codes.append("tenant_required")
     if method in _WITH_BODY:
-        codes += ["body_too_large", "body_too_deep", "unsupported_encoding"]
+        codes += ["body_too_slow", "body_too_large", "body_too_deep", "unsupported_encoding"]
     return codes
 
 

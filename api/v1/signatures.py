@@ -1,4 +1,8 @@
-"""Signed requests: HMAC-SHA256 over what a request is, so that nothing of it can be changed or sent again."""
+"""Signed requests: HMAC-SHA256 over method, path, tenant, body, time and nonce: none is changed or repeated.
+
+Other headers are not in it. What they say of a body that nobody can change is how to read it, and with which
+``Idempotency-Key``: at worst it is refused, or not told from its repetition, which has another nonce.
+"""
 
 import hashlib
 import hmac

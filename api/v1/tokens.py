@@ -61,6 +61,7 @@ def issue(
     organization_id: str,
     now: datetime,
     *,
+    begun_at: datetime | None = None,
     make_id: Callable[[], str] = lambda: secrets.token_hex(16),
 ) -> Issued:
     """Return an access token for a principal: with its permissions, for `LIFETIME`.
@@ -69,6 +70,8 @@ def issue(
     ----------
     organization_id
         Of its tenant; empty for the platform.
+    begun_at
+        When the sign-in was that it came of, however often it was refreshed since; None: now.
     """
     token_id = make_id()
     expires_at = now + LIFETIME
@@ -94,6 +97,8 @@ def issue(
     }
     if principal.family_id:
         claims["family"] = principal.family_id
+    if begun_at is not None:
+        claims["auth_time"] = int(begun_at.timestamp())  # as RFC 9068, 2.2.1, has it
     key = ring.signing_key(now)
     token = jwt.encode(claims, key.private, ALGORITHM, headers={"kid": key.kid, "typ": TYPE})
     return Issued(token, token_id, expires_at)
@@ -121,7 +126,7 @@ def read(
         raise TokenRefused("wrong_audience", claims)
     if any(name not in claims for name in _REQUIRED):
         raise TokenRefused("missing_claim", claims)
-    times = [claims.get(name, claims["iat"]) for name in ("iat", "nbf", "exp")]
+    times = [claims.get(name, claims["iat"]) for name in ("iat", "nbf", "exp", "auth_time")]
     if any(isinstance(each, bool) or not isinstance(each, int) for each in times):
         raise TokenRefused("malformed_token", claims)
     now_s, leeway_s = now.timestamp(), LEEWAY.total_seconds()

@@ -41,6 +41,8 @@ class Trace:
     # Named by somebody who may not act for it.
     denied_tenant: str | None = None
     auth: "list[AuthFact]" = field(default_factory=list)
+    # Whether the trail is to have it: of requests beyond a caller's limit one in each window is enough.
+    told: bool = True
     problem: str | None = None
     status: int = 500
     bytes_in: int = 0

@@ -28,7 +28,8 @@ from streams.producer import SendError
 from streams.topics import TOPIC_OF
 
 routes = Routes("/events", "event")
-_LIST: Final = "events"
+# Cursors of before had no time as of which they go on; this name refuses them.
+_LIST: Final = "events as of"
 
 
 class StoredEvent(BaseModel):
@@ -83,7 +84,10 @@ class Receipt(BaseModel):
 async def search_events(
     request: Request, caller: CallerOf, parts: PartsOf, asked: Annotated[EventPageQuery, Query()]
 ) -> EventPage:
-    """Search the tenant's events: all filters must hold. A repeated `kind` stands for any of them."""
+    """Search the tenant's events: all filters must hold. A repeated `kind` stands for any of them.
+
+    Further pages show what was stored when the first was read.
+    """
     wanted, filters = await _wanted(caller, parts, asked), asked.asked()
     at = open_cursor(parts.ring, caller, _LIST, filters, asked.cursor)
     page = await asyncio.to_thread(
@@ -102,7 +106,7 @@ async def search_events(
     response_model=None,
     responses={
         200: {
-            "description": "The events, oldest first unless `order` says otherwise.",
+            "description": "The events, newest first unless `order` says otherwise.",
             "content": {
                 form.media_type.split(";")[0]: {"schema": {"type": "string"}} for form in FORMS.values()
             },
@@ -115,7 +119,9 @@ async def export_events(
     parts: PartsOf,
     asked: Annotated[ExportQuery, Query()],
 ) -> StreamingResponse:
-    """Export every event that the filters choose, as one file.
+    """Export every event that the filters choose, as one file: those that were stored when it began.
+
+    An event that a worker takes in meanwhile is not in it, whatever its time.
 
     `ndjson`: an event of the contract on each line. `csv`: with a header; cells that a spreadsheet would take
     for a formula begin with an apostrophe. `ocsf`: OCSF 1.8 on each line.
@@ -226,7 +232,7 @@ async def _taken(request: Request, caller: Caller, parts: Parts, body: bytes) ->
 
 async def _given(parts: Parts, request: Repeatable) -> dict[str, Any] | None:
     try:
-        return await asyncio.to_thread(answer_of, parts.database, request)
+        return await asyncio.to_thread(answer_of, parts.database, request, parts.clock())
     except OtherRequest:
         raise Problem("conflict", "the Idempotency-Key was used for a request with another body") from None
 

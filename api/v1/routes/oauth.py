@@ -109,6 +109,8 @@ async def issue_token(request: Request, parts: PartsOf) -> Response:
     who, issued = granted.principal, granted.access
     if client is None:
         await gate.count_refresh(who)
+    if granted.refresh_token is not None:
+        gate.addresses.good(granted.refresh_token, who.subject, who.tenants)
     trace.principal = who
     trace.auth.append(
         AuthFact(
@@ -167,12 +169,17 @@ async def revoke_token(request: Request) -> Response:
 async def _client(request: Request, form: dict[str, str], *, optional: bool) -> Principal | None:
     """Return the client; None if it may be left out and was, as people's refresh tokens have none."""
     basic = request.headers.get("authorization", "")[:6].lower() == "basic "
+    gate = request.app.state.gate
     if optional and not basic and "client_secret" not in form:
+        await gate.check_presented(request, form.get("refresh_token", ""))
         return None
-    client: Principal = await request.app.state.gate.authentication.client(request, form)
+    presented = request.headers["authorization"] if basic else form.get("client_secret", "")
+    await gate.check_presented(request, presented)
+    client: Principal = await gate.authentication.client(request, form)
+    gate.addresses.good(presented, client.subject, client.tenants)
     trace = trace_of(request.scope)
     trace.principal = client
-    await request.app.state.gate.check_client(trace, client)
+    await gate.check_client(trace, client)
     return client
 
 

@@ -53,6 +53,8 @@ async def begin_sign_in(request: Request, parts: PartsOf) -> Response:
     """Send the browser to the provider; it comes back to `/v1/auth/callback`."""
     provider, config = _provider(request), parts.config.oidc
     assert config is not None
+    if not provider.discovered:  # while it is away everybody who signs in would wait for it
+        request.app.state.gate.check_stranger(trace_of(request.scope))
     attempt = Attempt.begin(parts.clock())
     try:
         url = authorization_url(config, await provider.authorization_endpoint(), attempt)
@@ -90,7 +92,9 @@ async def finish_sign_in(
 ) -> Response:
     """Take the provider's code and answer with tokens: what the browser began, it ends."""
     provider, config, trace = _provider(request), parts.config.oidc, trace_of(request.scope)
+    gate = request.app.state.gate
     assert config is not None
+    gate.check_sign_in(trace)
     try:
         if iss is not None and iss != config.issuer:  # RFC 9207: the code is another provider's
             raise SignInRefused("wrong_issuer")
@@ -105,10 +109,13 @@ async def finish_sign_in(
         raise _away(failed) from None
     except SignInRefused as refused:
         fact = AuthFact(refused.tenant_id, refused.subject, "login", "failure", "sso", refused.reason)
-        problem = request.app.state.gate.refuse(trace, fact)
+        gate.addresses.sign_in_refused(trace.source_ip)
+        problem = gate.refuse(trace, fact)
         problem.detail = f"the sign-in was refused: {refused.reason}; begin again at /v1/auth/login"
         raise problem from None
     granted = await request.app.state.grants.begin(principal, OFFLINE)
+    if granted.refresh_token is not None:
+        gate.addresses.good(granted.refresh_token, principal.subject, principal.tenants)
     trace.principal = granted.principal
     trace.auth.append(
         AuthFact(

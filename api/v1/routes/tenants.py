@@ -81,6 +81,28 @@ async def find_tenant(caller: Caller, parts: Parts, tenant_id: str) -> Tenant:
     return as_tenant(rows[0])
 
 
+async def find_tenant_to_change(parts: Parts, tenant: TenantContext) -> Tenant:
+    """Return a tenant's settings of now, for writing them anew with a part of them changed.
+
+    Raises
+    ------
+    Problem
+        ``conflict``, if Kafka has newer ones that no worker has taken up: writing would undo them.
+    """
+    if parts.producer is None:
+        raise Problem("not_configured", "no Kafka is connected here")
+    rows = await asyncio.to_thread(Reader(parts.database, tenant).tenants)
+    if not rows:
+        raise not_found("tenant")
+    try:
+        behind = await parts.producer.tenant_changed(tenant.tenant_id, int(rows[0]["version"]))
+    except SendError:
+        raise Problem("unavailable", "Kafka does not answer: send it again") from None
+    if behind:
+        raise Problem("conflict", "the tenant is being changed by somebody else: look, and send it again")
+    return as_tenant(rows[0])
+
+
 def as_tenant(row: dict[str, Any]) -> Tenant:
     """Return a row of the directory as settings."""
     return Tenant.model_validate({name: value for name, value in row.items() if name != "version"})

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from api.v1.caller import CallerOf
 from api.v1.parts import PartsOf
-from api.v1.routes.tenants import check_detectors, find_tenant, write_tenant
+from api.v1.routes.tenants import check_detectors, find_tenant, find_tenant_to_change, write_tenant
 from api.v1.routing import Routes
 from detectors.tuning import settings_of
 from schemas.tenant import ParameterValue, Tenant
@@ -52,11 +52,14 @@ async def show_tuning(caller: CallerOf, parts: PartsOf) -> TuningShown:
     return await _shown(parts, tenant)
 
 
-@routes.put("", permission="tuning:manage", reach="tenant", problems=["not_configured"])
+@routes.put("", permission="tuning:manage", reach="tenant", problems=["not_configured", "conflict"])
 async def put_tuning(caller: CallerOf, parts: PartsOf, wanted: OwnTuning) -> TuningShown:
-    """Let the tenant's own values hold from the next event on."""
+    """Let the tenant's own values hold from the next event on.
+
+    The answer is 409 while a change of the tenant by the platform is on its way: send it again in a moment.
+    """
     check_detectors(wanted.own, "body.own")
-    tenant = await find_tenant(caller, parts, caller.tenant_id)
+    tenant = await find_tenant_to_change(parts, caller.tenant_context)
     changed = tenant.model_copy(update={"detectors": wanted.own})
     await write_tenant(parts, tenant.tenant_id, changed)
     return await _shown(parts, changed)
