@@ -31,13 +31,6 @@ DAY = timedelta(days=1)
 TABLES = ("webhook_attempts", "webhook_deliveries", "alert_notes", "alerts")
 
 
-@pytest.fixture(params=["database", "server"])
-def store(request: pytest.FixtureRequest) -> Database:
-    """The engine in this process and a server: they delete by different ways."""
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 def tenant_id() -> str:
     return f"expiry-{uuid4().hex[:8]}"
@@ -105,55 +98,57 @@ def removed(database: Database, tenant_id: str) -> list[dict[str, Any]]:
 
 
 def test_an_alert_is_kept_as_long_as_the_events_that_are_kept_longest(
-    store: Database, tenant_id: str
+    each_store: Database, tenant_id: str
 ) -> None:
     """It explains events of any kind; its age is that of its last revision."""
-    keep_for(store, tenant_id, {"auth": 30, "access": 90, "request": 7})
-    raise_alert(store, tenant_id, "old", 120, 100)
-    raise_alert(store, tenant_id, "young", 60)
-    raise_alert(store, tenant_id, "went on", 120, 80)
-    run_retention(store, NOW)
-    assert left(store, tenant_id) == {"young", "went on"}
-    [kept] = store.query(
+    keep_for(each_store, tenant_id, {"auth": 30, "access": 90, "request": 7})
+    raise_alert(each_store, tenant_id, "old", 120, 100)
+    raise_alert(each_store, tenant_id, "young", 60)
+    raise_alert(each_store, tenant_id, "went on", 120, 80)
+    run_retention(each_store, NOW)
+    assert left(each_store, tenant_id) == {"young", "went on"}
+    [kept] = each_store.query(
         "SELECT count() AS n FROM alerts WHERE tenant_id = {t:String} AND alert_id = 'went on'",
         {"t": tenant_id},
     )
     assert kept["n"] == 2, "all revisions of it"
-    assert removed(store, tenant_id) == [{"kind": "alert", "retention_days": 90, "rows_removed": 1}]
+    assert removed(each_store, tenant_id) == [{"kind": "alert", "retention_days": 90, "rows_removed": 1}]
 
 
-def test_a_tenant_without_settings_keeps_alerts_for_a_year(store: Database, tenant_id: str) -> None:
+def test_a_tenant_without_settings_keeps_alerts_for_a_year(each_store: Database, tenant_id: str) -> None:
     """As its events."""
-    raise_alert(store, tenant_id, "old", 366)
-    raise_alert(store, tenant_id, "young", 364)
-    run_retention(store, NOW)
-    assert left(store, tenant_id) == {"young"}
+    raise_alert(each_store, tenant_id, "old", 366)
+    raise_alert(each_store, tenant_id, "young", 364)
+    run_retention(each_store, NOW)
+    assert left(each_store, tenant_id) == {"young"}
 
 
-def test_an_alert_about_imported_events_is_kept_as_long_as_these(store: Database, tenant_id: str) -> None:
+def test_an_alert_about_imported_events_is_kept_as_long_as_these(
+    each_store: Database, tenant_id: str
+) -> None:
     """It is as young as when it was told: not gone in the minute after the import."""
-    keep_for(store, tenant_id, 30)
-    raise_alert(store, tenant_id, "imported", 400, published_at=NOW - DAY)
-    run_retention(store, NOW)
-    assert left(store, tenant_id) == {"imported"}
+    keep_for(each_store, tenant_id, 30)
+    raise_alert(each_store, tenant_id, "imported", 400, published_at=NOW - DAY)
+    run_retention(each_store, NOW)
+    assert left(each_store, tenant_id) == {"imported"}
 
 
-def test_what_hangs_on_an_alert_goes_with_it(store: Database, tenant_id: str) -> None:
+def test_what_hangs_on_an_alert_goes_with_it(each_store: Database, tenant_id: str) -> None:
     """Notes, and deliveries to the tenant and to the platform, whose bodies are the alert once more."""
-    keep_for(store, tenant_id, 30)
+    keep_for(each_store, tenant_id, 30)
     other = f"{tenant_id}-b"
-    keep_for(store, other, 365)
+    keep_for(each_store, other, 365)
     for endpoint_of in (tenant_id, PLATFORM):
-        deal_with(store, raise_alert(store, tenant_id, "old", 40), endpoint_of)
-        deal_with(store, raise_alert(store, tenant_id, "young", 20), endpoint_of)
-    deal_with(store, raise_alert(store, other, "old", 40), PLATFORM)
-    before = store.query("SELECT count() AS n FROM webhook_attempts")[0]["n"]
-    run_retention(store, NOW)
+        deal_with(each_store, raise_alert(each_store, tenant_id, "old", 40), endpoint_of)
+        deal_with(each_store, raise_alert(each_store, tenant_id, "young", 20), endpoint_of)
+    deal_with(each_store, raise_alert(each_store, other, "old", 40), PLATFORM)
+    before = each_store.query("SELECT count() AS n FROM webhook_attempts")[0]["n"]
+    run_retention(each_store, NOW)
     for table in TABLES[1:]:
-        assert left(store, tenant_id, table) == {"young"}, table
-        assert left(store, other, table) == {"old"}, f"{table}: an id is a tenant's own"
-    assert len(left(store, tenant_id, "webhook_attempts")) == 1, "of the young one"
-    assert store.query("SELECT count() AS n FROM webhook_attempts")[0]["n"] == before - 2
+        assert left(each_store, tenant_id, table) == {"young"}, table
+        assert left(each_store, other, table) == {"old"}, f"{table}: an id is a tenant's own"
+    assert len(left(each_store, tenant_id, "webhook_attempts")) == 1, "of the young one"
+    assert each_store.query("SELECT count() AS n FROM webhook_attempts")[0]["n"] == before - 2
 
 
 @pytest.mark.parametrize(
@@ -161,27 +156,29 @@ def test_what_hangs_on_an_alert_goes_with_it(store: Database, tenant_id: str) ->
     [("ana", {"of ana", "about ana"}), ("", {"of ana", "about ana", "of ben"})],
     ids=["a person", "the whole tenant"],
 )
-def test_a_legal_hold_keeps_alerts_too(store: Database, tenant_id: str, whom: str, kept: set[str]) -> None:
+def test_a_legal_hold_keeps_alerts_too(
+    each_store: Database, tenant_id: str, whom: str, kept: set[str]
+) -> None:
     """Those that speak of the person in any revision, with what hangs on them; after the release they go."""
-    vault = Vault(store, MASTERS)
-    rights, tenant = Privacy(store, vault), TenantContext(tenant_id)
+    vault = Vault(each_store, MASTERS)
+    rights, tenant = Privacy(each_store, vault), TenantContext(tenant_id)
     ana, ben = (vault.pseudonym(tenant_id, f"{name}@example.com") for name in ("ana", "ben"))
-    keep_for(store, tenant_id, 30)
+    keep_for(each_store, tenant_id, 30)
     for alert_id, who in (("of ana", ana), ("of ben", ben)):
         entity = {"type": "user_id", "value": who}
-        deal_with(store, raise_alert(store, tenant_id, alert_id, 40, entity=entity), PLATFORM)
-    raise_alert(store, tenant_id, "about ana", 50, summary=f"logins of {ana}")
+        deal_with(each_store, raise_alert(each_store, tenant_id, alert_id, 40, entity=entity), PLATFORM)
+    raise_alert(each_store, tenant_id, "about ana", 50, summary=f"logins of {ana}")
     at = NOW - 40 * DAY
-    told = store_alert(store, tenant_id, alert_id="about ana", revision=2, last_time=at, published_at=at)
-    deal_with(store, told, PLATFORM)
+    told = store_alert(each_store, tenant_id, alert_id="about ana", revision=2, last_time=at, published_at=at)
+    deal_with(each_store, told, PLATFORM)
     officer = {"actor": "officer", "reason": "case 4"}
-    hold = place(store, tenant, ana if whom else "", **officer, now=NOW)
-    run_retention(store, NOW)
+    hold = place(each_store, tenant, ana if whom else "", **officer, now=NOW)
+    run_retention(each_store, NOW)
     for table in TABLES[1:]:
-        assert left(store, tenant_id, table) == kept, table
+        assert left(each_store, tenant_id, table) == kept, table
     rights.release(tenant, [hold.hold_id], **officer, now=NOW)
-    run_retention(store, NOW + DAY)
-    assert [left(store, tenant_id, table) for table in TABLES] == [set()] * 4
+    run_retention(each_store, NOW + DAY)
+    assert [left(each_store, tenant_id, table) for table in TABLES] == [set()] * 4
 
 
 @pytest.mark.parametrize("done", range(4))
@@ -209,63 +206,65 @@ def test_a_run_that_was_cut_short_between_tables_is_finished_and_counted_once(
     assert removed(database, tenant_id) == [{"kind": "alert", "retention_days": 30, "rows_removed": 1}]
 
 
-def test_settings_that_change_hold_for_what_is_stored_already(store: Database, tenant_id: str) -> None:
+def test_settings_that_change_hold_for_what_is_stored_already(each_store: Database, tenant_id: str) -> None:
     """Shortened, they remove more with the next run; lengthened, they keep what is left for longer."""
     kinds: tuple[Kind, ...] = ("auth", "access")
     for kind in kinds:
         for days in (20, 40):
             at = NOW - days * DAY
             aged = event(kind, tenant_id=tenant_id, event_id=f"{kind}-{days}", time=at.isoformat())
-            store_events(store, aged, ingest_time=at)
+            store_events(each_store, aged, ingest_time=at)
     for days in (20, 40):
-        raise_alert(store, tenant_id, f"alert-{days}", days)
+        raise_alert(each_store, tenant_id, f"alert-{days}", days)
 
     def ids() -> set[str]:
-        events = store.query("SELECT event_id FROM events WHERE tenant_id = {t:String}", {"t": tenant_id})
-        return {row["event_id"] for row in events} | left(store, tenant_id)
+        events = each_store.query(
+            "SELECT event_id FROM events WHERE tenant_id = {t:String}", {"t": tenant_id}
+        )
+        return {row["event_id"] for row in events} | left(each_store, tenant_id)
 
     everything = {f"{kind}-{days}" for kind in (*kinds, "alert") for days in (20, 40)}
-    run_retention(store, NOW)
+    run_retention(each_store, NOW)
     assert ids() == everything
-    keep_for(store, tenant_id, {"auth": 30, "access": 365, "request": 7}, version=1)
-    run_retention(store, NOW + timedelta(minutes=1))
+    keep_for(each_store, tenant_id, {"auth": 30, "access": 365, "request": 7}, version=1)
+    run_retention(each_store, NOW + timedelta(minutes=1))
     assert ids() == everything - {"auth-40"}, "the alerts stay with the access events"
-    keep_for(store, tenant_id, 30, version=2)
-    run_retention(store, NOW + timedelta(minutes=2))
+    keep_for(each_store, tenant_id, 30, version=2)
+    run_retention(each_store, NOW + timedelta(minutes=2))
     assert ids() == {f"{kind}-20" for kind in (*kinds, "alert")}
-    keep_for(store, tenant_id, 90, version=3)
-    run_retention(store, NOW + 60 * DAY)
+    keep_for(each_store, tenant_id, 90, version=3)
+    run_retention(each_store, NOW + 60 * DAY)
     assert ids() == {f"{kind}-20" for kind in (*kinds, "alert")}, "they are 80 days old by now"
 
 
-def test_people_whom_only_expired_alerts_named_leave_the_vault(store: Database, tenant_id: str) -> None:
+def test_people_whom_only_expired_alerts_named_leave_the_vault(each_store: Database, tenant_id: str) -> None:
     """Before that, the alert keeps them there; the report says what went and why."""
-    vault = Vault(store, MASTERS)
-    rights, tenant = Privacy(store, vault), TenantContext(tenant_id)
+    vault = Vault(each_store, MASTERS)
+    rights, tenant = Privacy(each_store, vault), TenantContext(tenant_id)
     original = "ana@example.com"
     ana = vault.pseudonym(tenant_id, original)
     vault.keep([Subject(tenant_id, ana, original, 1)])
     now = datetime.now(UTC)
-    store_alert(store, tenant_id, summary=f"logins of {ana}", last_time=now, published_at=now)
-    keep_for(store, tenant_id, 30)
-    run_retention(store, now + 29 * DAY)
-    expire_people(store, vault, now + 29 * DAY)
+    store_alert(each_store, tenant_id, summary=f"logins of {ana}", last_time=now, published_at=now)
+    keep_for(each_store, tenant_id, 30)
+    run_retention(each_store, now + 29 * DAY)
+    expire_people(each_store, vault, now + 29 * DAY)
     assert vault.masked(tenant, [ana]) != {}
-    run_retention(store, now + 31 * DAY)
-    expire_people(store, vault, now + 31 * DAY)
+    run_retention(each_store, now + 31 * DAY)
+    expire_people(each_store, vault, now + 31 * DAY)
     assert vault.masked(tenant, [ana]) == {}
     [aged] = rights.report(tenant, now - DAY)["aged_out"]
     assert (aged["kind"], aged["rows_removed"]) == ("alert", 1)
     assert aged["why"] == "older than 30 days, the tenant's longest setting of any kind"
 
 
-def test_alerts_that_went_are_no_matter_of_the_sealed_trail(store: Database) -> None:
+def test_alerts_that_went_are_no_matter_of_the_sealed_trail(each_store: Database) -> None:
     """Alerts are not sealed: nothing is missed, and no statement excuses anything."""
-    trail = SealedTrail(store)
+    trail = SealedTrail(each_store)
     trail.store(6)
     trail.seal()
-    keep_for(store, trail.tenant, 30)
-    raise_alert(store, trail.tenant, "old", 40)
-    run_retention(store, trail.now, trail.signer)
-    assert left(store, trail.tenant) == set()
+    keep_for(each_store, trail.tenant, 30)
+    raise_alert(each_store, trail.tenant, "old", 40)
+    run_retention(each_store, trail.now, trail.signer)
+    assert left(each_store, trail.tenant) == set()
     assert trail.verify().findings == []
