@@ -173,6 +173,9 @@ def trail_seals(found: Result) -> str:
             (f"forget {gone['people']} people, s", gone["forget_s"], spoken_of),
             ("verify afterwards, s", gone["verify_s"], "holds" if gone["holds"] else "**does not hold**"),
         ]
+    if tampered := store.get("tampering"):
+        named = f"{sum(tampered.values())} of {len(tampered)} kinds are named"
+        rows.append(("verify after tampering, s at most", store["verify_tampered_s"], named))
     if piped:
         rate, cpu = piped["events_per_s"], piped["cpu_us_per_event"]
         rows += [

@@ -1,10 +1,11 @@
 """What seals and backups cost: ``python -m bench.trail_seals``; writes ``build/trail_seals.json``.
 
 Fills a store of a million rows, seals it, verifies it, backs it up, restores that into an empty directory in
-a process of its own and verifies it there. With ``--people 100``, so many people are forgotten before the
-backup, and the trail is verified again. With ``--pipeline``, three pipelines read the same topics in turn:
-one without seals; one as it is, which seals at 10,000 rows and every minute beside all else; and one that is
-not done before the last row is sealed. Their CPU is counted until the engine has merged what it wrote.
+a process of its own and verifies it there; at last the first is tampered with in nine ways. With
+``--people 100``, so many people are forgotten before the backup, and the trail is verified again. With
+``--pipeline``, three pipelines read the same topics in turn: one without seals; one as it is, which seals at
+10,000 rows and every minute beside all else; and one that is not done before the last row is sealed. Their
+CPU is counted until the engine has merged what it wrote.
 """
 
 import argparse
@@ -14,11 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench.running import REPOSITORY, machine, write
+from bench.tampering import tamper
 from bench.trail import fill
 from schemas.event import KINDS
 from store.backups.create import create
@@ -54,10 +57,10 @@ class Clock:
         self.cpu_s = round(time.process_time() - self._cpu, 2)
 
 
-def seal_all(database: Database, signer: Signer) -> int:
-    """Seal every row, in rounds as large as a worker's; return how many seals that made."""
+def seal_all(database: Database, signer: Signer, partitions: Sequence[int] = range(PARTITIONS)) -> int:
+    """Seal every row from the first on, in rounds as large as a worker's; return how many seals that made."""
     ids = KafkaIds("cluster", {f"audit.{kind}": f"id-{kind}" for kind in KINDS})
-    sealing, heads, made = Sealing(database, ids), {}, 0
+    sealing, made = Sealing(database, ids), 0
     ends = {
         (row["kafka_partition"], row["kafka_topic"]): row["position"]
         for row in database.query(
@@ -65,15 +68,23 @@ def seal_all(database: Database, signer: Signer) -> int:
             "GROUP BY kafka_partition, kafka_topic"
         )
     }
-    for first in range(0, PARTITIONS, PARTITIONS // SHARE):
-        some = range(first, first + PARTITIONS // SHARE)
+    for first in range(0, len(partitions), PARTITIONS // SHARE):
+        some = partitions[first : first + PARTITIONS // SHARE]
         stretches = [
             sealing.stretch(p, None, {topic: ends.get((p, topic), 0) for topic in ids.topic_ids})
             for p in some
         ]
-        seals = sealing.seal(stretches, heads, signer, datetime.now(UTC))
-        made += len(seals)
+        made += len(sealing.seal(stretches, {}, signer, datetime.now(UTC)))
     return made
+
+
+def tampered(database: Database, ring: SealKeys) -> dict[str, Any]:
+    """Return by kind whether tampering was named, and what verifying took at most."""
+    found = tamper(database, ring.trust(), lambda partition: seal_all(database, ring.signer, [partition]))
+    return {
+        "tampering": {one.kind: one.named for one in found},
+        "verify_tampered_s": max(one.verify_s for one in found),
+    }
 
 
 def name_people(database: Database, vault: Vault, count: int) -> tuple[TenantContext, list[str]]:
@@ -146,6 +157,7 @@ def measured(rows: int, people: int, root: Path) -> dict[str, Any]:
         forgetting = {"forgetting": forgotten(database, rights, tenant, originals[:people], ring.trust())}
     with Clock() as backed_up:
         backup = create(database, root / "backups", ring.signer, datetime.now(UTC))
+    tampering = tampered(database, ring)
     database.close()
     return {
         "rows": rows,
@@ -162,6 +174,7 @@ def measured(rows: int, people: int, root: Path) -> dict[str, Any]:
         "backup_bytes": sum((backup.path / name).stat().st_size for name, _ in backup.files()),
         "backup_rows": backup.rows(),
         **restored(root),
+        **tampering,
     }
 
 

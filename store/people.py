@@ -37,8 +37,9 @@ def _in_text(text: str, people: str) -> str:
     return f"(position({text}, 'p_') > 0 AND {found})"
 
 
-def _of_alerts() -> str:
-    people = "{pseudonyms:Array(String)}"
+def alerts_speak_of(name: str = "pseudonyms") -> str:
+    """Return the condition that a revision of an alert speaks of people; the parameter is an array."""
+    people = f"{{{name}:Array(String)}}"
     return f"(entity_value IN {people} OR {_in_text('body', people)})"
 
 
@@ -48,7 +49,7 @@ def counts(database: Database, tenant: TenantContext, pseudonyms: Sequence[str])
     bound |= {"pseudonyms": list(pseudonyms)}
     events = database.query(f"SELECT count() AS n FROM events WHERE {scope} AND {speaks_of()}", bound)
     alerts = database.query(
-        f"SELECT uniqExact(alert_id) AS n FROM alerts WHERE {scope} AND {_of_alerts()}", bound
+        f"SELECT uniqExact(alert_id) AS n FROM alerts WHERE {scope} AND {alerts_speak_of()}", bound
     )
     return {"events": int(events[0]["n"]), "alerts": int(alerts[0]["n"])}
 
@@ -113,7 +114,7 @@ def dealings_with(
 
 
 def _ids_of_alerts(scope: str) -> str:
-    return f"(SELECT alert_id FROM alerts WHERE {scope} AND {_of_alerts()})"
+    return f"(SELECT alert_id FROM alerts WHERE {scope} AND {alerts_speak_of()})"
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from uuid import uuid4
 import structlog
 
 from schemas.personal import is_identifier, is_pseudonym, pseudonyms_in
+from store.alert_expiry import ALERT
 from store.certificates import Sign, TopicRetention, certificate, raw_copies
 from store.database import Database
 from store.holds import WHOLE_TENANT, Hold, active, check_free, place, release
@@ -235,7 +236,10 @@ class Privacy:
         noted = entries(self._database, scope, since=since, limit=MAX_ROWS)
         return {
             "aged_out": [
-                {**row, "why": f"older than {row['retention_days']} days, the tenant's setting for its kind"}
+                {
+                    **row,
+                    "why": f"older than {row['retention_days']} days, the tenant's {_setting(row['kind'])}",
+                }
                 for row in aged
             ],
             "forgotten": [
@@ -257,3 +261,7 @@ class Privacy:
                 for entry in noted
             ],
         }
+
+
+def _setting(kind: str) -> str:
+    return "longest setting of any kind" if kind == ALERT else "setting for its kind"

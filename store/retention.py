@@ -1,15 +1,18 @@
-"""Retention: events leave the store by tenant and kind, as the tenant's settings of that moment say.
+"""Retention: events and alerts leave the store by tenant and kind, as the tenant's settings of now say.
 
 Not a TTL: that deleted freshly imported old rows within seconds, and cannot follow a changed setting.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import structlog
 
+from schemas.event import Kind
 from schemas.tenant import DEFAULT_RETENTION_DAYS, Tenant
+from store.alert_expiry import ALERT, OLDEST_ALERTS, AgedAlerts, alert_days
 from store.database import Database, Guard
 from store.holds import WHOLE_TENANT, active
 from store.people import speaks_of
@@ -32,6 +35,11 @@ _OLDEST: Final = (
     "SELECT tenant_id, kind, min(greatest(time, ingest_time)) AS oldest FROM events "
     "GROUP BY tenant_id, kind ORDER BY tenant_id, kind"
 )
+_GROUPS: Final = (
+    "SELECT kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition, count() AS rows_removed, "
+    "countIf(flags = 0) AS evaluated_removed FROM events WHERE {condition} "
+    "GROUP BY kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition"
+)
 _CURRENT: Final = "SELECT tenant_id, body FROM tenants FINAL ORDER BY version DESC LIMIT 1 BY tenant_id"
 
 
@@ -41,10 +49,10 @@ def run_retention(
     signer: Signer | None = None,
     guard: Callable[[], Guard] | None = None,
 ) -> int:
-    """Remove what has aged out, log it in ``retention_runs``, and return how many rows went.
+    """Remove what has aged out, log it in ``retention_runs``, and return how many events and alerts went.
 
     Tenants that left the directory keep the settings of their last version; a tenant that never had any
-    keeps its events for the default 365 days.
+    keeps its events and alerts for the default 365 days.
 
     Parameters
     ----------
@@ -71,9 +79,9 @@ def run_retention(
     held = _held(database)
     _finish_interrupted(database, held)
     removed = 0
-    for row in database.query(_OLDEST):
-        tenant_id, kind, tenant = row["tenant_id"], row["kind"], tenants.get(row["tenant_id"])
-        days = tenant.retention_days_of(kind) if tenant else DEFAULT_RETENTION_DAYS
+    for row in (*database.query(_OLDEST), *database.query(OLDEST_ALERTS)):
+        tenant_id, kind = row["tenant_id"], row["kind"]
+        days = _days_kept(tenants.get(tenant_id), kind)
         if row["oldest"] < now - timedelta(days=days):
             removed += _remove(database, tenant_id, kind, days, now, held, signer, guard)
     database.insert_rows("retention_finished", [{"run_at": now}])
@@ -104,16 +112,47 @@ def _held(database: Database) -> dict[str, set[str]]:
     return held
 
 
+def _days_kept(tenant: Tenant | None, kind: Kind | Literal["alert"]) -> int:
+    if kind == ALERT:
+        return alert_days(tenant)
+    return tenant.retention_days_of(kind) if tenant else DEFAULT_RETENTION_DAYS
+
+
+@dataclass(frozen=True)
+class _AgedEvents:
+    """The events of a tenant and kind that are older than a moment, but for those of people on hold."""
+
+    database: Database
+    tenant_id: str
+    kind: str
+    cutoff: datetime
+    held: Sequence[str]
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return how many there are, by partition."""
+        condition, bound = self._condition()
+        return self.database.query(_GROUPS.format(condition=condition), bound)
+
+    def delete(self) -> None:
+        condition, bound = self._condition()
+        self.database.command(f"DELETE FROM events WHERE {condition}", bound)
+
+    def _condition(self) -> tuple[str, dict[str, Any]]:
+        bound = {"tenant_id": self.tenant_id, "kind": self.kind, "cutoff": self.cutoff}
+        return (_AGED + _FREE, {**bound, "held": list(self.held)}) if self.held else (_AGED, bound)
+
+
 def _aged(
-    tenant_id: str, kind: str, cutoff: datetime, held: Mapping[str, set[str]]
-) -> tuple[str, dict[str, Any]] | None:
-    """Return the condition of what has aged out, and its parameters; None: all of the tenant is held."""
-    bound: dict[str, Any] = {"tenant_id": tenant_id, "kind": kind, "cutoff": cutoff}
-    people = held.get(tenant_id, set())
+    database: Database, tenant_id: str, kind: str, cutoff: datetime, held: Mapping[str, set[str]]
+) -> _AgedEvents | AgedAlerts | None:
+    """Return what has aged out; None: all of the tenant is held."""
+    people = sorted(held.get(tenant_id, set()))
     if WHOLE_TENANT in people:
         log.info("retention_held", tenant_id=tenant_id, kind=kind)
         return None
-    return (_AGED + _FREE, {**bound, "held": sorted(people)}) if people else (_AGED, bound)
+    if kind == ALERT:
+        return AgedAlerts(database, tenant_id, cutoff, people)
+    return _AgedEvents(database, tenant_id, kind, cutoff, people)
 
 
 def _finish_interrupted(database: Database, held: Mapping[str, set[str]]) -> None:
@@ -123,8 +162,8 @@ def _finish_interrupted(database: Database, held: Mapping[str, set[str]]) -> Non
         "WHERE run_at NOT IN (SELECT run_at FROM retention_finished)"
     )
     for row in rows:
-        if aged := _aged(row["tenant_id"], row["kind"], row["cutoff"], held):
-            database.command(f"DELETE FROM events WHERE {aged[0]}", aged[1])
+        if aged := _aged(database, row["tenant_id"], row["kind"], row["cutoff"], held):
+            aged.delete()
     database.insert_rows("retention_finished", [{"run_at": at} for at in {row["run_at"] for row in rows}])
 
 
@@ -139,24 +178,16 @@ def _remove(
     guard: Callable[[], Guard] | None,
 ) -> int:
     cutoff = now - timedelta(days=days)
-    aged = _aged(tenant_id, kind, cutoff, held)
-    if aged is None:
-        return 0
-    condition, bound = aged
-    groups = database.query(
-        "SELECT kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition, count() AS rows_removed, "
-        f"countIf(flags = 0) AS evaluated_removed FROM events WHERE {condition} "
-        "GROUP BY kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition",
-        bound,
-    )
-    if not groups:
+    aged = _aged(database, tenant_id, kind, cutoff, held)
+    if aged is None or not (groups := aged.groups()):
         return 0
     rows = sum(int(group["rows_removed"]) for group in groups)
-    if signer is not None:  # first of all: a run that a crash cut short is finished without us
+    # First of all: a run that a crash cut short is finished without us. Alerts are not sealed.
+    if signer is not None and kind != ALERT:
         keep(database, [state_retention(tenant_id, kind, cutoff, days, rows, now, signer)])
     run = {"run_at": now, "tenant_id": tenant_id, "kind": kind, "retention_days": days, "cutoff": cutoff}
     account = [{**run, **group} for group in groups]
     database.insert_rows("retention_runs", account, guard() if guard is not None else None)
-    database.command(f"DELETE FROM events WHERE {condition}", bound)
-    log.info("events_expired", kind=kind, retention_days=days, rows_removed=rows)
+    aged.delete()
+    log.info("rows_expired", kind=kind, retention_days=days, rows_removed=rows)
     return rows

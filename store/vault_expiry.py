@@ -56,7 +56,12 @@ def expire_people(database: Database, vault: Vault, now: datetime) -> int:
         )
         if pseudonyms := [one["pseudonym"] for one in found if PSEUDONYM.fullmatch(one["pseudonym"])]:
             entry_id = record(
-                database, "expire", tenant.tenant_id, pseudonyms, "retention", "no event speaks of them"
+                database,
+                "expire",
+                tenant.tenant_id,
+                pseudonyms,
+                "retention",
+                "no event and no alert speaks of them",
             )
             # As of then: events that Kafka had since make them known anew.
             gone += vault.shred(tenant.tenant_id, pseudonyms, entry_id, before)["vault"]

@@ -138,6 +138,13 @@ def server(clickhouse_server: ClickHouseServer) -> Iterator[Database]:
     opened.close()
 
 
+@pytest.fixture(params=["database", "server"])
+def each_store(request: pytest.FixtureRequest) -> Database:
+    """The engine in this process, then a server: for what may come out differently on the two."""
+    chosen: Database = request.getfixturevalue(request.param)
+    return chosen
+
+
 @pytest.fixture
 def invoke(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Runs a command in this process, as where no worker runs: it opens the store, which is the session's."""

@@ -106,6 +106,21 @@ def test_every_field_that_holds_pseudonyms_is_searched_by_the_original(
     assert by_role == [expected, expected if filters == {"text": "/users/"} else []]
 
 
+def test_an_event_is_shown_by_the_original_in_its_id_to_those_who_may_read_it(
+    api: RunningApi, database: Database
+) -> None:
+    """A producer that makes ids of addresses still finds its events; to others there is no such event."""
+    stored_as = f"welcome:{known(api, 'kim@example.com')}"
+    store_events(database, event("auth", tenant_id=OWN, event_id=stored_as))
+    admin, viewer = (api.client(api.key(OWN, role)) for role in ("tenant_admin", "viewer"))
+    shown = admin.get("/v1/events/welcome:Kim@example.com")
+    assert [one["event_id"] for one in shown.json()["events"]] == [stored_as]
+    assert viewer.get("/v1/events/welcome:Kim@example.com").status_code == 404
+    assert viewer.get(f"/v1/events/{stored_as}").status_code == 200
+    two = "-".join([stored_as] * 2)
+    assert viewer.get(f"/v1/events/{two}").status_code == 404, "no refusal: with two people it may be so long"
+
+
 @pytest.mark.parametrize("asked", [{}, {"entity_type": "user_id"}])
 def test_alerts_are_found_by_the_original_by_those_who_may_read_it(
     api: RunningApi, eve: str, asked: dict[str, str]

@@ -1,4 +1,4 @@
-"""Tampering with the trail, made directly in ClickHouse: each kind is found and named."""
+"""Tampering with the trail, made directly in ClickHouse: each kind is found and named, on a server too."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -26,9 +26,9 @@ COPIED = (
 
 
 @pytest.fixture
-def trail(database: Database) -> SealedTrail:
+def trail(each_store: Database) -> SealedTrail:
     """Three seals of a tenant, with another tenant's rows between its own."""
-    made = SealedTrail(database)
+    made = SealedTrail(each_store)
     for _ in range(3):
         made.store(10)
         made.store(5, tenant=made.other)
@@ -167,29 +167,29 @@ def test_a_fork_with_the_right_key_is_found(trail: SealedTrail) -> None:
     assert [kind for kind, _ in trail.kinds()].count("forked") == 2
 
 
-def test_what_retention_removed_is_explained_by_a_signed_statement(database: Database) -> None:
+def test_what_retention_removed_is_explained_by_a_signed_statement(each_store: Database) -> None:
     """Rows older than the tenant's setting are expired; one younger that went with them was removed."""
-    trail = SealedTrail(database)
+    trail = SealedTrail(each_store)
     trail.store(6)
     trail.seal()
     trail.now += timedelta(days=5)
     trail.store(4)
     trail.seal()
     _keep_for_a_day(trail)
-    run_retention(database, trail.now + timedelta(hours=1), trail.signer)
+    run_retention(each_store, trail.now + timedelta(hours=1), trail.signer)
     assert trail.kinds() == [("expired", 6)]
     assert trail.verify().holds
     trail.alter(f"DELETE FROM events WHERE {OWN} AND kafka_offset = 8")
     assert trail.kinds() == [("expired", 6), ("removed", 1)]
 
 
-def test_a_forged_retention_run_excuses_nothing(database: Database) -> None:
+def test_a_forged_retention_run_excuses_nothing(each_store: Database) -> None:
     """Whoever can delete can also write into retention_runs; signing is another matter."""
-    trail = SealedTrail(database)
+    trail = SealedTrail(each_store)
     trail.store(6)
     trail.seal()
     _keep_for_a_day(trail)
-    run_retention(database, trail.now + timedelta(days=5), Signer.new())
+    run_retention(each_store, trail.now + timedelta(days=5), Signer.new())
     kinds = trail.kinds()
     assert ("removed", 6) in kinds
     assert ("bad_signature", 0) in kinds

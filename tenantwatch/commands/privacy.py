@@ -277,7 +277,7 @@ def report(tenant: OfTenant = None, since: Since = None, as_json: AsJson = False
         "when": lambda one: moment(one["run_at"]),
         "tenant": lambda one: one["tenant_id"],
         "kind": lambda one: one["kind"],
-        "events": lambda one: f"{one['rows_removed']:,}",
+        "removed": lambda one: f"{one['rows_removed']:,}",
         "why": lambda one: one["why"],
     }
     _section("aged out", aged, found["aged_out"])
