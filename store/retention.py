@@ -40,7 +40,10 @@ _GROUPS: Final = (
     "countIf(flags = 0) AS evaluated_removed FROM events WHERE {condition} "
     "GROUP BY kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition"
 )
-_CURRENT: Final = "SELECT tenant_id, body FROM tenants FINAL ORDER BY version DESC LIMIT 1 BY tenant_id"
+# Not what a tenant's deletion wrote: that has no settings.
+_LAST: Final = (
+    "SELECT tenant_id, body FROM tenants FINAL WHERE body != '' ORDER BY version DESC LIMIT 1 BY tenant_id"
+)
 
 
 def run_retention(
@@ -72,18 +75,15 @@ def run_retention(
     StoreUnavailable
         If the store does not answer; what was removed until then is logged.
     """
-    tenants = {
-        row["tenant_id"]: Tenant.model_validate_json(row["body"]) if row["body"] else None
-        for row in database.query(_CURRENT)
-    }
-    held = _held(database)
-    _finish_interrupted(database, held)
+    tenants = {row["tenant_id"]: Tenant.model_validate_json(row["body"]) for row in database.query(_LAST)}
+    _finish_interrupted(database, _held(database))
     removed = 0
     for row in (*database.query(_OLDEST), *database.query(OLDEST_ALERTS)):
         tenant_id, kind = row["tenant_id"], row["kind"]
         days = _days_kept(tenants.get(tenant_id), kind)
         if row["oldest"] < now - timedelta(days=days):
-            removed += _remove(database, tenant_id, kind, days, now, held, signer, guard)
+            # Read each time: who is put on hold while this runs is kept from here on.
+            removed += _remove(database, tenant_id, kind, days, now, _held(database), signer, guard)
     database.insert_rows("retention_finished", [{"run_at": now}])
     log.info("retention_finished", rows_removed=removed)
     return removed

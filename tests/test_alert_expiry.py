@@ -19,6 +19,7 @@ from store.retention import run_retention
 from store.vault import Subject, Vault
 from store.vault_expiry import expire_people
 from store.webhooks import PLATFORM, Attempt, Delivery, WebhookStore
+from streams.tenant_rows import tenant_row
 from streams.webhooks import message
 from tests.api_server import MASTERS
 from tests.schema_examples import event
@@ -235,6 +236,15 @@ def test_settings_that_change_hold_for_what_is_stored_already(each_store: Databa
     keep_for(each_store, tenant_id, 90, version=3)
     run_retention(each_store, NOW + 60 * DAY)
     assert ids() == {f"{kind}-20" for kind in (*kinds, "alert")}, "they are 80 days old by now"
+
+
+def test_a_tenant_that_left_the_directory_keeps_its_settings(each_store: Database, tenant_id: str) -> None:
+    """Deleting it does not shorten what was agreed to the default."""
+    keep_for(each_store, tenant_id, 3_650)
+    raise_alert(each_store, tenant_id, "old", 800)
+    each_store.insert_rows("tenants", [tenant_row(tenant_id, None, 2)])
+    run_retention(each_store, NOW)
+    assert left(each_store, tenant_id) == {"old"}
 
 
 def test_people_whom_only_expired_alerts_named_leave_the_vault(each_store: Database, tenant_id: str) -> None:
