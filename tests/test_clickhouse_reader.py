@@ -101,7 +101,7 @@ def test_the_reader_answers_as_the_writer_does(database: Database, walled: Walle
 def test_a_kept_answer_is_the_tenant_s_own(database: Database, forgotten: None) -> None:
     """Another tenant's Idempotency-Key is not known, with a condition or without."""
     request = Request(TenantContext(OWN), FIRST.format(OTHER), "key", b"")
-    assert answer_of(database, request) is None
+    assert answer_of(database, request, EPOCH) is None
 
 
 def test_the_operator_still_sees_everybody(database: Database) -> None:
