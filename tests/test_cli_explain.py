@@ -252,16 +252,20 @@ def test_every_rule_says_how_close_it_came(invoke: Invoke, stored: str) -> None:
 
 
 def test_a_tenant_that_is_the_only_one_needs_no_name(
-    invoke: Invoke, stored: str, files: list[Any], tmp_path: Path
+    invoke: Invoke, database: Database, stored: str, files: list[Any], tmp_path: Path
 ) -> None:
-    """Neither where all events of the user are one tenant's, nor where there is only one tenant."""
-    for given in ([], files):
-        done = invoke("why-not", "--user", "ana", "--from", START.isoformat(), *given)
-        assert (done.exit_code, "0 access" in done.stderr) == (0, True), done.stderr
+    """Where all events of the user are one tenant's; of several one has to be named."""
+    done = invoke("why-not", "--user", "ana", *files)
+    assert (done.exit_code, "ana: 11 auth" in done.stderr) == (0, True), done.stderr
     file = tmp_path / "two.ndjson"
     file.write_bytes(b"\n".join([*trail(), login("other", START, tenant_id="explain-b")]))
     done = invoke("why-not", "--user", "ana", "--file", file, env={"COLUMNS": "200"})
     assert (done.exit_code, "2 tenants: explain-a, explain-b" in done.stderr) == (2, True)
+    other = Tenant(tenant_id="explain-b", organization_id="org-b", name="B")
+    database.insert_rows("tenants", [tenant_row("explain-b", Entry(other, 1), 1)])
+    done = invoke("why-not", "--user", "ana", env={"COLUMNS": "200"})
+    database.command("DELETE FROM tenants WHERE tenant_id = 'explain-b'")
+    assert (done.exit_code, "say whose user it is" in done.stderr) == (2, True)
 
 
 def test_settings_can_be_tried(invoke: Invoke, files: list[Any]) -> None:
