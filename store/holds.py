@@ -1,7 +1,7 @@
 """Legal holds: while one is there, nothing of a tenant or of a person is deleted, by wish or by age."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
@@ -11,6 +11,7 @@ from store.database import Database
 from store.queries import Scope, TenantContext
 
 WHOLE_TENANT: Final = ""
+_ID_CHARACTERS: Final = 16
 
 
 class Held(Exception):
@@ -24,7 +25,7 @@ class Hold:
     Parameters
     ----------
     pseudonym
-        Of the person; empty: the whole tenant.
+        Of the person, or as what events hold them who was no pseudonym then; empty: the whole tenant.
     """
 
     hold_id: str
@@ -36,11 +37,25 @@ class Hold:
 
 
 def place(
-    database: Database, tenant: TenantContext, pseudonym: str, *, reason: str, actor: str, now: datetime
+    database: Database,
+    tenant: TenantContext,
+    pseudonym: str,
+    plain: Sequence[str] = (),
+    *,
+    reason: str,
+    actor: str,
+    now: datetime,
 ) -> Hold:
-    """Place a hold on a person, or on the whole tenant; addresses in the reason are hidden."""
-    hold = Hold(uuid4().hex[:16], tenant.tenant_id, pseudonym, scrubbed(reason), actor, now)
-    database.insert_rows("legal_holds", [_row(hold, 0, actor, now)])
+    """Place a hold on a person, or on the whole tenant; addresses in the reason are hidden.
+
+    Parameters
+    ----------
+    plain
+        As what events hold the person who was no pseudonym then: a hold of each, released with the first.
+    """
+    hold = Hold(uuid4().hex[:_ID_CHARACTERS], tenant.tenant_id, pseudonym, scrubbed(reason), actor, now)
+    beside = [replace(hold, hold_id=f"{hold.hold_id}-{n}", pseudonym=one) for n, one in enumerate(plain, 1)]
+    database.insert_rows("legal_holds", [_row(one, 0, actor, now) for one in (hold, *beside)])
     return hold
 
 
@@ -48,7 +63,11 @@ def release(
     database: Database, tenant: TenantContext, hold_ids: Sequence[str], *, actor: str, now: datetime
 ) -> list[Hold]:
     """Release holds of a tenant, and return those that were there."""
-    released = [hold for hold in active(database, tenant) if hold.hold_id in hold_ids]
+    released = [
+        hold
+        for hold in active(database, tenant)
+        if hold.hold_id in hold_ids or hold.hold_id[:_ID_CHARACTERS] in hold_ids
+    ]
     database.insert_rows("legal_holds", [_row(hold, 1, actor, now) for hold in released])
     return released
 

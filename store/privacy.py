@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import structlog
 
-from schemas.personal import is_identifier, is_pseudonym, pseudonyms_in
+from schemas.personal import is_identifier, is_pseudonym, normalised, pseudonyms_in
 from store.alert_expiry import ALERT
 from store.certificates import Sign, TopicRetention, certificate, raw_copies
 from store.database import Database
@@ -27,7 +27,7 @@ AskKafka = Callable[[], Mapping[str, TopicRetention] | None]
 
 
 class NotPseudonymous(Exception):
-    """The trail holds a person by a user id that never became a pseudonym; the message says what to do."""
+    """The trail holds a person as what never became a pseudonym; the message says what to do."""
 
 
 class Privacy:
@@ -66,21 +66,32 @@ class Privacy:
         """Return the pseudonym of each subject, given by an original or by a pseudonym."""
         return list(dict.fromkeys(self.vault.pseudonym(tenant.tenant_id, subject) for subject in subjects))
 
+    def _plain(self, tenant: TenantContext, subjects: Sequence[str]) -> list[str]:
+        """Return as what subjects may stand in the trail besides their pseudonyms.
+
+        A tenant may keep addresses as they are, and events from before the vault hold them.
+        """
+        known = self.vault.originals(tenant, self.pseudonyms(tenant, subjects)).values()
+        named = [one for one in (*subjects, *known) if not is_pseudonym(one)]
+        return list(dict.fromkeys(form for one in named for form in (one, normalised(one))))
+
     def _known_as(self, tenant: TenantContext, subjects: Sequence[str]) -> list[str]:
-        """Return what may stand in the trail for subjects: a plain user id may be stored as it is, too."""
-        plain = [one for one in subjects if not is_identifier(one)]
-        return list(dict.fromkeys([*self.pseudonyms(tenant, subjects), *plain]))
+        """Return what may stand in the trail for subjects."""
+        return [*self.pseudonyms(tenant, subjects), *self._plain(tenant, subjects)]
+
+    def _stored_plain(self, tenant: TenantContext, subjects: Sequence[str]) -> dict[str, int]:
+        """Return as what else than pseudonyms subjects do stand in events, and in how many."""
+        plain = self._plain(tenant, subjects)
+        found = {one: counts(self._database, tenant, [one])["events"] for one in plain}
+        return {one: events for one, events in found.items() if events}
 
     def _check_pseudonymous(self, tenant: TenantContext, subjects: Sequence[str]) -> None:
-        for subject in subjects:
-            if not is_identifier(subject) and not is_pseudonym(subject):
-                stored = counts(self._database, tenant, [subject])["events"]
-                if stored:
-                    raise NotPseudonymous(
-                        f"{stored:,} events of {tenant.tenant_id} hold this user_id as it is, it cannot be "
-                        'forgotten: set `"personal_data": {"user_id": "always"}` for the tenant; new events '
-                        "hold pseudonyms from then on, and these age out"
-                    )
+        if stored := self._stored_plain(tenant, subjects):
+            raise NotPseudonymous(
+                f"{max(stored.values()):,} events of {tenant.tenant_id} hold a subject as it is, who cannot "
+                'be forgotten: set `"personal_data": {"user_id": "always"}` for the tenant; new events hold '
+                "pseudonyms from then on, and these age out"
+            )
 
     def export(
         self, tenant: TenantContext, subjects: Sequence[str], *, actor: str, reason: str
@@ -102,7 +113,9 @@ class Privacy:
         yield {
             "type": "subject",
             "tenant_id": tenant.tenant_id,
-            "pseudonyms": {one: originals.get(one) for one in own},
+            "pseudonyms": {
+                one: originals.get(one) for one in own if is_pseudonym(one) or not is_identifier(one)
+            },
             "exported_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "rows": rows,
             "holds": [{**hold, "placed_at": hold["placed_at"].isoformat()} for hold in held],
@@ -171,21 +184,14 @@ class Privacy:
         self, tenant: TenantContext, subject: str | None, *, actor: str, reason: str, now: datetime
     ) -> Hold:
         """Place a legal hold on a person, or on the whole tenant."""
-        stored = self._stored_as(tenant, subject) if subject else WHOLE_TENANT
-        hold = place(self._database, tenant, stored, reason=reason, actor=actor, now=now)
-        whom = self.pseudonyms(tenant, [subject] if subject else [])
+        people = [subject] if subject else []
+        whom = self.pseudonyms(tenant, people)
+        # Only what is there: whoever is met afterwards as an attribute would stay in `legal_holds` by name.
+        plain = [*self._stored_plain(tenant, people)]
+        stored = whom[0] if whom else WHOLE_TENANT
+        hold = place(self._database, tenant, stored, plain, reason=reason, actor=actor, now=now)
         record(self._database, "hold", tenant.tenant_id, whom, actor, reason, {"hold_id": hold.hold_id})
         return hold
-
-    def _stored_as(self, tenant: TenantContext, subject: str) -> str:
-        """Return the pseudonym of a person, or a plain user id where events hold it as it is.
-
-        Not before they do: whoever is met afterwards as an attribute would stay in ``legal_holds`` by name.
-        """
-        pseudonym = self.vault.pseudonym(tenant.tenant_id, subject)
-        if is_identifier(subject) or self.vault.masked(tenant, [pseudonym]):
-            return pseudonym
-        return subject if counts(self._database, tenant, [subject])["events"] else pseudonym
 
     def holds(self, scope: Scope) -> list[Hold]:
         """Return the holds that are not released."""

@@ -1,7 +1,7 @@
 """Searching a tenant's events: by what they say, newest or oldest first, a page at a time."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -59,7 +59,7 @@ class EventSearch:
     since, until
         Event time, the second not included; None: no limit.
     equal
-        Field of `FILTERS` to its value.
+        Field of `FILTERS` to its values, any of them.
     status
         HTTP status.
     texts
@@ -71,7 +71,7 @@ class EventSearch:
     kinds: tuple[Kind, ...] = KINDS
     since: datetime | None = None
     until: datetime | None = None
-    equal: Mapping[str, str] = field(default_factory=dict)
+    equal: Mapping[str, Sequence[str]] = field(default_factory=dict)
     status: int | None = None
     texts: tuple[str, ...] = ()
     newest_first: bool = True
@@ -89,11 +89,11 @@ class EventSearch:
             if time is not None:
                 found.append(f"time {'>=' if name == 'since' else '<'} {_TIME.format(name)}")
                 bound[name] = to_ms(time)
-        for name, value in self.equal.items():
+        for name, values in self.equal.items():
             if name not in FILTERS:
                 raise ValueError(f"events cannot be looked for by {name}")
-            found.append(f"{name} = {{of_{name}:String}}")
-            bound[f"of_{name}"] = value
+            found.append(f"{name} IN {{of_{name}:Array(String)}}")
+            bound[f"of_{name}"] = list(values)
         if self.status is not None:
             found.append("http_status = {of_status:UInt16}")
             bound["of_status"] = self.status

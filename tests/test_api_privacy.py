@@ -66,6 +66,17 @@ def test_events_are_found_by_the_original_by_those_who_may_read_it(api: RunningA
     assert found(api, "tenant_admin", JANE, OTHER) == []
 
 
+def test_events_that_hold_an_address_as_it_is_are_found_by_it(api: RunningApi, database: Database) -> None:
+    """Beside those that hold its pseudonym."""
+    mia = "mia@example.com"
+    store_events(
+        database,
+        event("auth", tenant_id=OWN, event_id="of-now", user_id=pseudonym(api, mia)),
+        event("auth", tenant_id=OWN, event_id="of-before", user_id=mia),
+    )
+    assert sorted(found(api, "tenant_admin", mia)) == ["of-before", "of-now"]
+
+
 @pytest.fixture(scope="module")
 def eve(api: RunningApi, database: Database) -> str:
     """Somebody who is named wherever one can be, and in an alert; the address."""

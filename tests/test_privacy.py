@@ -271,6 +271,67 @@ def test_a_user_id_that_is_stored_as_it_is_cannot_be_forgotten(
     assert rights.certificates(tenant) == []
 
 
+@pytest.fixture
+def plain(database: Database, vault: Vault, tenant: TenantContext) -> None:
+    """Events of a tenant that keeps addresses as they are, and ones from before the vault."""
+    of = {"tenant_id": tenant.tenant_id, "time": "2024-01-31T09:30:00Z"}
+    users = (("jane", "Jane@Example.com"), ("mary-jane", "mary-jane@example.com"), ("ben", "ben@example.com"))
+    kept = PersonalData(user_id="never")
+    store_events(
+        database, vault, "auth", *(event(**of, event_id=e, user_id=u) for e, u in users), settings=kept
+    )
+    about = [
+        event("access", **of, event_id="of-jane", user_id="svc", resource_id="user:jane%40example.com"),
+        event("access", **of, event_id="of-phone", user_id="svc", attributes={"x": "tel:+442079460000"}),
+    ]
+    insert(database, batch("access", *about))
+
+
+def test_who_stands_in_the_trail_by_an_address_cannot_be_forgotten(
+    rights: Privacy, tenant: TenantContext, plain: None
+) -> None:
+    """No certificate says that they were; nobody else's address is theirs."""
+    for whom in ("jane@example.com", "+44 20 7946 0000"):
+        with pytest.raises(NotPseudonymous, match="hold a subject as it is"):
+            rights.forget(tenant, [whom], now=datetime.now(UTC), **WHO)
+    assert rights.certificates(tenant) == []
+    rights.forget(tenant, ["jane@example.org"], now=datetime.now(UTC), **WHO)
+
+
+def test_who_is_named_by_a_pseudonym_is_looked_for_by_the_address_too(
+    database: Database, vault: Vault, rights: Privacy, tenant: TenantContext, plain: None
+) -> None:
+    """The vault knows it, of events that came before or after."""
+    store_events(database, vault, "auth", event(tenant_id=tenant.tenant_id, user_id="jane@example.com"))
+    [pseudonym] = rights.pseudonyms(tenant, ["jane@example.com"])
+    with pytest.raises(NotPseudonymous):
+        rights.forget(tenant, [pseudonym], now=datetime.now(UTC), **WHO)
+
+
+def test_an_export_finds_an_address_that_is_stored_as_it_is(
+    rights: Privacy, tenant: TenantContext, plain: None
+) -> None:
+    """In any spelling, among other words too; whose address only ends in it is somebody else."""
+    head, *found, _ = rights.export(tenant, ["jane@example.com"], **WHO)
+    assert head["rows"]["events"] == 2
+    assert {one["event_id"] for one in found if one["type"] == "event"} == {"jane", "of-jane"}
+
+
+def test_a_hold_keeps_what_is_stored_by_the_address(
+    database: Database, vault: Vault, rights: Privacy, tenant: TenantContext, plain: None
+) -> None:
+    """As what is stored by the pseudonym; one release ends both."""
+    of = {"tenant_id": tenant.tenant_id, "time": "2024-01-31T09:30:00Z"}
+    store_events(database, vault, "auth", event(**of, event_id="later", user_id="jane@example.com"))
+    now = datetime.now(UTC)
+    hold = rights.hold(tenant, "jane@example.com", now=now, **WHO)
+    run_retention(database, now + 400 * DAY)
+    left = {row["event_id"] for row in rows(database, "events", tenant)}
+    assert left == {"jane", "of-jane", "later"}
+    assert len(rights.release(tenant, [hold.hold_id], now=now + DAY, **WHO)) == 2
+    assert rights.holds(tenant) == []
+
+
 # Export.
 
 

@@ -60,7 +60,7 @@ class EventQuery(BaseModel):
             tuple(kind for kind in KINDS if kind in self.kind) or KINDS,
             self.since,
             self.until,
-            {name: value for name, value in given.items() if value is not None},
+            {name: (value,) for name, value in given.items() if value is not None},
             self.http_status,
             () if self.text is None else (self.text,),
             self.order == "newest",

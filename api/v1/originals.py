@@ -1,6 +1,7 @@
 """Searching by originals: what somebody asks for as it was written stands in the trail as pseudonyms."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -42,17 +43,22 @@ async def alerts_as_stored(caller: Caller, parts: Parts, wanted: AlertSearch) ->
 
 def _events(vault: Vault, tenant: Tenant, wanted: EventSearch) -> EventSearch:
     pseudonym = partial(vault.pseudonym, tenant.tenant_id)
+    # As it was written, too: events from before the vault, or from when the tenant wanted it so, hold that.
     equal = {
-        name: vault.stored_user_id(tenant, value)
-        if name == _USER
-        else replaced(value, pseudonym)
-        if name in FIELDS
-        else value
-        for name, value in wanted.equal.items()
+        name: _each(
+            form
+            for value in values
+            for form in (
+                value,
+                vault.stored_user_id(tenant, value) if name == _USER else value,
+                replaced(value, pseudonym) if name in FIELDS else value,
+            )
+        )
+        for name, values in wanted.equal.items()
     }
     # A name or a number of a person's is a pseudonym as a whole, which only whoever asks knows it to be.
     texts = [form for text in wanted.texts for form in (text, replaced(text, pseudonym), pseudonym(text))]
-    return replace(wanted, equal=equal, texts=tuple(dict.fromkeys(texts)))
+    return replace(wanted, equal=equal, texts=_each(texts))
 
 
 def _alerts(vault: Vault, tenant: Tenant, wanted: AlertSearch) -> AlertSearch:
@@ -62,4 +68,8 @@ def _alerts(vault: Vault, tenant: Tenant, wanted: AlertSearch) -> AlertSearch:
         for value in wanted.entity_values
         for form in (value, vault.stored_user_id(tenant, value), replaced(value, pseudonym))
     ]
-    return replace(wanted, entity_values=tuple(dict.fromkeys(forms)))
+    return replace(wanted, entity_values=_each(forms))
+
+
+def _each(forms: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(forms))

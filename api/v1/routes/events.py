@@ -168,7 +168,7 @@ async def show_event(
     event_id: Annotated[str, Path(min_length=1, max_length=256)],
 ) -> EventPage:
     """Show the events that have an id: one, unless a producer sent it again."""
-    asked = EventSearch(equal={"event_id": event_id}, newest_first=False)
+    asked = EventSearch(equal={"event_id": (event_id,)}, newest_first=False)
     wanted = await events_as_stored(caller, parts, asked)
     page = await asyncio.to_thread(search, parts.database, caller.tenant_context, wanted, MAX_PAGE)
     if not page.events:
