@@ -17,16 +17,18 @@ from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 import pyarrow as pa
+import structlog
 
 from schemas.personal import is_identifier, is_pseudonym, masked, normalised
 from schemas.tenant import Tenant
 from store.database import Database, Fenced, Guard
-from store.master_key import KEY_BYTES, MasterKeys, seal, unseal
+from store.master_key import KEY_BYTES, MasterKeyError, MasterKeys, seal, unseal
 from store.native import FORMAT, encode_block
 from store.privacy_log import record
 from store.queries import TenantContext
 from store.tenant_keys import IDS_PER_QUERY, SUPERSEDED, TenantKey, TenantKeys, in_parts
 
+log = structlog.get_logger()
 _DIGEST_CHARACTERS: Final = 26
 _INSERTS: Final = "tenantwatch-vault-"
 _REWRAPPED_AT_ONCE: Final = 10_000
@@ -344,6 +346,11 @@ class Vault:
             for row in rows:
                 assert keys is not None
                 bound_to = _bound_to(row["tenant_id"], row["pseudonym"])
+                if row["key_id"] not in keys:
+                    raise MasterKeyError(
+                        f"the key {row['key_id']} of {row['tenant_id']} is not in tenant_keys: the store was "
+                        "restored from a backup without it; forget the person, or restore another backup"
+                    )
                 own = unseal(keys[row["key_id"]].secret, row["wrapped_key"], bound_to)
                 found[row["pseudonym"]] = unseal(own, row["original"], bound_to).decode(
                     "utf-8", "surrogatepass"
@@ -407,7 +414,9 @@ class Vault:
                     {**bound, "after": after},
                 )
                 again = []
-                for row in rows:
+                # Without their key nobody can read them any more: they stay, and stop nothing.
+                lost = [row for row in rows if row["key_id"] not in old]
+                for row in (row for row in rows if row["key_id"] in old):
                     bound_to = _bound_to(row["tenant_id"], row["pseudonym"])
                     own = unseal(old[row["key_id"]], row["wrapped_key"], bound_to)
                     wrapped = seal(key.secret, own, bound_to)
@@ -418,5 +427,7 @@ class Vault:
                     continue
                 if not rows:
                     return done
-                done += len(rows)
+                if lost:
+                    log.error("originals_lost_their_key", tenant_id=key.tenant_id, people=len(lost))
+                done += len(again)
                 after = max(row["pseudonym"] for row in rows)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ from store.backups import create as creating
 from store.backups.create import create
 from store.backups.key_box import lock_keys, unlock_keys
 from store.backups.manifest import Backup, BackupError, backups_in, newest
-from store.backups.restore import prove, restore
+from store.backups.restore import prove, restore, unreadable
 from store.database import Database
 from store.migrations import migrate
 from store.privacy_log import entries, record
 from store.queries import TenantContext
 from store.seals.keys import SealKeys, Signer, Trust, pem
+from store.tenant_keys import SUPERSEDED
+from store.vault import Subject, Vault
+from tests.api_server import MASTERS
 from tests.clickhouse_server import ClickHouseServer
 from tests.conftest import CommandLine, settings_env
 from tests.sealed_trail import NOW, SealedTrail
@@ -101,6 +104,41 @@ def test_what_was_deleted_is_in_no_file_of_a_backup(
         if "bytes" in said:
             content = pa.Codec("zstd").decompress(content, said["bytes"], asbytes=True)
         assert b"forget-me-agent" not in content
+
+
+@pytest.mark.parametrize("rotated_after", [("tenant_keys",), ("vault",), ("tenant_keys", "vault")])
+def test_a_backup_beside_a_rotation_and_a_new_tenant_has_every_key(
+    servers: tuple[Database, Database], tmp_path: Path, rotated_after: tuple[str, ...]
+) -> None:
+    """Those that are made while it is written, and those that are deleted then."""
+    first, second = servers
+    vault, now = Vault(first, MASTERS), datetime.now(UTC)
+    tenants = [TenantContext("tenant-a"), TenantContext("tenant-b")]
+    people = [_person(vault, tenant, f"ana@{tenant.tenant_id}.example.com") for tenant in tenants]
+    vault.keep(people[:1])
+    vault.rotate(now)
+    turns = {table: now + (1 + i) * 2 * SUPERSEDED for i, table in enumerate(rotated_after)}
+
+    def meanwhile(table: str, rows: int) -> None:
+        if table in turns:
+            vault.keep(people)
+            vault.rotate(turns.pop(table), "tenant-a")
+
+    signer = Signer.new()
+    backup = create(first, tmp_path, signer, NOW, progress=meanwhile)
+    restore(second, backup, Trust([signer.public]))
+    assert (turns, unreadable(second)) == ({}, 0)
+    restored = Vault(second, MASTERS)
+    stored = {row["tenant_id"] for row in second.query("SELECT tenant_id FROM vault")}
+    assert stored >= {"tenant-a"}
+    for person, tenant in zip(people, tenants, strict=True):
+        if tenant.tenant_id in stored:
+            assert restored.originals(tenant, [person.pseudonym]) == {person.pseudonym: person.original}
+    restored.rotate(now)
+
+
+def _person(vault: Vault, tenant: TenantContext, original: str) -> Subject:
+    return Subject(tenant.tenant_id, vault.pseudonym(tenant.tenant_id, original), original, 1)
 
 
 def test_a_backup_of_a_newer_version_is_refused(database: Database, tmp_path: Path) -> None:

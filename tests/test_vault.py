@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from store.database import Database
+from store.database import Database, StoreUnavailable
 from store.master_key import (
     KEY_BYTES,
     LocalMasterKey,
@@ -273,6 +273,45 @@ def test_a_worker_that_does_not_know_of_a_rotation_writes_what_can_be_read(
     assert len(mine.keys.of([tenant.tenant_id])[tenant.tenant_id]) == 2
     assert mine.rotate(now + 2 * SUPERSEDED, tenant.tenant_id).tenant_keys_deleted == 1
     assert reveal(mine, tenant, late.pseudonym) == ["late@example.com"]
+
+
+def test_a_rotation_that_was_interrupted_half_way_goes_on(
+    tmp_path: Path, tenant: TenantContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some people are wrapped by the new key, some by the old one: the next rotation finds both."""
+    monkeypatch.setattr("store.vault._REWRAPPED_AT_ONCE", 4)
+    with own_store(tmp_path) as (store,):
+        vault = Vault(store, MASTERS)
+        people = [person(vault, tenant, f"u{i}@example.com") for i in range(10)]
+        vault.keep(people)
+        insert, calls = vault._insert, iter(range(9))
+
+        def until_it_fails(rows: Any) -> None:
+            if next(calls) == 1:
+                raise StoreUnavailable("gone")
+            insert(rows)
+
+        monkeypatch.setattr(vault, "_insert", until_it_fails)
+        with pytest.raises(StoreUnavailable):
+            vault.rotate(datetime.now(UTC), tenant.tenant_id)
+        assert len(reveal(vault, tenant, *(one.pseudonym for one in people))) == 10
+        done = Vault(store, MASTERS).rotate(datetime.now(UTC), tenant.tenant_id)
+        assert done.subject_keys_rewrapped == 10
+        assert len(reveal(vault, tenant, *(one.pseudonym for one in people))) == 10
+
+
+def test_an_original_whose_key_is_gone_is_told_and_stops_no_rotation(
+    tmp_path: Path, tenant: TenantContext
+) -> None:
+    """A backup of an earlier version, made beside a rotation, restores such rows."""
+    with own_store(tmp_path) as (store,):
+        vault = Vault(store, MASTERS)
+        jane = person(vault, tenant)
+        vault.keep([jane])
+        store.command("ALTER TABLE tenant_keys DELETE WHERE tenant_id != '' SETTINGS mutations_sync = 2")
+        with pytest.raises(MasterKeyError, match="is not in tenant_keys"):
+            reveal(vault, tenant, jane.pseudonym)
+        assert vault.rotate(datetime.now(UTC), tenant.tenant_id).subject_keys_rewrapped == 0
 
 
 def test_a_new_master_key_wraps_everything_anew(tmp_path: Path, tenant: TenantContext) -> None:

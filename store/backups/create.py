@@ -37,6 +37,8 @@ ROWS_AT_ONCE: Final = 100_000
 FIRST: Final = ("seals", "ledger", "ownership", "snapshots")
 # What tells why rows are not there must not be older than the rows.
 LAST: Final = ("retention_runs", "retention_finished", "seal_statements", "schema_migrations")
+# Before the vault and after it: a rotation meanwhile makes keys, and deletes those that it replaced.
+KEYS_TABLE: Final = "tenant_keys"
 CODEC: Final = "zstd"
 _COLUMNS: Final = """
     SELECT table, name FROM system.columns
@@ -92,11 +94,12 @@ def create(
     ordered = {row["name"]: row["sorting_key"] for row in database.query(_TABLES)}
     positions = database.query(_POSITIONS)
     heads = heads_of_partitions(database)
-    tables = {}
+    tables: dict[str, dict[str, Any]] = {}
     for table in _in_order(ordered):
         where = sealed_until(heads) if table == "seals" else "1"
         pieces = _pieces(database, table, ordered[table], where)
-        files = list(_write_table(database, path, table, columns[table], pieces))
+        files = tables.get(table, {}).get("files", [])
+        files += _write_table(database, path, table, columns[table], pieces, len(files))
         tables[table] = {
             "columns": columns[table],
             "rows": sum(file["rows"] for file in files),
@@ -138,10 +141,11 @@ def create(
 
 
 def _in_order(tables: Mapping[str, str]) -> list[str]:
-    middle = [name for name in tables if name not in (*FIRST, *LAST)]
+    middle = [name for name in tables if name not in (*FIRST, *LAST, KEYS_TABLE)]
     # Events before what other tables say of them, e.g. the vault, whose rows are durable before an event's.
     middle.sort(key=lambda name: (name != "events", name))
-    return [*(n for n in FIRST if n in tables), *middle, *(n for n in LAST if n in tables)]
+    around = (KEYS_TABLE, *middle, KEYS_TABLE)
+    return [name for name in (*FIRST, *around, *LAST) if name in tables]
 
 
 def sealed_until(heads: Sequence[Seal]) -> str:
@@ -206,10 +210,9 @@ def _parts(condition: str, key: str, rows: int) -> Iterator[str]:
 
 
 def _write_table(
-    database: Database, path: Path, table: str, columns: Sequence[str], pieces: Iterator[str]
+    database: Database, path: Path, table: str, columns: Sequence[str], pieces: Iterator[str], number: int
 ) -> Iterator[dict[str, Any]]:
     names = ", ".join(columns)
-    number = 0
     for condition in pieces:
         counted = f"SELECT count() AS n FROM {table} WHERE {condition}"
         [before] = database.query(counted)

@@ -124,3 +124,12 @@ def prove(database: Database, backup: Backup, trust: Trust) -> tuple[Verdict, li
     heads = {(s.chain.cluster_id, s.chain.partition): s.digest for s in heads_of_partitions(database)}
     differ = [a for a in anchors if heads.get((a["cluster_id"], a["partition"])) != a["digest"]]
     return verdict, differ
+
+
+def unreadable(database: Database) -> int:
+    """Return how many originals no key of the store opens, whatever master key there is."""
+    [row] = database.query(
+        "SELECT count() AS n FROM vault FINAL "
+        "WHERE (tenant_id, key_id) NOT IN (SELECT tenant_id, key_id FROM tenant_keys)"
+    )
+    return int(row["n"])

@@ -254,12 +254,13 @@ def _opened(settings: Settings) -> "Iterator[Database]":
 
 
 def _restored(database: "Database", backup: "Backup", trust: "Trust", *, signed: bool) -> dict[str, Any]:
-    from store.backups.restore import prove, restore
+    from store.backups.restore import prove, restore, unreadable
 
     started = time.monotonic()
     tables = restore(database, backup, trust if signed else None)
     restored_s = time.monotonic() - started
     verdict, differ = prove(database, backup, trust)
+    keyless = unreadable(database)
     return {
         "path": str(backup.path),
         "rows": sum(tables.values()),
@@ -267,8 +268,9 @@ def _restored(database: "Database", backup: "Backup", trust: "Trust", *, signed:
         "restore_seconds": round(restored_s, 1),
         "verify_seconds": round(time.monotonic() - started - restored_s, 1),
         "heads_equal": not differ,
+        "originals_without_key": keyless,
         "verdict": verdict.as_dict(),
-        "holds": verdict.holds and not differ,
+        "holds": verdict.holds and not differ and not keyless,
     }
 
 
@@ -290,7 +292,12 @@ def _tell(done: dict[str, Any], as_json: bool) -> None:
         f"{done['rows']:,} rows restored in {done['restore_seconds']:.1f} s; {verdict['rows']:,} rows in "
         f"{verdict['seals']:,} seals looked at in {done['verify_seconds']:.1f} s"
     )
-    if done["holds"]:
+    if done["originals_without_key"]:
+        print_line(
+            f"{done['originals_without_key']:,} originals cannot be read: the keys they name are not there",
+            "bold red",
+        )
+    if done["heads_equal"] and verdict["holds"]:
         print_line("the seals are equal and hold", "green")
     else:
         print_line("the seals do not hold", "bold red")
