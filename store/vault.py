@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
@@ -393,7 +394,7 @@ class Vault:
         unused = []
         for keys in before.values():
             # Replaced when the next was made; the last of these was only now.
-            for key, next_key in zip(keys, [*keys[1:], None], strict=True):
+            for key, next_key in zip_longest(keys, keys[1:]):
                 long_ago = next_key is not None and now - next_key.created_at > SUPERSEDED
                 if long_ago or not self._database.shared:
                     unused.append(key)

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from store.seals.anchors import Anchor, AnchorBook
+from store.seals.anchors import Anchor, AnchorBook, signed_part
 from store.seals.keys import MANIFEST, Signer
 from streams import metrics
 from streams.webhooks.sender import Sender
@@ -78,14 +78,12 @@ class Anchoring:
 
 def document(anchors: Sequence[Anchor], signer: Signer) -> bytes:
     """Return anchors as they are sent: JSON, with a signature over the list."""
-    given = [anchor.as_dict() for anchor in anchors]
-    signed = json.dumps(given, separators=(",", ":")).encode()
     return json.dumps(
         {
             "type": "trail.anchors",
-            "anchors": given,
+            "anchors": [anchor.as_dict() for anchor in anchors],
             "key_id": signer.key_id,
-            "signature": signer.sign(MANIFEST, signed),
+            "signature": signer.sign(MANIFEST, signed_part(anchors)),
         },
         separators=(",", ":"),
     ).encode()

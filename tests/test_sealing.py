@@ -384,3 +384,31 @@ def test_a_document_of_anchors_can_be_read_back_as_a_file(tmp_path: Path) -> Non
     file = tmp_path / "anchors"
     file.write_bytes(document([anchor], Signer.new()) + b"\n")
     assert list(read_anchors(file)) == [anchor]
+
+
+def test_a_document_of_anchors_that_was_changed_is_refused(tmp_path: Path) -> None:
+    """It is signed; one of a key that nobody here knows can do no more than raise an alarm, and is read."""
+    signer = Signer.new()
+    anchor = Anchor("cluster", 3, 7, "ab" * 32, "2026-03-01T00:00:00.000Z")
+    file = tmp_path / "anchors"
+    file.write_bytes(document([anchor], signer) + b"\n")
+    assert list(read_anchors(file, Trust([signer.public]))) == [anchor]
+    assert list(read_anchors(file, Trust([Signer.new().public]))) == [anchor]
+    file.write_bytes(file.read_bytes().replace(b'"sequence":7', b'"sequence":6'))
+    with pytest.raises(ValueError, match="not what the key"):
+        list(read_anchors(file, Trust([signer.public])))
+
+
+def test_a_line_that_a_crash_left_half_written_is_passed_over(tmp_path: Path) -> None:
+    """Verifying goes on, and what is anchored next begins a line of its own."""
+    book = AnchorBook(tmp_path)
+    first, second, third = (Anchor("cluster", 3, n, "ab" * 32, "") for n in (1, 2, 3))
+    book.append([first, second])
+    whole = book.log.read_bytes()
+    book.log.write_bytes(whole[:-20])
+    assert book.all() == [first]
+    book.append([third])
+    assert book.all() == [first, third]
+    book.log.write_bytes(b"not an anchor\n" + whole)
+    with pytest.raises(ValueError, match="line 1"):
+        book.all()

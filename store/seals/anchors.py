@@ -7,15 +7,20 @@ of their seals names all tenants' seals of its round.
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
+from store.seals.keys import MANIFEST, Trust
 from store.seals.seal import Seal
 
+log = structlog.get_logger()
 LOG: Final = "anchors.ndjson"
 HEADS: Final = "heads.json"
+_LONGEST_LINE: Final = 1 << 16  # of an anchor; ids of Kafka clusters are short
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -55,8 +60,15 @@ class Anchor:
             raise ValueError(f"not an anchor: {given!r:.200}") from error
 
 
-def read_anchors(file: Path) -> Iterator[Anchor]:
-    """Yield the anchors of a file: one, or a list of them, a line.
+def read_anchors(file: Path, trust: Trust | None = None) -> Iterator[Anchor]:
+    """Yield the anchors of a file: one, or a document of them as it was sent, a line.
+
+    A last line that a crash left half written is passed over, and logged.
+
+    Parameters
+    ----------
+    trust
+        A document that one of these keys signed must be what was signed; None: nobody looks.
 
     Raises
     ------
@@ -68,12 +80,32 @@ def read_anchors(file: Path) -> Iterator[Anchor]:
             if not line.strip():
                 continue
             try:
-                given = json.loads(line)
-                # As it was sent to a webhook or a topic, too.
-                for one in given.get("anchors", [given]):
-                    yield Anchor.read(one)
-            except (TypeError, ValueError) as error:
+                yield from _read_line(line, trust)
+            except ValueError as error:
+                if not line.endswith("\n"):
+                    log.warning("anchor_torn", file=str(file), line=number)
+                    return
                 raise ValueError(f"{file}, line {number}: {error}") from error
+
+
+def _read_line(line: str, trust: Trust | None) -> list[Anchor]:
+    given = json.loads(line)
+    if not isinstance(given, dict):
+        raise ValueError(f"not an anchor: {line[:200]}")
+    # As it was sent to a webhook or a topic, too.
+    found = [Anchor.read(one) for one in given.get("anchors", [given])]
+    if trust is not None and "signature" in given:
+        holds = trust.verifies(
+            str(given.get("key_id")), MANIFEST, signed_part(found), str(given["signature"])
+        )
+        if holds is False:
+            raise ValueError(f"it is not what the key {given.get('key_id')} signed")
+    return found
+
+
+def signed_part(anchors: Sequence[Anchor]) -> bytes:
+    """Return the bytes of a document that its signature is over."""
+    return json.dumps([anchor.as_dict() for anchor in anchors], separators=(",", ":")).encode()
 
 
 class AnchorBook:
@@ -113,11 +145,24 @@ class AnchorBook:
     def append(self, anchors: Iterable[Anchor]) -> None:
         """Add to the log."""
         self.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._mend()
         with self.log.open("a", encoding="utf-8") as file:
             for anchor in anchors:
                 file.write(json.dumps(anchor.as_dict()) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def _mend(self) -> None:
+        """Cut off a last line that a crash left half written: what follows would stand in it."""
+        if not self.log.exists():
+            return
+        with self.log.open("rb+") as file:
+            first = max(file.seek(0, os.SEEK_END) - _LONGEST_LINE, 0)
+            file.seek(first)
+            end = file.read()
+            if end and not end.endswith(b"\n"):
+                log.warning("anchor_torn", file=str(self.log))
+                file.truncate(first + end.rfind(b"\n") + 1)
 
     def all(self) -> list[Anchor]:
         """Return everything that is remembered, each once."""

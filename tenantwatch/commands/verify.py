@@ -9,7 +9,7 @@ import typer
 
 from tenantwatch.commands.auditing import audit_reading
 from tenantwatch.commands.output import AsJson, fail, note, print_json, print_line
-from tenantwatch.commands.trust import Keys, texts_of
+from tenantwatch.commands.trust import Keys, believed_keys, texts_of
 from tenantwatch.commands.when import From, To, as_time
 from tenantwatch.settings import Settings
 
@@ -46,11 +46,10 @@ def verify(
     forked, removed or broken, from rows that retention removed and people who were forgotten.
     --from and --to are about when rows were stored. Exit code 1 if anything was tampered with.
     """
-    keys = texts_of(key)
     if offline is not None:
-        verdict = _offline(offline, keys)
+        verdict = _offline(offline, texts_of(key))
     else:
-        verdict = _online(tenant, since, until, keys, anchors or [])
+        verdict = _online(tenant, since, until, key, anchors or [])
     if as_json:
         print_json(verdict)
     else:
@@ -60,22 +59,23 @@ def verify(
 
 
 def _online(
-    tenant: str | None, since: str | None, until: str | None, keys: list[str], files: list[Path]
+    tenant: str | None, since: str | None, until: str | None, keys: list[Path] | None, files: list[Path]
 ) -> dict[str, Any]:
     from store.seals.anchors import read_anchors
     from tenantwatch.control import Control
     from tenantwatch.trail_audit import access_event
 
     settings = Settings()
+    trust = believed_keys(settings, keys, needed=False)
     try:
-        given = [anchor.as_dict() for file in files for anchor in read_anchors(file)]
+        given = [anchor.as_dict() for file in files for anchor in read_anchors(file, trust)]
     except (OSError, ValueError) as error:
         raise fail(f"cannot read anchors: {error}") from error
     asked = {
         "tenant_id": tenant,
         "since": _text(as_time(since)),
         "until": _text(as_time(until)),
-        "keys": keys,
+        "keys": texts_of(keys),
         "anchors": given,
     }
     with Control(settings) as control:
