@@ -8,6 +8,8 @@ import pytest
 
 from schemas.tenant import Tenant
 from store.database import Database
+from store.holds import place
+from store.queries import TenantContext
 from store.retention import run_retention
 from store.seals.chains import read_seals
 from store.seals.keys import Signer, Trust
@@ -181,6 +183,20 @@ def test_what_retention_removed_is_explained_by_a_signed_statement(each_store: D
     assert trail.verify().holds
     trail.alter(f"DELETE FROM events WHERE {OWN} AND kafka_offset = 8")
     assert trail.kinds() == [("expired", 6), ("removed", 1)]
+
+
+def test_rows_on_hold_that_were_deleted_by_hand_are_missed(each_store: Database) -> None:
+    """They are as old as what retention removed, but it did not count them: its statement says how many."""
+    trail = SealedTrail(each_store)
+    trail.store(14)
+    trail.seal()
+    trail.now += timedelta(days=5)
+    _keep_for_a_day(trail)
+    place(each_store, TenantContext(trail.tenant), "user-1", reason="", actor="officer", now=trail.now)
+    run_retention(each_store, trail.now, trail.signer)
+    assert trail.kinds() == [("expired", 12)]
+    trail.alter(f"DELETE FROM events WHERE {OWN} AND user_id = 'user-1'")
+    assert trail.kinds() == [("expired", 14), ("removed", 2)]
 
 
 def test_a_forged_retention_run_excuses_nothing(each_store: Database) -> None:

@@ -1,5 +1,6 @@
 """Are the rows those that were sealed? Pure: columns in, findings out."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -247,6 +248,23 @@ def _detail(kind: str, topic: str, rows: Sequence[tuple[int, str]]) -> str:
     ids = [identity for identity, _ in rows]
     where = _at(min(ids)) if len(ids) == 1 else f"{_at(min(ids))} to {_at(max(ids))}"
     return f"{len(ids):,} rows of {topic} {_WORDS[kind]}: {where}{'; ' + notes if notes else ''}"
+
+
+def beyond_stated(findings: Iterable[Finding], stated: Stated) -> list[Finding]:
+    """Return what to say of more expired rows than statements say that retention removed."""
+    gone: Counter[tuple[str, str]] = Counter()
+    for finding in findings:
+        if finding.kind == "expired":
+            gone[finding.tenant_id, finding.topic] += finding.rows
+    found = []
+    for (tenant_id, topic), rows in gone.items():
+        if (more := rows - stated.rows(tenant_id, topic)) > 0:
+            what = (
+                f"{rows:,} rows of {topic} are gone that are old enough for retention, "
+                f"and statements say that it removed {rows - more:,}"
+            )
+            found.append(Finding("removed", tenant_id, "", -1, what, topic, more))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

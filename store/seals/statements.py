@@ -6,6 +6,7 @@ delete.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -170,6 +171,7 @@ class Stated:
     def __init__(self, statements: Sequence[Statement], trust: Trust) -> None:
         self.refused: list[Statement] = []
         self._cutoffs: dict[tuple[str, str], int] = {}
+        self._rows: Counter[tuple[str, str]] = Counter()
         self.shredded: dict[str, set[str]] = {}
         # First the keys, in any order: a statement may be older than the one that introduces its key.
         keys = [statement for statement in statements if statement.kind == "key"]
@@ -191,12 +193,17 @@ class Stated:
         elif statement.kind == "retention":
             key = (statement.tenant_id, statement.content["event_kind"])
             self._cutoffs[key] = max(self._cutoffs.get(key, 0), statement.content["cutoff_ms"])
+            self._rows[key] += statement.content["rows"]
         elif statement.kind == "shredded":
             self.shredded.setdefault(statement.tenant_id, set()).add(statement.content["subject"])
 
     def cutoff_ms(self, tenant_id: str, topic: str) -> int:
         """Return what is older than this was removed by retention: a tenant's events of a topic."""
         return self._cutoffs.get((tenant_id, topic.removeprefix("audit.")), 0)
+
+    def rows(self, tenant_id: str, topic: str) -> int:
+        """Return how many rows retention removed at most: a tenant's events of a topic."""
+        return self._rows[tenant_id, topic.removeprefix("audit.")]
 
 
 def introduced_keys(statements: Iterable[Statement]) -> dict[str, str]:

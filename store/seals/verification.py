@@ -7,16 +7,24 @@ from typing import Any, Final
 
 from store.seals import chains
 from store.seals.chain_check import Chain, check_anchors, check_chain, members_by_chain, orphans
-from store.seals.comparison import Reach, Sealed, Stored, TopicKey, compare, outside, sealed_rows, within
+from store.seals.comparison import (
+    Reach,
+    Sealed,
+    Stored,
+    TopicKey,
+    beyond_stated,
+    compare,
+    outside,
+    sealed_rows,
+    within,
+)
 from store.seals.findings import Finding, about_chain
+from store.seals.grouping import ROWS_AT_ONCE, by_chain, covered_by_topic, packed, pairs_by_chain
 from store.seals.keys import Trust
 from store.seals.seal import ChainId, Member, Rows, Seal, unpack_members
 from store.seals.statements import Stated
 from store.seals.trail import Trail
 
-# So many rows are in memory at a time, 24 bytes each, twice.
-ROWS_AT_ONCE: Final = 500_000
-TENANTS_AT_ONCE: Final = 1_000
 SEALS_AT_ONCE: Final = 200
 NO_END: Final = 1 << 62
 
@@ -104,9 +112,10 @@ class Verification:
             named = {chain.tenant_id for chain in self._members}
             found = {name: 0 for name in sorted(named) if tenant_id in (None, name)} | dict(found)
         verdict.tenants = len(found)
-        for group in _packed(found):
+        for group in packed(found):
             self._check_tenants(group, sum(found[t] for t in group) > 2 * ROWS_AT_ONCE)
         self._look_for_orphans()
+        self._compare_with_stated()
         self._tell_of_statements(tenant_id, broken)
         # Of one tenant, only what its own chains rest on.
         for chain_id, chain in self._partitions.items():
@@ -143,7 +152,7 @@ class Verification:
         seals, broken = self._trail.seals([""])
         self._tell_broken(broken)
         rounds: dict[ChainId, list[Member]] = {}
-        for chain_id, own in _by_chain(seals).items():
+        for chain_id, own in by_chain(seals).items():
             named = {
                 int(a["sequence"]): str(a["digest"])
                 for a in self._anchors
@@ -171,7 +180,7 @@ class Verification:
         before = {ChainId("", c.id.cluster_id, c.id.partition): c for c in self._unnamed}
         seals = self._trail.seals([""])[0] if before else []
         later: dict[ChainId, list[Member]] = {}
-        for chain_id, own in _by_chain(seals).items():
+        for chain_id, own in by_chain(seals).items():
             if chain_id in before:
                 reached = self._partitions[chain_id].good[-1].sequence
                 good = check_chain(chain_id, own, self._trust).good
@@ -212,7 +221,7 @@ class Verification:
         if any(seal.key_id not in self._trust.keys for seal in seals):
             self._read_statements()  # the key may have been rotated since
         checked: dict[str, list[Chain]] = {tenant_id: [] for tenant_id in tenant_ids}
-        own = _by_chain(seals)
+        own = by_chain(seals)
         missing = [c for c in self._members if c.tenant_id in checked and c not in own]
         self._touched |= {(c.cluster_id, c.partition) for c in (*own, *missing)}
         for chain_id in [*own, *missing]:
@@ -268,7 +277,7 @@ class Verification:
         self, tenant_id: str, pairs: Sequence[tuple[Seal, Rows]], stored: Mapping[TopicKey, Stored]
     ) -> None:
         sealed: dict[TopicKey, Sealed] = {}
-        for own in _pairs_by_chain(pairs).values():
+        for own in pairs_by_chain(pairs).values():
             sealed |= sealed_rows(own)
         looked_at = sum(len(rows) for _, rows in pairs)
         self._verdict.rows += looked_at
@@ -279,6 +288,12 @@ class Verification:
             self._read_statements()
             found = compare(tenant_id, sealed, stored, self._stated)
         self._verdict.findings += found
+
+    def _compare_with_stated(self) -> None:
+        """Tell of more rows that are gone by their age than retention says it removed."""
+        if beyond_stated(self._verdict.findings, self._stated):
+            self._read_statements()  # it may have removed more since
+            self._verdict.findings += beyond_stated(self._verdict.findings, self._stated)
 
     def _held(self, found: Iterable[Chain]) -> Iterator[tuple[Seal, Rows]]:
         """Yield the chosen good seals with their rows; those whose rows are not there are told."""
@@ -303,14 +318,14 @@ class Verification:
         return not early and not late
 
     def _any_loose(self, found: Sequence[Chain], stored: Mapping[TopicKey, Stored]) -> bool:
-        covered = _covered_by_topic(found)
+        covered = covered_by_topic(found)
         self._touched |= {(key.chain.cluster_id, key.chain.partition) for key in stored}
         return any(not within(rows.ids, covered.get(key, [])).all() for key, rows in stored.items())
 
     def _tell_of_loose(self, tenant_id: str, found: Sequence[Chain]) -> None:
         """Tell of rows that no seal covers."""
         by_id = {chain.id: chain for chain in found}
-        covered = _covered_by_topic(found)
+        covered = covered_by_topic(found)
         for key, rows in self._trail.loose(tenant_id, covered).items():
             self._touched.add((key.chain.cluster_id, key.chain.partition))
             reach = self._reach(key, by_id.get(key.chain), covered.get(key, []))
@@ -344,51 +359,3 @@ class Verification:
 
 def _ms(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp() * 1000) if text else 0
-
-
-def _covered_by_topic(found: Iterable[Chain]) -> dict[TopicKey, list[tuple[int, int]]]:
-    return {
-        TopicKey(chain.id, interval.topic_id, interval.topic): _covered(chain.good, interval.topic_id)
-        for chain in found
-        for interval in (chain.good[-1].intervals if chain.good else ())
-    }
-
-
-def _covered(seals: Sequence[Seal], topic_id: str) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
-    for seal in seals:
-        for interval in seal.intervals:
-            if interval.topic_id == topic_id and interval.next > interval.first:
-                if found and found[-1][1] == interval.first:
-                    found[-1] = (found[-1][0], interval.next)
-                else:
-                    found.append((interval.first, interval.next))
-    return found
-
-
-def _by_chain(seals: Iterable[Seal]) -> dict[ChainId, list[Seal]]:
-    found: dict[ChainId, list[Seal]] = {}
-    for seal in seals:
-        found.setdefault(seal.chain, []).append(seal)
-    return found
-
-
-def _pairs_by_chain(pairs: Sequence[tuple[Seal, Rows]]) -> dict[ChainId, list[tuple[Seal, Rows]]]:
-    found: dict[ChainId, list[tuple[Seal, Rows]]] = {}
-    for pair in pairs:
-        found.setdefault(pair[0].chain, []).append(pair)
-    return found
-
-
-def _packed(tenants: Mapping[str, int]) -> Iterator[list[str]]:
-    """Yield tenants in groups whose rows fit into memory; a large one by itself."""
-    group: list[str] = []
-    rows = 0
-    for tenant_id, count in tenants.items():
-        if group and (rows + count > 2 * ROWS_AT_ONCE or len(group) >= TENANTS_AT_ONCE):
-            yield group
-            group, rows = [], 0
-        group.append(tenant_id)
-        rows += count
-    if group:
-        yield group
