@@ -134,14 +134,13 @@ def control_app(
         The HTTP API's own keys; without them there are no API keys to be had.
     """
     app = FastAPI(title="tenantwatch control", openapi_url=None)
-    store = WebhookStore(database)
     _add_errors(app)
     known = seals or Seals(None, None)
     _add_reads(app, database, status, known)
     add_history(app, database)
     _add_dead_letters(app, database)
     _add_resume(app, resume)
-    _add_webhooks(app, store, webhooks, webhook_allow)
+    _add_webhooks(app, webhooks.store, webhooks, webhook_allow)
     add_trail(app, database, known)
     if privacy is not None:
         add_privacy(app, privacy)

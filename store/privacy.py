@@ -20,6 +20,7 @@ from store.people import alerts_of, counts, dealings_with, events_of, notes_abou
 from store.privacy_log import entries, record
 from store.queries import MAX_ROWS, Scope, TenantContext
 from store.vault import Rotation, Vault
+from store.webhook_secrets import OpenBox
 
 log = structlog.get_logger()
 # Asks Kafka; None where it cannot be asked.
@@ -271,3 +272,8 @@ class Privacy:
 
 def _setting(kind: str) -> str:
     return "longest setting of any kind" if kind == ALERT else "setting for its kind"
+
+
+def box_of(privacy: Privacy | None) -> OpenBox | None:
+    """Return what opens webhooks' secrets where the vault is open; None: nothing does here."""
+    return None if privacy is None else lambda: privacy.vault.webhook_secrets

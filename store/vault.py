@@ -28,6 +28,7 @@ from store.native import FORMAT, encode_block
 from store.privacy_log import record
 from store.queries import TenantContext
 from store.tenant_keys import IDS_PER_QUERY, SUPERSEDED, TenantKey, TenantKeys, in_parts
+from store.webhook_secrets import SecretBox
 
 log = structlog.get_logger()
 _DIGEST_CHARACTERS: Final = 26
@@ -104,6 +105,8 @@ class Vault:
 
     Attributes
     ----------
+    webhook_secrets
+        Seals those; its key hangs on the root, which no rotation changes.
     on_shredded
         Called with those who were forgotten by this process, in the thread that did it.
     on_reveal
@@ -123,6 +126,7 @@ class Vault:
         self.pseudonym_key: Callable[[str], bytes] = lru_cache(maxsize=1 << 16)(
             lambda tenant_id: hmac.digest(root, f"pseudonyms\0{tenant_id}".encode(), "sha256")
         )
+        self.webhook_secrets = SecretBox(hmac.digest(root, b"webhook secrets", "sha256"))
         self.on_shredded: list[Callable[[Sequence[Shredded]], None]] = []
         self.on_reveal: list[Callable[[str, Sequence[str], str, str], None]] = []
         # In the engine of this process nothing else keeps a row from being written while it is deleted.

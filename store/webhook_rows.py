@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from schemas.alert import Severity
+from store.webhook_secrets import SEALED, SecretsClosed
 
 SECRET_BYTES: Final = 32  # Standard Webhooks asks for 24 to 64
 
@@ -31,7 +32,15 @@ class Endpoint:
     version: int
 
     def secrets_at(self, now: datetime) -> tuple[str, ...]:
-        """Return the secrets that sign: the current one, and for a day after a rotation the one before."""
+        """Return the secrets that sign: the current one, and for a day after a rotation the one before.
+
+        Raises
+        ------
+        SecretsClosed
+            If this process could not open them.
+        """
+        if self.secret.startswith(SEALED):
+            raise SecretsClosed("this process has no master key, so it cannot sign for a webhook")
         if self.previous_secret and now < self.previous_secret_until:
             return self.secret, self.previous_secret
         return (self.secret,)

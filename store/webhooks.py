@@ -11,6 +11,7 @@ from schemas.alert import SEVERITIES, Severity
 from store.database import Database
 from store.queries import TenantContext
 from store.webhook_rows import Attempt, Delivery, DeliveryStatus, Endpoint, LoggedDelivery, new_secret
+from store.webhook_secrets import OpenBox, as_read, as_stored
 
 __all__ = [
     "PLATFORM",
@@ -44,11 +45,16 @@ class WebhookStore:
     ----------
     clock
         Seconds since 1970.
+    secrets
+        Seals and opens endpoints' secrets; None: this process can neither make nor use any.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], float] = time.time, secrets: OpenBox | None = None
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._secrets = secrets
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
@@ -64,6 +70,11 @@ class WebhookStore:
         ----------
         tenant_id
             Whose alerts it receives; empty for the platform, which receives every tenant's.
+
+        Raises
+        ------
+        SecretsClosed
+            If this process cannot seal its secret.
         """
         endpoint = Endpoint(
             endpoint_id=f"ep_{secrets.token_hex(12)}",
@@ -82,7 +93,7 @@ class WebhookStore:
         return self._write(endpoint)
 
     def list(self, tenant_id: str | None = None) -> Sequence[Endpoint]:
-        """Return the endpoints of a tenant, of the platform (empty) or of everyone (None)."""
+        """Return the endpoints of a tenant, of the platform (empty) or of everyone (None); secrets sealed."""
         where, parameters = _where({"tenant_id": tenant_id})
         rows = self._database.query(
             f"SELECT * FROM webhook_endpoints FINAL WHERE status != 'deleted' AND {where} "
@@ -109,7 +120,7 @@ class WebhookStore:
                 f"there is no webhook endpoint {endpoint_id!r}; "
                 "`tenantwatch webhooks list` shows those there are"
             )
-        return Endpoint(**rows[0])
+        return self._opened(Endpoint(**rows[0]))
 
     def update(
         self,
@@ -133,7 +144,7 @@ class WebhookStore:
     def rotate_secret(self, endpoint_id: str) -> Endpoint:
         """Give an endpoint a new secret; the old one signs beside it for a day."""
         old = self.get(endpoint_id)
-        return self._write(
+        newer = self._write(
             replace(
                 old,
                 secret=new_secret(),
@@ -141,6 +152,8 @@ class WebhookStore:
                 previous_secret_until=self._now() + ROTATION,
             )
         )
+        self._drop_earlier_versions()
+        return newer
 
     def enable(self, endpoint_id: str) -> Endpoint:
         """Deliver to an endpoint again, from the next alert on."""
@@ -155,12 +168,40 @@ class WebhookStore:
     def remove(self, endpoint_id: str) -> None:
         """Remove an endpoint and cancel what waits; its delivery log stays."""
         self._write(replace(self.get(endpoint_id), status="deleted", url="", secret="", previous_secret=""))
+        self._drop_earlier_versions()
         self._cancel({"endpoint_id": endpoint_id}, "endpoint removed")
+
+    def seal_plain(self) -> int:
+        """Seal the secrets that earlier versions stored as they are; return of how many endpoints."""
+        rows = self._database.query(
+            "SELECT * FROM webhook_endpoints FINAL "
+            "WHERE startsWith(secret, 'whsec_') OR startsWith(previous_secret, 'whsec_')"
+        )
+        for row in rows:
+            self._write(Endpoint(**row))
+        if rows:
+            self._drop_earlier_versions()
+        return len(rows)
+
+    def _drop_earlier_versions(self) -> None:
+        """Let no row hold a secret that was replaced; the engine removes the files within minutes."""
+        self._database.command("OPTIMIZE TABLE webhook_endpoints FINAL")
 
     def _write(self, endpoint: Endpoint) -> Endpoint:
         newer = replace(endpoint, version=endpoint.version + 1)
-        self._database.insert_rows("webhook_endpoints", [asdict(newer)])
+        row = asdict(newer)
+        for name in ("secret", "previous_secret"):
+            row[name] = as_stored(row[name], endpoint.endpoint_id, self._secrets)
+        self._database.insert_rows("webhook_endpoints", [row])
         return newer
+
+    def _opened(self, endpoint: Endpoint) -> Endpoint:
+        """Return an endpoint with its secrets, where this process can open them."""
+        secret, previous = (
+            as_read(text, endpoint.endpoint_id, self._secrets)
+            for text in (endpoint.secret, endpoint.previous_secret)
+        )
+        return replace(endpoint, secret=secret, previous_secret=previous)
 
     def enqueue(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Put deliveries into the queue, durably; return those that were not in it before."""
@@ -233,7 +274,7 @@ class WebhookStore:
             {"endpoints": sorted({delivery.endpoint_id for delivery in waiting})},
         )
         as_it_stands = {row["delivery_id"]: Delivery(**row) for row in deliveries}
-        where = {row["endpoint_id"]: Endpoint(**row) for row in endpoints}
+        where = {row["endpoint_id"]: self._opened(Endpoint(**row)) for row in endpoints}
         return [
             (as_it_stands[each.delivery_id], where[each.endpoint_id])
             if each.delivery_id in as_it_stands and each.endpoint_id in where

@@ -94,7 +94,7 @@ class Control:
         from streams.webhooks.delivery import WebhookDelivery
         from tenantwatch.database import open_database
         from tenantwatch.logs import configure_logging
-        from tenantwatch.vault import open_privacy
+        from tenantwatch.vault import open_privacy, open_vault
 
         configure_logging("error", "console")
         settings = self._settings
@@ -114,9 +114,10 @@ class Control:
             "problems": ["worker: no `tenantwatch up` or `worker` runs with this data directory"],
         }
         seal_keys = SealKeys.existing(settings.keys_dir, settings.seal_key)
+        hooks = WebhookStore(database, secrets=lambda: open_vault(settings, database).webhook_secrets)
         app = control_app(
             database,
-            WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow),
+            WebhookDelivery(hooks, allow=settings.webhook_allow),
             status=lambda: status,
             webhook_allow=settings.webhook_allow,
             seals=Seals(seal_keys, AnchorBook(settings.seals_dir, settings.anchor_file)),

@@ -18,7 +18,7 @@ from api.v1.key_ring import KeyRing
 from api.v1.oidc import OidcConfig
 from api.v1.parts import ApiConfig, Parts
 from store.database import Database
-from store.privacy import Privacy
+from store.privacy import Privacy, box_of
 from store.seals.anchors import AnchorBook
 from store.seals.keys import SealKeys
 from store.webhooks import WebhookStore
@@ -136,10 +136,11 @@ async def serve_until_signal(settings: Settings, on_started: Any = None) -> None
         health = stack.enter_context(closing(tcp_listener(settings.http_host, settings.http_port)))
         database = await asyncio.to_thread(open_database, settings)
         stack.callback(database.close)
-        # Not started: workers deliver. It serves to check and change endpoints.
-        webhooks = WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow)
         ring = KeyRing(settings.api_keys_path)
         privacy = await asyncio.to_thread(open_privacy_if_keyed, settings, database)
+        # Not started: workers deliver. It serves to check and change endpoints.
+        hooks = WebhookStore(database, secrets=box_of(privacy))
+        webhooks = WebhookDelivery(hooks, allow=settings.webhook_allow)
         seal_keys = SealKeys.existing(settings.keys_dir, settings.seal_key)
         seals = Seals(seal_keys, AnchorBook(settings.seals_dir, settings.anchor_file))
         api = HttpApi(settings, database, webhooks, ring, brokers, listener, privacy, seals)

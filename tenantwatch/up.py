@@ -102,7 +102,9 @@ class Pipeline:
             replication=settings.replication,
         )
         vault = await asyncio.to_thread(open_vault, settings, database)
-        webhooks = WebhookDelivery(WebhookStore(database), allow=settings.webhook_allow)
+        hooks = WebhookStore(database, secrets=lambda: vault.webhook_secrets)
+        await asyncio.to_thread(hooks.seal_plain)
+        webhooks = WebhookDelivery(hooks, allow=settings.webhook_allow)
         sealing = sealing_config(settings)
         if settings.anchor_topic:
             await asyncio.to_thread(

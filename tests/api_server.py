@@ -27,7 +27,7 @@ from schemas.tenant import RateLimit, Tenant
 from store.api_keys import ApiKeys
 from store.database import Database
 from store.master_key import KEY_BYTES, LocalMasterKey, MasterKeys
-from store.privacy import Privacy
+from store.privacy import Privacy, box_of
 from store.revocations import Revocations
 from store.seals.anchors import AnchorBook
 from store.seals.keys import SealKeys
@@ -195,6 +195,7 @@ def running_api(
 ) -> Iterator[RunningApi]:
     """Serve the API with uvicorn in a thread of its own."""
     clock, produced = Clock(), RecordingProducer(database)
+    rights = Privacy(database, Vault(database, MASTERS)) if privacy else None
     parts = Parts(
         config
         or ApiConfig(
@@ -207,8 +208,8 @@ def running_api(
         database,
         KeyRing(directory / "api-keys.json"),
         produced,  # type: ignore[arg-type]
-        WebhookDelivery(WebhookStore(database), allow=[ip_network("127.0.0.0/8")]),
-        Privacy(database, Vault(database, MASTERS)) if privacy else None,
+        WebhookDelivery(WebhookStore(database, secrets=box_of(rights)), allow=[ip_network("127.0.0.0/8")]),
+        rights,
         Seals(SealKeys(directory / "keys"), AnchorBook(directory / "seals")),
         clock=clock.now,
         monotonic_s=clock.monotonic_s,

@@ -10,6 +10,7 @@ from schema_examples import event
 from stored import store_alert, store_events
 
 from store.backtests import StoredBacktest, put_backtest
+from store.privacy import box_of
 from store.queries import TenantContext
 from store.webhooks import WebhookStore
 
@@ -63,7 +64,8 @@ def new_tenant(api: RunningApi, owner: str) -> Mapping[str, str]:
 
 def endpoint_id(api: RunningApi, tenant_id: str) -> Mapping[str, str]:
     """Add a webhook endpoint that nobody listens on."""
-    added = WebhookStore(api.parts.database).add(tenant_id=tenant_id, url=NOWHERE)
+    store = WebhookStore(api.parts.database, secrets=box_of(api.parts.privacy))
+    added = store.add(tenant_id=tenant_id, url=NOWHERE)
     return {"endpoint_id": added.endpoint_id}
 
 

@@ -17,6 +17,7 @@ from webhook_receiver import LOCALHOST, Answer, Clock, Received, Receiver, alert
 
 from schemas.alert import Alert
 from store.database import Database, StoreError, StoreUnavailable
+from store.webhook_secrets import SecretBox
 from store.webhooks import PLATFORM, Attempt, Delivery, Endpoint, UnknownWebhook, WebhookStore
 from streams.metrics import REGISTRY
 from streams.webhooks.address import UrlRefused
@@ -27,6 +28,9 @@ from streams.webhooks.sender import Sender
 _numbers = count(1)
 
 
+SECRETS = SecretBox(b"s" * 32)
+
+
 class World:
     """A tenant and a partition that no other test has, its endpoint's receiver, the store, the clock."""
 
@@ -35,7 +39,7 @@ class World:
         self.tenant_id = f"tenant-{number}"
         self.partition = number
         self.clock = Clock()
-        self.store = WebhookStore(database, self.clock)
+        self.store = WebhookStore(database, self.clock, lambda: SECRETS)
         self.receiver = receiver
 
     def add(self, tenant_id: str | None = None, path: str = "/hook", **options: Any) -> Endpoint:
@@ -360,7 +364,9 @@ async def test_an_outcome_that_was_not_stored_is_sent_again(world: World, databa
             raise StoreUnavailable("gone")
 
     world.add()
-    dying = WebhookDelivery(Dying(database), sender=Sender(allow=LOCALHOST), clock=world.clock)
+    dying = WebhookDelivery(
+        Dying(database, secrets=lambda: SECRETS), sender=Sender(allow=LOCALHOST), clock=world.clock
+    )
     await dying.start()
     await dying.assign({world.partition})
     await dying.on_alert(world.alert(), world.partition)
@@ -413,7 +419,7 @@ async def test_a_rebalance_while_the_queue_is_read_counts(world: World, database
             return rows
 
     world.add()
-    store, elsewhere = Rebalancing(database, world.clock), world.partition + 100_000
+    store, elsewhere = Rebalancing(database, world.clock, lambda: SECRETS), world.partition + 100_000
     async with world.running(store) as delivery:
         await delivery.assign({elsewhere})
         await delivery.on_alert(world.alert(), world.partition)
@@ -504,7 +510,7 @@ async def test_an_alert_that_cannot_be_stored_is_not_taken(world: World, databas
             return super().enqueue(deliveries)
 
     world.add()
-    store = Failing(database, world.clock)
+    store = Failing(database, world.clock, lambda: SECRETS)
     async with world.running(store) as delivery:
         with pytest.raises(StoreUnavailable):
             await delivery.on_alert(world.alert(), world.partition)
@@ -533,7 +539,7 @@ async def test_sending_goes_on_after_the_store_was_down(world: World, database: 
             return super().record_attempts(made)
 
     world.add()
-    async with world.running(Failing(database, world.clock)) as delivery:
+    async with world.running(Failing(database, world.clock, lambda: SECRETS)) as delivery:
         await delivery.on_alert(world.alert(), world.partition)
         await until(world.reached("delivered"))
     assert len(world.receiver.received) == 1
@@ -547,7 +553,7 @@ async def test_our_own_error_is_not_hidden(world: World, database: Database) -> 
             raise StoreError("no such column")
 
     world.add()
-    async with world.running(Wrong(database, world.clock)) as delivery:
+    async with world.running(Wrong(database, world.clock, lambda: SECRETS)) as delivery:
         await delivery.on_alert(world.alert("a-0"), world.partition)
         with pytest.raises(StoreError):
             await delivery.wait()

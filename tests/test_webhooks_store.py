@@ -1,18 +1,23 @@
 """The webhooks' tables, on the real engine."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from itertools import count
+from pathlib import Path
 
 import pytest
+from files import files_holding
 from webhook_receiver import Clock, alert
 
 from store.database import Database
+from store.webhook_secrets import SecretBox, SecretsClosed
 from store.webhooks import PLATFORM, Attempt, Delivery, Endpoint, UnknownWebhook, WebhookStore
 from streams.webhooks import message
 
 _numbers = count()
+
+SECRETS = SecretBox(b"s" * 32)
 
 
 @pytest.fixture
@@ -30,7 +35,7 @@ def clock() -> Clock:
 @pytest.fixture
 def store(database: Database, clock: Clock) -> Iterator[WebhookStore]:
     """The store, without endpoints before and after."""
-    opened = WebhookStore(database, clock)
+    opened = WebhookStore(database, clock, lambda: SECRETS)
     yield opened
     for endpoint in opened.list():
         opened.remove(endpoint.endpoint_id)
@@ -91,6 +96,64 @@ def test_an_endpoint_s_repr_hides_secrets_and_url(store: WebhookStore, tenant_id
     text = repr(endpoint)
     assert "whsec_" not in text
     assert "secret-path" not in text
+
+
+def stored(database: Database, endpoint: Endpoint) -> list[tuple[str, str]]:
+    """Return the secrets of each row that there is of an endpoint."""
+    rows = database.query(
+        "SELECT secret, previous_secret FROM webhook_endpoints WHERE endpoint_id = {id:String} "
+        "ORDER BY version",
+        {"id": endpoint.endpoint_id},
+    )
+    return [(row["secret"], row["previous_secret"]) for row in rows]
+
+
+def test_secrets_are_not_in_the_store(store: WebhookStore, database: Database, tenant_id: str) -> None:
+    """Not a byte of them, and after a rotation and a removal nothing that they were encrypted to."""
+    first = add(store, tenant_id)
+    [(one, none)] = stored(database, first)
+    assert (one.startswith("sealed:"), none) == (True, "")
+    second = store.rotate_secret(first.endpoint_id)
+    third = store.rotate_secret(first.endpoint_id)
+    [(new, previous)] = stored(database, first)
+    assert one not in (new, previous)
+    assert store.get(first.endpoint_id).secrets_at(store._now()) == (third.secret, second.secret)
+    files = files_holding(Path(database.description.partition(" in ")[2]), *(
+        endpoint.secret.encode() for endpoint in (first, second, third)
+    ))  # fmt: skip
+    assert files == []
+    store.remove(first.endpoint_id)
+    assert stored(database, first) == [("", "")]
+
+
+def test_secrets_that_earlier_versions_stored_are_sealed(
+    store: WebhookStore, database: Database, tenant_id: str
+) -> None:
+    """At the start of a worker; they sign as before, and no row has them any more."""
+    old = replace(add(store, tenant_id), previous_secret="whsec_b2xk", version=2)
+    database.insert_rows("webhook_endpoints", [asdict(old)])
+    assert store.seal_plain() == 1
+    [row] = stored(database, old)
+    assert all(text.startswith("sealed:") for text in row)
+    read = store.get(old.endpoint_id)
+    assert (read.secret, read.previous_secret) == (old.secret, "whsec_b2xk")
+    assert store.seal_plain() == 0
+
+
+def test_a_process_without_a_master_key_keeps_and_uses_no_secret(
+    store: WebhookStore, database: Database, tenant_id: str, clock: Clock
+) -> None:
+    """It changes endpoints all the same."""
+    endpoint = add(store, tenant_id)
+    keyless = WebhookStore(database, clock)
+    with pytest.raises(SecretsClosed, match="TENANTWATCH_MASTER_KEY"):
+        keyless.rotate_secret(endpoint.endpoint_id)
+    with pytest.raises(SecretsClosed):
+        add(keyless, tenant_id)
+    with pytest.raises(SecretsClosed):
+        keyless.get(endpoint.endpoint_id).secrets_at(clock.now)
+    keyless.update(endpoint.endpoint_id, description="changed")
+    assert store.get(endpoint.endpoint_id).secret == endpoint.secret
 
 
 def test_tenants_see_their_own_endpoints(store: WebhookStore, tenant_id: str) -> None:

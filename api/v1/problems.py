@@ -13,6 +13,7 @@ from starlette.routing import Match
 
 from api.v1.trace import trace_of
 from store.database import StoreUnavailable
+from store.webhook_secrets import SecretsClosed
 
 log = structlog.get_logger()
 PROBLEM_JSON: Final = "application/problem+json"
@@ -165,6 +166,10 @@ def add_problems(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def on_validation(request: Request, error: RequestValidationError) -> JSONResponse:
         return answer(request, _of_validation(error))
+
+    @app.exception_handler(SecretsClosed)
+    async def on_closed(request: Request, error: SecretsClosed) -> JSONResponse:
+        return answer(request, Problem("not_configured", str(error)))
 
     @app.exception_handler(StoreUnavailable)
     async def on_store(request: Request, error: StoreUnavailable) -> JSONResponse:

@@ -77,7 +77,7 @@ class WebhookDelivery:
         refresh_s: float = REFRESH_S,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = store
+        self.store = store
         self._sender = sender or Sender(allow=allow)
         self._attempts = Attempts(store, self._sender, clock, random)
         self._elapsed = elapsed
@@ -161,7 +161,7 @@ class WebhookDelivery:
         ]
         if not deliveries:
             return
-        for new in await asyncio.to_thread(self._store.enqueue, deliveries):
+        for new in await asyncio.to_thread(self.store.enqueue, deliveries):
             if new.kafka_partition in self._partitions:
                 self._queue.put(_without_body(new))
         self._wake.set()
@@ -198,7 +198,7 @@ class WebhookDelivery:
         UnknownWebhook
             If there is no such endpoint.
         """
-        endpoint = await asyncio.to_thread(self._store.get, endpoint_id)
+        endpoint = await asyncio.to_thread(self.store.get, endpoint_id)
         body = message.sample_body(endpoint, self._attempts.now())
         result = await self._attempts.send(endpoint, f"msg_{uuid.uuid4().hex}", body)
         _log.info(
@@ -216,7 +216,7 @@ class WebhookDelivery:
         ValueError
             If its endpoint is disabled.
         """
-        delivery = await asyncio.to_thread(self._store.redeliver, delivery_id)
+        delivery = await asyncio.to_thread(self.store.redeliver, delivery_id)
         if delivery.kafka_partition in self._partitions:
             self._queue.put(_without_body(delivery))
             self._wake.set()
@@ -252,14 +252,14 @@ class WebhookDelivery:
         if superseded := self._queue.take_superseded():
             ids = [delivery.delivery_id for delivery in superseded]
             # If this fails they still wait in the store, and the next refresh brings them back here.
-            await asyncio.to_thread(self._store.cancel, ids, "superseded by a later revision")
+            await asyncio.to_thread(self.store.cancel, ids, "superseded by a later revision")
 
     async def _refresh(self) -> None:
         # First, so that a rebalance while we read asks for another round.
         self._refresh_at = self._elapsed() + self._refresh_s
         before = self._queue.ids()
-        self._endpoints = await asyncio.to_thread(self._store.list)
-        pending = await asyncio.to_thread(self._store.pending, set(self._partitions))
+        self._endpoints = await asyncio.to_thread(self.store.list)
+        pending = await asyncio.to_thread(self.store.pending, set(self._partitions))
         # Only what was here before the query can have left the store; what came since was not in it.
         self._queue.discard(before - {delivery.delivery_id for delivery in pending})
         for delivery in pending:

@@ -13,6 +13,7 @@ from api.v1.problems import Problem, not_found
 from api.v1.routing import Routes
 from schemas.alert import Severity, UtcTime
 from schemas.event import Text256
+from store.privacy import box_of
 from store.webhooks import PLATFORM, Endpoint, UnknownWebhook, WebhookStore
 from streams.webhooks.address import UrlRefused
 from streams.webhooks.endpoints import add_endpoint, update_endpoint
@@ -90,7 +91,7 @@ async def list_webhooks(caller: CallerOf, parts: PartsOf) -> WebhookList:
     return WebhookList(webhooks=[Webhook(**_shown(endpoint)) for endpoint in found])
 
 
-@routes.post("", permission="webhooks:manage", reach="either", status_code=201)
+@routes.post("", permission="webhooks:manage", reach="either", status_code=201, problems=["not_configured"])
 async def add_webhook(caller: CallerOf, parts: PartsOf, new: NewWebhook) -> WebhookWithSecret:
     """Add an endpoint. It must be on the public internet; its secret is shown this once."""
     try:
@@ -128,7 +129,13 @@ async def change_webhook(
     return Webhook(**_shown(endpoint))
 
 
-@routes.post("/{endpoint_id}/rotate", permission="webhooks:manage", reach="either", action="update")
+@routes.post(
+    "/{endpoint_id}/rotate",
+    permission="webhooks:manage",
+    reach="either",
+    action="update",
+    problems=["not_configured"],
+)
 async def rotate_webhook(caller: CallerOf, parts: PartsOf, endpoint_id: EndpointId) -> WebhookWithSecret:
     """Give an endpoint a new secret; the old one signs beside it for a day."""
     await _get(caller, parts, endpoint_id)
@@ -175,7 +182,7 @@ async def list_deliveries(
 
 
 def _store(parts: Parts) -> WebhookStore:
-    return WebhookStore(parts.database)
+    return WebhookStore(parts.database, secrets=box_of(parts.privacy))
 
 
 def _owner(caller: Caller) -> str:
