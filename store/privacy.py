@@ -177,8 +177,8 @@ class Privacy:
         record(self._database, "reveal", tenant_id, [], actor, reason)
 
     def certificates(self, scope: Scope, certificate_id: str | None = None) -> list[dict[str, Any]]:
-        """Return certificates, the latest first."""
-        found = entries(self._database, scope, action="forget", entry_id=certificate_id)
+        """Return certificates, the latest first, one more than `MAX_ROWS` at most."""
+        found = entries(self._database, scope, action="forget", entry_id=certificate_id, limit=MAX_ROWS + 1)
         return [entry["body"] for entry in found]
 
     def hold(
@@ -231,23 +231,29 @@ class Privacy:
         return done
 
     def report(self, scope: Scope, since: datetime) -> dict[str, Any]:
-        """Return what was deleted since a time and why: by age, by people's wish; and what is held."""
+        """Return what was deleted since a time and why: by age, by people's wish; and what is held.
+
+        Of each list at most the latest `MAX_ROWS`; ``cut`` names those that had more.
+        """
         condition, bound = scope.condition()
         aged = self._database.query(
             "SELECT run_at, tenant_id, kind, retention_days, cutoff, sum(rows_removed) AS rows_removed "
             f"FROM retention_runs WHERE {condition} AND run_at >= {{since:DateTime64(3)}} "
             "GROUP BY run_at, tenant_id, kind, retention_days, cutoff "
-            f"ORDER BY run_at, tenant_id, kind LIMIT {MAX_ROWS}",
+            f"ORDER BY run_at DESC, tenant_id, kind LIMIT {MAX_ROWS + 1}",
             {**bound, "since": since},
         )
-        noted = entries(self._database, scope, since=since, limit=MAX_ROWS)
+        noted = entries(self._database, scope, since=since, limit=MAX_ROWS + 1)
+        forgotten = entries(self._database, scope, action="forget", since=since, limit=MAX_ROWS + 1)
+        found = {"aged_out": aged, "forgotten": forgotten, "noted": noted}
         return {
+            "cut": [name for name, rows in found.items() if len(rows) > MAX_ROWS],
             "aged_out": [
                 {
                     **row,
                     "why": f"older than {row['retention_days']} days, the tenant's {_setting(row['kind'])}",
                 }
-                for row in aged
+                for row in reversed(aged[:MAX_ROWS])
             ],
             "forgotten": [
                 {
@@ -258,14 +264,13 @@ class Privacy:
                     "requested_by": entry["actor"],
                     "why": entry["reason"],
                 }
-                for entry in noted
-                if entry["action"] == "forget"
+                for entry in forgotten[:MAX_ROWS]
             ],
             "held": [asdict(hold) for hold in self.holds(scope)],
             "noted": [
                 {name: entry[name] for name in ("at", "action", "tenant_id", "actor", "reason")}
                 | {"people": len(entry["pseudonyms"])}
-                for entry in noted
+                for entry in noted[:MAX_ROWS]
             ],
         }
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from schemas.personal import scrubbed
 from store.database import Database
-from store.queries import MAX_ROWS, Scope
+from store.queries import Scope
 
 Action = Literal["reveal", "export", "forget", "hold", "release", "rotate_keys", "expire"]
 
@@ -67,7 +67,7 @@ def entries(
             "action": action or "",
             "entry_id": entry_id or "",
             "since": since or datetime.fromtimestamp(0, UTC),
-            "limit": min(limit, MAX_ROWS),
+            "limit": limit,
         },
     )
     return [{**row, "body": json.loads(row["body"]) if row["body"] else None} for row in rows]

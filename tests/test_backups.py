@@ -19,6 +19,7 @@ from store.database import Database
 from store.migrations import migrate
 from store.privacy_log import entries, record
 from store.queries import TenantContext
+from store.refresh_tokens import RefreshToken, RefreshTokens
 from store.seals.keys import SealKeys, Signer, Trust, pem
 from store.tenant_keys import SUPERSEDED
 from store.vault import Subject, Vault
@@ -62,6 +63,17 @@ def test_a_server_is_restored_into_an_empty_database_with_equal_seals(
     assert (verdict.holds, verdict.rows, differ) == (True, 144, [])
     with pytest.raises(BackupError, match="not empty"):
         restore(second, backup, trust)
+
+
+def test_a_restored_store_knows_no_sign_in(servers: tuple[Database, Database], tmp_path: Path) -> None:
+    """A refresh token that was used or revoked since the backup would be good once more."""
+    first, second = servers
+    signer, now = Signer.new(), datetime.now(UTC)
+    token = RefreshToken("ab" * 32, "family", "user:ana", "tenant-a", "{}", now, now + timedelta(days=30))
+    RefreshTokens(first).add(token)
+    restore(second, create(first, tmp_path, signer, NOW), Trust([signer.public]))
+    assert RefreshTokens(first).find(token.token_hash) is not None
+    assert RefreshTokens(second).find(token.token_hash) is None
 
 
 def test_rounds_that_are_sealed_meanwhile_are_left_out_whole(

@@ -531,6 +531,23 @@ def test_people_leave_the_vault_with_their_last_event(
 # The report.
 
 
+def test_a_report_says_what_it_leaves_out(
+    rights: Privacy, tenant: TenantContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The latest are shown; many readings push no forgetting out of it."""
+    monkeypatch.setattr("store.privacy.MAX_ROWS", 3)
+    now = datetime.now(UTC)
+    told = rights.forget(tenant, ["jane@example.com"], now=now, **WHO)
+    for _ in range(2):
+        rights.note_reading(tenant.tenant_id, "officer", "")
+    assert rights.report(tenant, now - DAY)["cut"] == []
+    for _ in range(4):
+        rights.note_reading(tenant.tenant_id, "officer", "")
+    report = rights.report(tenant, now - DAY)
+    assert (report["cut"], len(report["noted"])) == (["noted"], 3)
+    assert [one["certificate_id"] for one in report["forgotten"]] == [told["certificate_id"]]
+
+
 def test_the_report_says_what_was_deleted_and_why(
     database: Database, vault: Vault, rights: Privacy, tenant: TenantContext
 ) -> None:

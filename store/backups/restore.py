@@ -19,6 +19,8 @@ from store.seals.verification import Verdict, Verification
 
 # The store's own, which applying the migrations fills.
 OWN: Final = "schema_migrations"
+# Which were used or revoked since, a backup cannot know: whoever was signed in signs in again.
+SESSIONS: Final = "refresh_tokens"
 _COLUMNS: Final = "SELECT table, name FROM system.columns WHERE database = currentDatabase()"
 
 
@@ -91,7 +93,7 @@ def restore(
     _check_names(database, backup)
     restored = {}
     for table, said in backup.manifest["tables"].items():
-        if table == OWN:
+        if table in (OWN, SESSIONS):
             continue
         for file in said["files"]:
             packed = (backup.path / file["name"]).read_bytes()

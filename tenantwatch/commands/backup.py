@@ -156,6 +156,11 @@ def restore(
     done["audited"] = _audit(settings, "restore", backup.path, done["rows"])
     _tell(done, as_json)
     note(
+        f"API keys that were revoked or rotated since {backup.manifest['created_at']} are good again: look "
+        "at `tenantwatch keys list`, and revoke them. Sign-ins are not restored",
+        "yellow",
+    )
+    note(
         "Kafka is not in a backup. If it is the same one, its group has gone on since: "
         f"{backup.path / 'offsets.csv'} has where the backup ends, for kafka-consumer-groups.sh "
         "--reset-offsets --from-file. If it is a new one, "

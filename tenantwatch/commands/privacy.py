@@ -306,6 +306,8 @@ def report(tenant: OfTenant = None, since: Since = None, as_json: AsJson = False
         "why": lambda one: one["reason"],
     }
     _section("noted", noted, found["noted"])
+    for name in found["cut"]:
+        note(f"{name} is cut: these are the latest; name a tenant or a later --since", "yellow")
 
 
 def _section(name: str, columns: dict[str, Cell], rows: list[Any]) -> None:

@@ -19,6 +19,7 @@ from schemas.alert import UtcTime
 from store.holds import Held
 from store.holds import Hold as StoredHold
 from store.privacy import NotPseudonymous, Privacy
+from store.queries import MAX_ROWS
 from store.vault import VaultBusy
 
 routes = Routes("/privacy", "person")
@@ -111,6 +112,7 @@ class Certificates(BaseModel):
     """Certificates, the latest first."""
 
     certificates: list[Certificate]
+    cut: bool = Field(description=f"Whether there are more than {MAX_ROWS:,}: these are the latest.")
 
 
 class Report(BaseModel):
@@ -120,6 +122,7 @@ class Report(BaseModel):
     forgotten: list[dict[str, Any]]
     held: list[dict[str, Any]]
     noted: list[dict[str, Any]]
+    cut: list[str] = Field(description=f"Lists that had more than {MAX_ROWS:,}: these are the latest.")
 
 
 def _privacy(parts: Parts) -> Privacy:
@@ -204,7 +207,8 @@ async def forget_people(caller: CallerOf, parts: PartsOf, wish: Wish) -> Certifi
 async def list_certificates(caller: CallerOf, parts: PartsOf) -> Certificates:
     """List the certificates of forgetting."""
     found = await asyncio.to_thread(_privacy(parts).certificates, caller.tenant_context)
-    return Certificates(certificates=[Certificate(**one) for one in found])
+    shown = [Certificate(**one) for one in found[:MAX_ROWS]]
+    return Certificates(certificates=shown, cut=len(found) > MAX_ROWS)
 
 
 @routes.get("/certificates/{certificate_id}", permission="privacy:manage", reach="tenant", problems=_SETUP)
