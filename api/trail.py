@@ -6,22 +6,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, HTTPException
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from store.backups.create import create
 from store.backups.key_box import lock_keys
 from store.backups.manifest import BackupError
 from store.database import Database
 from store.seals.anchors import Anchor, AnchorBook
+from store.seals.chains import heads_of_partitions
 from store.seals.evidence import export
 from store.seals.health import seals_health
 from store.seals.keys import KeyUnusable, SealKeys, Signer, Trust, pem, read_public
-from store.seals.statements import Stated, keep, read_statements, state_key
+from store.seals.statements import (
+    Stated,
+    Statement,
+    StatementKind,
+    keep,
+    read_statements,
+    state_end,
+    state_key,
+)
 from store.seals.trail import StoredTrail
 from store.seals.verification import Verification
+
+# What must still hold when the key that signed it holds no longer.
+RESTATED: Final[tuple[StatementKind, ...]] = ("retention", "shredded", "end")
 
 
 @dataclass(frozen=True)
@@ -41,8 +53,8 @@ class Seals:
 
     def trust(self, *more: str) -> Trust:
         """Return the keys that are believed, and more of them given as text."""
-        known = list(self.ring.trust().keys.values()) if self.ring is not None else []
-        return Trust([*known, *map(read_public, more)])
+        known = self.ring.trust() if self.ring is not None else Trust([])
+        return Trust([*known.keys.values(), *map(read_public, more)], known.ended)
 
 
 class Span(BaseModel):
@@ -85,6 +97,15 @@ class BackupRequest(BaseModel):
 
     path: str
     passphrase: str | None = Field(None, repr=False)
+
+
+class OldKey(BaseModel):
+    """What `tenantwatch seals retire` sends: until when an earlier key was in use."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key_id: str
+    stolen_since: AwareDatetime | None = None
 
 
 class NewKey(BaseModel):
@@ -193,7 +214,22 @@ def add_trail(
         # Stated before it is used: a seal by a key that nobody introduced would not be believed.
         await asyncio.to_thread(keep, database, [state_key(fresh.public, before, now())])
         await asyncio.to_thread(held.keep, fresh)
+        await asyncio.to_thread(_end, database, held, before.key_id, now(), now())
         return {"key_id": fresh.key_id, "previous_key_id": before.key_id, "public_key": pem(fresh.public)}
+
+    @app.post("/trail/retire")
+    async def retire(old: OldKey) -> dict[str, Any]:
+        held = ring()
+        if old.key_id == held.signer.key_id or old.key_id not in seals.trust().keys:
+            raise HTTPException(
+                409,
+                f"{old.key_id} is not an earlier key that is known here: `tenantwatch seals status` names "
+                "them; the one that signs is rotated first",
+            )
+        again = await asyncio.to_thread(
+            _end, database, held, old.key_id, old.stolen_since or now(), now(), stolen=bool(old.stolen_since)
+        )
+        return {"key_id": old.key_id, "statements_made_anew": again}
 
     @app.post("/trail/introduce")
     async def introduce(new: NewKey) -> dict[str, Any]:
@@ -205,6 +241,35 @@ def add_trail(
         statement = state_key(public, held.signer, now())
         await asyncio.to_thread(keep, database, [statement])
         return {"key_id": statement.content["new_key_id"], "previous_key_id": held.signer.key_id}
+
+
+def _end(
+    database: Database,
+    held: SealKeys,
+    key_id: str,
+    ended_at: datetime,
+    now: datetime,
+    *,
+    stolen: bool = False,
+) -> int:
+    """End a key; of a stolen one, state anew what it stated before, and believe nothing by it.
+
+    Whoever has it can date back what they sign. Its seals hold by those that follow them.
+    """
+    made: list[Statement] = []
+    heads: list[str] = []
+    if stolen:
+        heads = [seal.digest for seal in heads_of_partitions(database) if seal.key_id == key_id]
+        before = [s for s in read_statements(database)[0] if s.key_id == key_id and s.kind in RESTATED]
+        made = [
+            Statement.make(s.kind, s.tenant_id, s.content, datetime.fromisoformat(s.stated_at), held.signer)
+            for s in before
+            if s.holds(held.trust()) and datetime.fromisoformat(s.stated_at) < ended_at
+        ]
+        ended_at = datetime.fromtimestamp(0, UTC)
+    keep(database, [*made, state_end(key_id, ended_at, held.signer, now, heads)])
+    held.end(key_id, ended_at)
+    return len(made)
 
 
 def with_known_keys(database: Database, seals: Seals, found: dict[str, Any]) -> dict[str, Any]:

@@ -246,6 +246,21 @@ def test_a_rotated_key_goes_on_with_the_chains(sealed: Up, bundle: Path) -> None
 # Backup and restore.
 
 
+def test_nothing_counts_any_more_by_a_key_that_was_stolen(sealed: Up) -> None:
+    """Its seals hold by those of the key that took its place; the one that signs is not ended."""
+    old = sealed.json("seals", "key")["key_id"]
+    assert sealed.run("seals", "retire", old).returncode == 1
+    sealed.json("seals", "rotate")
+    send(sealed, "trail-a", 5, first=2 * ROWS)
+    eventually(lambda: sealed.json("seals", "status")["unsealed"] == 0)
+    done = sealed.json("seals", "retire", old, "--stolen-since", "0d")
+    assert done["key_id"] == old
+    ended = json.loads((sealed.data_dir / "keys" / "trusted" / "ended.json").read_text())
+    assert ended[old].startswith("1970-01-01")
+    found = json.loads(sealed.run("verify", "--tenant", "trail-a", "--json").stdout)
+    assert [f for f in found["findings"] if f["kind"] != "unsealed"] == []
+
+
 @pytest.fixture(scope="module")
 def backups(sealed: Up, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a backup that was made while the pipeline ran, keys and all."""

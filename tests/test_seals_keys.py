@@ -1,13 +1,13 @@
 """The key that signs seals: beside the store, readable by its owner only, replaced under its signature."""
 
 from base64 import b64encode
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from store.seals.keys import SEAL, STATEMENT, KeyUnusable, SealKeys, Signer, Trust, pem, read_public
-from store.seals.statements import Stated, state_key
+from store.seals.statements import Stated, state_end, state_key, state_retention
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -81,6 +81,48 @@ def test_a_key_that_introduces_itself_is_not_believed() -> None:
     statement = state_key(forged.public, forged, NOW)
     assert Stated([statement], trust).refused == [statement]
     assert set(trust.keys) == {mine.key_id}
+
+
+def test_a_key_that_was_rotated_out_states_nothing_any_more() -> None:
+    """Neither other keys nor what retention removed; what it stated while it was in use holds."""
+    old, new, evil = (Signer.new() for _ in range(3))
+    later = NOW + timedelta(days=1)
+    before = state_retention("t", "auth", NOW - timedelta(days=9), 9, 5, NOW, old)
+    rotated = [state_key(new.public, old, NOW), state_end(old.key_id, NOW, new, NOW)]
+    forged = [
+        state_retention("t", "auth", later, 9, 99, later, old),
+        state_key(evil.public, old, later),
+    ]
+    trust = Trust([old.public])
+    stated = Stated([before, *forged, *rotated], trust)
+    assert stated.rows("t", "audit.auth") == 5
+    assert sorted(s.kind for s in stated.refused) == ["key", "retention"]
+    assert evil.key_id not in trust.keys
+
+
+def test_no_key_ends_its_successor() -> None:
+    """Who has the old one could otherwise end the new one, dated back."""
+    old, new = Signer.new(), Signer.new()
+    early = NOW - timedelta(days=9)
+    trust = Trust([old.public])
+    Stated([state_key(new.public, old, NOW), state_end(new.key_id, early, old, early)], trust)
+    assert trust.ended == {}
+
+
+def test_retention_removes_nothing_that_is_not_there_yet() -> None:
+    """A statement whose cutoff is in its own future is refused."""
+    signer = Signer.new()
+    foretold = state_retention("t", "auth", NOW + timedelta(hours=1), 1, 5, NOW, signer)
+    stated = Stated([foretold], Trust([signer.public]))
+    assert (stated.refused, stated.rows("t", "audit.auth")) == ([foretold], 0)
+
+
+def test_until_when_a_key_was_in_use_is_kept_beside_the_keys(tmp_path: Path) -> None:
+    """The earliest time holds."""
+    ring = SealKeys(tmp_path)
+    for days in (3, 1, 2):
+        ring.end("0" * 16, NOW + timedelta(days=days))
+    assert SealKeys(tmp_path).trust().ended == {"0" * 16: NOW + timedelta(days=1)}
 
 
 def test_only_public_keys_of_ed25519_are_read() -> None:

@@ -1,7 +1,7 @@
 """Tampering with the trail, made directly in ClickHouse: each kind is found and named, on a server too."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from store.seals.chains import read_seals
 from store.seals.keys import Signer, Trust
 from store.seals.seal import ChainId, Seal
 from store.seals.sealing import Sealing
-from store.seals.statements import keep, state_key, state_shredded
+from store.seals.statements import keep, state_end, state_key, state_shredded
 from store.seals.trail import StoredTrail
 from store.seals.verification import Verification
 from tests.sealed_trail import SealedTrail
@@ -302,6 +302,27 @@ def test_a_rotated_key_is_believed_because_the_one_before_says_so(trail: SealedT
     assert ("unknown_key", 0) in trail.kinds()
     keep(trail.database, [state_key(fresh.public, trail.signer, trail.now)])
     assert trail.kinds() == []
+
+
+def test_a_seal_by_a_key_that_has_ended_is_refused_unless_another_follows_it(trail: SealedTrail) -> None:
+    """Of a stolen key nothing counts by itself; what was sealed before holds by the seals after it."""
+    fresh = Signer.new()
+    trail.store(3)
+    trail.seal(fresh)
+    trust = Trust([trail.signer.public, fresh.public], {trail.signer.key_id: datetime.fromtimestamp(0, UTC)})
+    assert _kinds(trail, trust) == []
+    trail.store(3)
+    forged = trail.seal(trail.signer)
+    assert _kinds(trail, trust) == ["bad_signature", "bad_signature", "unsealed"]
+    # As `seals retire` does where no other seal follows yet.
+    own = [seal.digest for seal in forged if not seal.chain.tenant_id]
+    keep(trail.database, [state_end(trail.signer.key_id, trail.now, fresh, trail.now, own)])
+    assert _kinds(trail, trust) == []
+
+
+def _kinds(trail: SealedTrail, trust: Trust) -> list[str]:
+    found = Verification(StoredTrail(trail.database), trust).run(trail.tenant).findings
+    return sorted({(f.kind, f.tenant_id): f.kind for f in found if trail.owns(f)}.values())
 
 
 def test_only_the_seals_of_a_span_are_compared(trail: SealedTrail) -> None:

@@ -1,6 +1,6 @@
 """Is a chain of seals whole? Pure: seals in, findings and the seals that can be relied on out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -60,10 +60,13 @@ def check_chain(
     findings: list[Finding] = []
     good: list[Seal] = []
     present: set[int] = set()
+    vouched = _vouched(seals, trust, named)
     for sequence in sorted({seal.sequence for seal in seals}):
         same = [seal for seal in seals if seal.sequence == sequence]
         present.add(sequence)
-        chosen = _choose(chain, same, trust, named.get(sequence), good[-1] if good else None, findings)
+        chosen = _choose(
+            chain, same, trust, named.get(sequence), good[-1] if good else None, vouched, findings
+        )
         if chosen is not None:
             good.append(chosen)
     if from_start or present:
@@ -78,6 +81,7 @@ def _choose(
     trust: Trust,
     named: str | None,
     before: Seal | None,
+    vouched: Set[str],
     findings: list[Finding],
 ) -> Seal | None:
     """Return the seal of a sequence number that can be relied on, if there is one."""
@@ -97,6 +101,10 @@ def _choose(
         elif not verdict:
             what = f"seal {sequence} is not what the key {seal.key_id} signed"
             findings.append(about_chain("bad_signature", chain, what, [sequence]))
+        elif not trust.counts(seal.key_id, seal.sealed_at) and seal.digest not in vouched:
+            ended = trust.ended[seal.key_id].isoformat(timespec="seconds")
+            what = f"seal {sequence} is signed by the key {seal.key_id}, which was in use until {ended}"
+            findings.append(about_chain("bad_signature", chain, what, [sequence]))
         else:
             holding.append(seal)
     if len(distinct) > 1:
@@ -109,6 +117,22 @@ def _choose(
         return None
     holding.sort(key=lambda seal: (seal.digest != named, before is None or seal.previous != before.digest))
     return holding[0] if holding else None
+
+
+def _vouched(seals: Sequence[Seal], trust: Trust, named: Mapping[int, str]) -> Set[str]:
+    """Return the digests of seals that do not rest on their own signature.
+
+    A seal that holds names the one before it, and so all before that: a key that was stolen afterwards can
+    change none of them.
+    """
+    found = {*named.values(), *trust.vouched}
+    if all(trust.counts(seal.key_id, seal.sealed_at) for seal in seals):
+        return found
+    for seal in sorted(seals, key=lambda seal: -seal.sequence):
+        counts = trust.counts(seal.key_id, seal.sealed_at) and seal.signature_holds(trust)
+        if counts or seal.digest in found:
+            found.add(seal.previous)
+    return found
 
 
 def _look_for_gaps(

@@ -107,7 +107,7 @@ def export(
     if not runs:
         raise ValueError(f"{tenant_id} has no sealed rows of that span; rows are sealed within a minute")
     statements, _ = read_statements(database)
-    about = [s for s in statements if s.tenant_id == tenant_id or s.kind == "key"]
+    about = [s for s in statements if s.tenant_id == tenant_id or s.kind in ("key", "end")]
     forgotten = read_shreddings(database, tenant_id).get(tenant_id, set())
     about += [state_shredded(tenant_id, subject, now, signer) for subject in sorted(forgotten)]
     fresh = out.with_name(f"{out.name}.part")

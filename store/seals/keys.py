@@ -1,10 +1,12 @@
 """The key that signs seals, which the store does not hold, and the keys whose seals are believed."""
 
 import hashlib
+import json
 import os
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 KEY_FILE: Final = "seal.pem"
 TRUSTED: Final = "trusted"
+ENDED: Final = "ended.json"
 # What is signed begins with what it is, so that no signature can serve as another's.
 SEAL: Final = b"tenantwatch seal\n"
 STATEMENT: Final = b"tenantwatch statement\n"
@@ -93,10 +96,15 @@ class Trust:
     ----------
     keys
         That are believed.
+    ended
+        Until when some of them signed, by id: what they sign later is somebody else's doing.
     """
 
-    def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
+    def __init__(self, keys: Iterable[Ed25519PublicKey], ended: Mapping[str, datetime] | None = None) -> None:
         self.keys: dict[str, Ed25519PublicKey] = {key_id(key): key for key in keys}
+        self.ended: dict[str, datetime] = dict(ended or {})
+        # Digests of seals that a believed key vouched for, when it ended theirs.
+        self.vouched: set[str] = set()
 
     def verifies(self, chosen_id: str, domain: bytes, body: bytes, signature: str) -> bool | None:
         """Return whether a signature holds; None where the key is not known."""
@@ -108,6 +116,15 @@ class Trust:
         except (InvalidSignature, Base64Error, ValueError):
             return False
         return True
+
+    def counts(self, chosen_id: str, at: str) -> bool:
+        """Return whether a key was still in use at a time (RFC 3339)."""
+        ended = self.ended.get(chosen_id)
+        return ended is None or datetime.fromisoformat(at) <= ended
+
+    def end(self, chosen_id: str, at: datetime) -> None:
+        """Let nothing count that a key signs after a time; the earliest holds."""
+        self.ended[chosen_id] = min(at, self.ended.get(chosen_id, at))
 
     def add(self, text: str) -> None:
         """Believe one more key, given as text."""
@@ -207,7 +224,23 @@ class SealKeys:
     def trust(self) -> Trust:
         """Return the keys that are believed here."""
         files = sorted((self.directory / TRUSTED).glob("*.pem"))
-        return Trust([self.signer.public, *(read_public(file.read_text()) for file in files)])
+        return Trust([self.signer.public, *(read_public(file.read_text()) for file in files)], self.ended())
+
+    def end(self, chosen_id: str, at: datetime) -> None:
+        """Note until when a key was in use: outside the store, where nobody takes it back."""
+        ended = self.ended()
+        ended[chosen_id] = min(at, ended.get(chosen_id, at))
+        folder = self.directory / TRUSTED
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = folder / f"{ENDED}.new"
+        fresh.write_text(json.dumps({name: time.isoformat() for name, time in sorted(ended.items())}))
+        fresh.replace(folder / ENDED)
+
+    def ended(self) -> dict[str, datetime]:
+        """Return until when keys were in use that are no longer."""
+        file = self.directory / TRUSTED / ENDED
+        given = json.loads(file.read_text()) if file.exists() else {}
+        return {name: datetime.fromisoformat(time) for name, time in given.items()}
 
 
 def trust_of(pems: Mapping[str, str] | Iterable[str]) -> Trust:

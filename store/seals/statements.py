@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from store.database import Database
 from store.seals.keys import STATEMENT, Signer, Trust, key_id, pem, read_public
 
-StatementKind = Literal["retention", "shredded", "key"]
+StatementKind = Literal["retention", "shredded", "key", "end"]
 _READ: Final = "SELECT tenant_id, kind, body, signature FROM seal_statements ORDER BY stated_at, kind"
 
 
@@ -31,7 +31,8 @@ class Statement:
         Whom it is about; ``''`` is the platform.
     content
         What it says, by kind: ``retention`` has ``event_kind``, ``cutoff_ms``, ``retention_days``, ``rows``;
-        ``shredded`` has ``subject``, the pseudonym that stays in the rows; ``key`` has ``public_key``.
+        ``shredded`` has ``subject``, the pseudonym that stays in the rows; ``key`` has ``public_key``;
+        ``end`` has ``ended_key_id``, ``ended_at`` and ``heads``, digests of its seals that hold all the same.
     body, signature
         The bytes that are signed, and the signature in base64.
     """
@@ -79,8 +80,9 @@ class Statement:
             raise ValueError(f"not a statement: {error}") from error
 
     def holds(self, trust: Trust) -> bool:
-        """Return whether a key that is believed signed it."""
-        return bool(trust.verifies(self.key_id, STATEMENT, self.body, self.signature))
+        """Return whether a key that is believed signed it, while it was in use."""
+        counts = trust.counts(self.key_id, self.stated_at)
+        return counts and bool(trust.verifies(self.key_id, STATEMENT, self.body, self.signature))
 
 
 def keep(database: Database, statements: Iterable[Statement]) -> None:
@@ -115,6 +117,24 @@ def state_key(new: Ed25519PublicKey, by: Signer, now: datetime) -> Statement:
     """Return the statement that seals of a new key are to be believed, made by the one before."""
     content = {"public_key": pem(new), "new_key_id": key_id(new)}
     return Statement.make("key", "", content, now, by)
+
+
+def state_end(
+    ended_key_id: str, ended_at: datetime, by: Signer, now: datetime, heads: Iterable[str] = ()
+) -> Statement:
+    """Return the statement that a key was in use until a time, made by one that followed it.
+
+    Parameters
+    ----------
+    heads
+        Digests of seals by it that no other follows yet and that hold all the same, with those before them.
+    """
+    content = {
+        "ended_key_id": ended_key_id,
+        "ended_at": ended_at.astimezone(UTC).isoformat(),
+        "heads": sorted(heads),
+    }
+    return Statement.make("end", "", content, now, by)
 
 
 def state_retention(
@@ -173,29 +193,36 @@ class Stated:
         self._cutoffs: dict[tuple[str, str], int] = {}
         self._rows: Counter[tuple[str, str]] = Counter()
         self.shredded: dict[str, set[str]] = {}
-        # First the keys, in any order: a statement may be older than the one that introduces its key.
-        keys = [statement for statement in statements if statement.kind == "key"]
-        while keys:
-            believed = [statement for statement in keys if statement.holds(trust)]
-            for statement in believed:
-                trust.add(statement.content["public_key"])
-            keys = [statement for statement in keys if statement not in believed]
-            if not believed:
-                break
-        self.refused += keys
+        # Which keys have ended is known when all keys are; an ended one may have introduced others since.
+        every = Trust(trust.keys.values(), trust.ended)
+        _introduce(statements, every)
+        for key_id_, at in _ends(statements, every).items():
+            trust.end(key_id_, at)
+        self.refused += _introduce(statements, trust)
+        self.refused = [s for s in self.refused if s.content["new_key_id"] not in trust.keys]
         for statement in statements:
             if statement.kind != "key":
                 self._take(statement, trust)
+        # What a stolen key stated another may have stated anew.
+        held = [(s.tenant_id, s.stated_at, s.content) for s in statements if s.holds(trust)]
+        self.refused = [
+            s for s in self.refused if s.holds(trust) or (s.tenant_id, s.stated_at, s.content) not in held
+        ]
 
     def _take(self, statement: Statement, trust: Trust) -> None:
         if not statement.holds(trust):
             self.refused.append(statement)
-        elif statement.kind == "retention":
+        elif statement.kind == "retention" and not _is_foretold(statement):
             key = (statement.tenant_id, statement.content["event_kind"])
             self._cutoffs[key] = max(self._cutoffs.get(key, 0), statement.content["cutoff_ms"])
             self._rows[key] += statement.content["rows"]
+        elif statement.kind == "end":
+            trust.vouched.update(statement.content["heads"])
         elif statement.kind == "shredded":
             self.shredded.setdefault(statement.tenant_id, set()).add(statement.content["subject"])
+
+        elif statement.kind == "retention":
+            self.refused.append(statement)
 
     def cutoff_ms(self, tenant_id: str, topic: str) -> int:
         """Return what is older than this was removed by retention: a tenant's events of a topic."""
@@ -204,6 +231,40 @@ class Stated:
     def rows(self, tenant_id: str, topic: str) -> int:
         """Return how many rows retention removed at most: a tenant's events of a topic."""
         return self._rows[tenant_id, topic.removeprefix("audit.")]
+
+
+def _introduce(statements: Sequence[Statement], trust: Trust) -> list[Statement]:
+    """Believe the keys that believed ones introduce, and return the statements of others.
+
+    In any order: a statement may be older than the one that introduces its key.
+    """
+    keys = [statement for statement in statements if statement.kind == "key"]
+    while believed := [statement for statement in keys if statement.holds(trust)]:
+        for statement in believed:
+            trust.add(statement.content["public_key"])
+        keys = [statement for statement in keys if statement not in believed]
+    return keys
+
+
+def _ends(statements: Sequence[Statement], trust: Trust) -> dict[str, datetime]:
+    """Return until when keys were in use, as those say that followed them: no key ends its successor."""
+    by = {s.content["new_key_id"]: s.key_id for s in statements if s.kind == "key" and s.holds(trust)}
+    found: dict[str, datetime] = {}
+    for statement in statements:
+        if statement.kind == "end" and statement.holds(trust):
+            ended, before = statement.content["ended_key_id"], [statement.key_id]
+            while (earlier := by.get(before[-1])) is not None and earlier not in before:
+                before.append(earlier)
+            if ended in before[1:]:
+                at = datetime.fromisoformat(statement.content["ended_at"])
+                found[ended] = min(at, found.get(ended, at))
+    return found
+
+
+def _is_foretold(statement: Statement) -> bool:
+    """Return whether retention is said to have removed what was not yet there."""
+    stated_ms = int(datetime.fromisoformat(statement.stated_at).timestamp() * 1000)
+    return bool(statement.content["cutoff_ms"] > stated_ms)
 
 
 def introduced_keys(statements: Iterable[Statement]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tenantwatch.commands.output import AsJson, fail, moment, print_json, print_line
+from tenantwatch.commands.when import as_time
 from tenantwatch.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
@@ -77,3 +78,31 @@ def introduce(
         print_json(done)
         return
     print_line(f"the key {done['previous_key_id']} states that the key {done['key_id']} is to be believed")
+
+
+@app.command()
+def retire(
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="The id of an earlier key: `seals status`.")],
+    stolen_since: Annotated[
+        str | None,
+        typer.Option(help="Somebody else has it since then, e.g. 2026-03-01 or 3d: believe nothing by it."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """End an earlier key: what it signs from now on is refused. `seals rotate` does that by itself.
+
+    Of a stolen key nothing counts any more but seals that others follow, and what it stated before it was
+    stolen, which the present key states anew: look at `verify` before and afterwards.
+    """
+    from tenantwatch.control import Control
+
+    since = as_time(stolen_since)
+    asked = {"key_id": key_id, "stolen_since": since.isoformat() if since else None}
+    with Control(Settings()) as control:
+        done = control.request("POST", "/trail/retire", json=asked)
+    if as_json:
+        print_json(done)
+        return
+    print_line(
+        f"the key {key_id} has ended; {done['statements_made_anew']:,} of its statements were made anew"
+    )

@@ -30,11 +30,12 @@ def believed_keys(settings: Settings, files: list[Path] | None, *, needed: bool 
     from store.seals.keys import SealKeys, Trust, read_public
 
     ring = SealKeys.existing(settings.keys_dir, settings.seal_key)
-    known = list(ring.trust().keys.values()) if ring is not None else []
+    trust = ring.trust() if ring is not None else Trust([])
+    known = list(trust.keys.values())
     given = [read_public(text) for text in texts_of(files)]
     if needed and not known and not given:
         raise fail(
             f"no key is known here: name the public key with --key, or restore {settings.keys_dir} first "
             "(from a backup that has it: `backup restore --passphrase-file`)"
         )
-    return Trust([*known, *given])
+    return Trust([*known, *given], trust.ended)
