@@ -172,6 +172,11 @@ def trail_seals(found: Result) -> str:
         rows[2:2] = [
             (f"forget {gone['people']} people, s", gone["forget_s"], spoken_of),
             ("verify afterwards, s", gone["verify_s"], "holds" if gone["holds"] else "**does not hold**"),
+            (
+                "files with a byte of them afterwards",
+                gone["files_with_them"] + gone["backup_files_with_them"],
+                f"of {gone['searched_files']:,} of the store and those of the backup, unpacked",
+            ),
         ]
     if tampered := store.get("tampering"):
         named = f"{sum(tampered.values())} of {len(tampered)} kinds are named"

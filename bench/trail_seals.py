@@ -2,10 +2,11 @@
 
 Fills a store of a million rows, seals it, verifies it, backs it up, restores that into an empty directory in
 a process of its own and verifies it there; at last the first is tampered with in nine ways. With
-``--people 100``, so many people are forgotten before the backup, and the trail is verified again. With
-``--pipeline``, three pipelines read the same topics in turn: one without seals; one as it is, which seals at
-10,000 rows and every minute beside all else; and one that is not done before the last row is sealed. Their
-CPU is counted until the engine has merged what it wrote.
+``--people 100``, so many people are forgotten before the backup, and the trail is verified again; then their
+originals' bytes, and what these were encrypted to, are looked for in the store's files and in the backup. With ``--pipeline``, three pipelines read the
+same topics in turn: one without seals; one as it is, which seals at 10,000 rows and every minute beside all
+else; and one that is not done before the last row is sealed. Their CPU is counted until the engine has merged
+what it wrote.
 """
 
 import argparse
@@ -15,16 +16,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from bench.running import REPOSITORY, machine, write
 from bench.tampering import tamper
 from bench.trail import fill
 from schemas.event import KINDS
-from store.backups.create import create
+from store.backups.create import CODEC, create
 from store.backups.manifest import Backup, newest
 from store.backups.restore import prove, restore
 from store.database import Database
@@ -113,6 +116,28 @@ def name_people(database: Database, vault: Vault, count: int) -> tuple[TenantCon
     return tenant, originals
 
 
+def bytes_of(database: Database, vault: Vault, tenant: TenantContext, originals: list[str]) -> list[bytes]:
+    """Return what must be found of nobody who was forgotten: originals, and the ends of their ciphertexts."""
+    condition, bound = tenant.condition()
+    rows = database.query(
+        f"SELECT hex(original) AS sealed FROM vault WHERE {condition} AND pseudonym IN {{who:Array(String)}}",
+        {**bound, "who": [vault.pseudonym(tenant.tenant_id, original) for original in originals]},
+    )
+    return [*(original.encode() for original in originals), *(bytes.fromhex(r["sealed"])[-30:] for r in rows)]
+
+
+def holding(contents: Iterable[bytes], needles: list[bytes]) -> int:
+    """Return how many of some contents hold any of some bytes."""
+    return sum(any(needle in content for needle in needles) for content in contents)
+
+
+def unpacked(backup: Backup) -> Iterator[bytes]:
+    """Yield what is in a backup's files."""
+    for name, said in backup.files():
+        content = (backup.path / name).read_bytes()
+        yield pa.Codec(CODEC).decompress(content, said["bytes"], asbytes=True) if "bytes" in said else content
+
+
 def forgotten(
     database: Database, rights: Privacy, tenant: TenantContext, originals: list[str], trust: Trust
 ) -> dict[str, Any]:
@@ -140,6 +165,9 @@ def measured(rows: int, people: int, root: Path) -> dict[str, Any]:
     vault = Vault(database, MasterKeys(LocalMasterKey(os.urandom(KEY_BYTES))))
     if people:  # three times as many, because others stay
         tenant, originals = name_people(database, vault, 3 * people)
+        database.command("OPTIMIZE TABLE vault FINAL")
+        gone = bytes_of(database, vault, tenant, originals[:people])
+        others = bytes_of(database, vault, tenant, originals[people:])
     with Clock() as sealed:
         seals = seal_all(database, ring.signer)
     with Clock() as verified:
@@ -159,6 +187,16 @@ def measured(rows: int, people: int, root: Path) -> dict[str, Any]:
         backup = create(database, root / "backups", ring.signer, datetime.now(UTC))
     tampering = tampered(database, ring)
     database.close()
+    if people:
+        files = [path for path in (root / "first").rglob("*") if path.is_file()]
+        forgetting["forgetting"] |= {
+            "searched_files": len(files),
+            "files_with_them": holding((path.read_bytes() for path in files), gone),
+            "backup_files_with_them": holding(unpacked(backup), gone),
+            # That the search finds anything: those who were not forgotten are there, encrypted.
+            "files_with_others": holding((path.read_bytes() for path in files), others),
+            "backup_files_with_others": holding(unpacked(backup), others),
+        }
     return {
         "rows": rows,
         "tenants": verdict.tenants,

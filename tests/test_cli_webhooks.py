@@ -70,6 +70,21 @@ def test_a_test_that_does_not_arrive_fails(up: Up, receiver: Receiver) -> None:
     assert "500" in done.stderr
 
 
+def test_no_secret_of_the_worker_is_in_its_log(up: Up, receiver: Receiver) -> None:
+    """Neither a webhook's, before and after it signed, nor the master key, nor the key of the seals."""
+    added = up.run("webhooks", "add", receiver.url(), "--tenant", "hooks-log").stdout.split()
+    rotated = up.json("webhooks", "rotate-secret", added[0])["secret"]
+    assert up.run("webhooks", "test", added[0]).returncode == 0
+    keys = up.data_dir / "keys"
+    master = [line for line in (keys / "master.key").read_text().splitlines() if line[:1] not in ("#", "")]
+    seal = [line for line in (keys / "seal.pem").read_text().splitlines() if "-----" not in line]
+    log = up.log_path.read_text()
+    assert len(log) > 1_000
+    for secret in (added[1], rotated, *master, *seal):
+        assert len(secret) > 20
+        assert secret.removeprefix("whsec_") not in log
+
+
 def test_a_rotated_secret_signs_the_next_delivery(up: Up, receiver: Receiver) -> None:
     """`rotate-secret` prints the new one."""
     endpoint = add(up, receiver, "hooks-rotated")

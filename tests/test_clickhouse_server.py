@@ -20,7 +20,7 @@ import httpx
 import psutil
 import pytest
 
-from store.database import Database, StoreUnavailable
+from store.database import Database, StoreError, StoreUnavailable
 from store.migrations import migrate, migrations
 from streams.jvm import ended
 from tests import libchdb
@@ -95,6 +95,19 @@ def test_migrations_run_on_a_server(server: ClickHouseServer) -> None:
     assert migrate(database) == [name for _, name, _ in migrations()]
     assert migrate(database) == []
     database.close()
+
+
+def test_the_password_is_in_no_error_and_no_name_of_the_store(clickhouse_server: ClickHouseServer) -> None:
+    """Both are logged: of a server that refuses it, and of one that is not there."""
+    parts = urlsplit(clickhouse_server.url)
+    database = Database.server(clickhouse_server.url)
+    assert parts.password is not None
+    assert parts.password not in database.description
+    database.close()
+    for where in (f"{parts.hostname}:{parts.port}", "127.0.0.1:1"):
+        with pytest.raises((StoreUnavailable, StoreError)) as refused:
+            Database.server(f"http://tenantwatch:not-the-password@{where}/tenantwatch")
+        assert "not-the-password" not in str(refused.value)
 
 
 def test_what_is_inserted_is_found(clickhouse_server: ClickHouseServer) -> None:
