@@ -1,12 +1,12 @@
 """What seals and backups cost: ``python -m bench.trail_seals``; writes ``build/trail_seals.json``.
 
 Fills a store of a million rows, seals it, verifies it, backs it up, restores that into an empty directory in
-a process of its own and verifies it there; at last the first is tampered with in nine ways. With
-``--people 100``, so many people are forgotten before the backup, and the trail is verified again; then their
-originals' bytes, and what these were encrypted to, are looked for in the store's files and in the backup. With ``--pipeline``, three pipelines read the
-same topics in turn: one without seals; one as it is, which seals at 10,000 rows and every minute beside all
-else; and one that is not done before the last row is sealed. Their CPU is counted until the engine has merged
-what it wrote.
+a process of its own and verifies it there; at last the first is tampered with in nine ways. With ``--people
+100``, so many people are forgotten before the backup, and the trail is verified again; then their originals'
+bytes, and what these were encrypted to, are looked for in the store's files and in the backup. With
+``--pipeline``, three pipelines read the same topics in turn: one without seals; one as it is, which seals at
+10,000 rows and every minute beside all else; and one that is not done before the last row is sealed. Their
+CPU is counted until the engine has merged what it wrote.
 """
 
 import argparse
