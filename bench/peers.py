@@ -132,7 +132,7 @@ def _run(subject: Subject, filled: dict[str, str]) -> dict[str, Any]:
 def main() -> None:
     """Measure all of them and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--tenants", type=int, default=2_000)
     parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=7)

@@ -67,7 +67,7 @@ class StreamConfig:
     data_dir: Path
     worker_id: str
     app_id: str = APP_ID
-    commit_interval_s: float = 1.0
+    commit_interval_s: float = 0.5
     # Time to notice that a worker is gone; after a kill -9 its successor waits this long.
     session_timeout_s: float = 6.0
     # A worker that has not asked for records for this long is taken to hang and loses its partitions.

@@ -1,8 +1,9 @@
 """Group insert: handled chunks of all partitions wait a moment and are stored together.
 
 An insert costs ClickHouse a part, whatever its size, so chunks are grouped for up to a second or 50,000
-rows. A group is inserted by a thread while the next chunks are parsed; a bounded amount may wait, and past
-that `add` waits too, which slows the consumer down.
+rows, or until a large group has all that there was of a backlog. A group is inserted by a thread while the
+next chunks are parsed; a bounded amount may wait, and past that `add` waits too, which slows the consumer
+down.
 """
 
 import asyncio
@@ -25,6 +26,9 @@ from streams.patience import waits_s
 
 log = structlog.get_logger()
 T = TypeVar("T")
+# A group is large from this share of its rows on, and complete when so long no chunk has come to it.
+LARGE: Final = 0.2
+LULL_S: Final = 0.1
 
 
 class _Abandoned(Exception):
@@ -51,7 +55,7 @@ class GroupWriter:
     max_rows
         A group of this many rows is inserted at once.
     max_wait_s
-        A group is inserted this long after its first chunk came.
+        A group is inserted this long after its first chunk came; before, if it is large and nothing follows.
     max_pending_rows
         `add` waits while this many rows are not stored.
     keep
@@ -159,11 +163,7 @@ class GroupWriter:
         """
         while True:
             await self._arrived.wait()
-            try:
-                async with asyncio.timeout(self._max_wait_s):
-                    await self._full.wait()
-            except TimeoutError:
-                pass  # the group is small, and old enough
+            await self._collect()
             group, self._group = self._group, _Group()
             self._arrived.clear()
             self._full.clear()
@@ -180,6 +180,17 @@ class GroupWriter:
             async with self._changed:
                 self._forget(group)
                 self._changed.notify_all()
+
+    async def _collect(self) -> None:
+        """Return when the group is full, old enough, or large and all that there was of a backlog."""
+        until_s = monotonic() + self._max_wait_s
+        while not self._full.is_set() and (left_s := until_s - monotonic()) > 0:
+            rows = self._group.rows
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, LULL_S)):
+                    await self._full.wait()
+            if rows == self._group.rows >= LARGE * self._max_rows:
+                return
 
     def _forget(self, group: _Group) -> None:
         self._pending_rows -= group.rows

@@ -16,7 +16,7 @@ from store.database import Fenced, StoreError, StoreUnavailable
 from store.ownership import Claim
 from store.vault import Shredded, Subject
 from streams.chunk import DeadLetter, Handled
-from streams.groups import GroupWriter
+from streams.groups import LULL_S, GroupWriter
 from streams.records import Records
 from tests.schema_examples import encode, event
 
@@ -100,6 +100,17 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+async def test_what_a_backlog_ends_with_does_not_wait() -> None:
+    """A large group that nothing follows is stored before its time; a small one is not."""
+    writer = MemoryWriter()
+    async with running(writer, max_wait_s=3600) as (groups, _):
+        await groups.add(chunk(19), [], lambda: None)
+        await asyncio.sleep(3 * LULL_S)
+        assert not writer.groups
+        await groups.add(chunk(1, 19), [], lambda: None)
+        await until(lambda: writer.groups == [20])
 
 
 async def test_chunks_are_stored_together_and_then_acknowledged() -> None:
