@@ -138,7 +138,7 @@ def server(clickhouse_server: ClickHouseServer) -> Iterator[Database]:
     opened.close()
 
 
-@pytest.fixture(params=["database", "server"])
+@pytest.fixture(params=["database", pytest.param("server", marks=pytest.mark.thorough)])
 def each_store(request: pytest.FixtureRequest) -> Database:
     """The engine in this process, then a server: for what may come out differently on the two."""
     chosen: Database = request.getfixturevalue(request.param)
