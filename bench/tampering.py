@@ -36,7 +36,7 @@ STATEMENTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "removed": (f"DELETE FROM events WHERE {_ROW}",),
     "inserted": (
-        _COPIED.replace("{changes}", "REPLACE ('forged' AS event_id, message_index + 1000 AS message_index)"),
+        _COPIED.replace("{changes}", "REPLACE ('forged' AS event_id, message_index + 500 AS message_index)"),
     ),
     "reordered": (
         f"INSERT INTO events SELECT * REPLACE ({_SWAPPED}) FROM events WHERE {_BOTH}",

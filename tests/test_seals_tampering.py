@@ -121,6 +121,16 @@ def test_rows_that_changed_places_are_reordered(trail: SealedTrail) -> None:
     assert [place["offset"] for place in found.places] == [2, 8]
 
 
+def test_a_row_that_was_moved_to_an_index_that_no_message_has_is_not_where_it_was(trail: SealedTrail) -> None:
+    """Places are told apart up to the longest message: a longer one must not look like the next offset."""
+    trail.alter(
+        COPIED.format(changes="toInt64(2) AS kafka_offset, toUInt16(1024) AS message_index", offset=3)
+    )
+    trail.alter(f"DELETE FROM events WHERE {OWN} AND kafka_topic = 'audit.auth' AND kafka_offset = 3")
+    assert not trail.verify().holds
+    assert {"offset": 2, "index": 1023} in [place for one in trail.verify().findings for place in one.places]
+
+
 def test_a_copied_row_is_a_duplicate(trail: SealedTrail) -> None:
     """Once more at its own place, and once at another."""
     trail.alter(COPIED.format(changes="kafka_offset AS kafka_offset", offset=3))

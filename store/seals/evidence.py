@@ -24,7 +24,7 @@ from store.seals.canonical import CURRENT_FORM, columns, leaf
 from store.seals.comparison import Stored, TopicKey, within
 from store.seals.findings import Finding
 from store.seals.keys import MANIFEST, Signer, Trust, pem, read_public
-from store.seals.seal import INDEX_BITS, LEAF, ChainId, Seal
+from store.seals.seal import INDEX_BITS, LEAF, MAX_INDEX, ChainId, Seal
 from store.seals.statements import Statement, read_shreddings, read_statements, state_shredded
 from store.seals.verification import Verdict, Verification
 
@@ -340,7 +340,7 @@ class Bundle:
             part = parts.setdefault(
                 TopicKey(chain, row["kafka_topic_id"], row["kafka_topic"]), (row["kafka_topic"], [], [])
             )
-            part[1].append(row["kafka_offset"] << INDEX_BITS | row["message_index"])
+            part[1].append(row["kafka_offset"] << INDEX_BITS | min(row["message_index"], MAX_INDEX))
             part[2].append(leaf(row, form))
         found = {}
         for key, (topic, ids, leaves) in parts.items():

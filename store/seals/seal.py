@@ -22,6 +22,7 @@ VERSION: Final = 1
 FIRST: Final = 1
 # A message holds at most 1,000 events (contract.md): offset and position in it are one number.
 INDEX_BITS: Final = 10
+MAX_INDEX: Final = (1 << INDEX_BITS) - 1
 Leaves = NDArray[np.void]
 LEAF: Final = np.dtype(f"V{LEAF_BYTES}")
 
@@ -280,4 +281,4 @@ def place(identity: int) -> dict[str, Any]:
     >>> place(41 << 10 | 2)
     {'offset': 41, 'index': 2}
     """
-    return {"offset": int(identity) >> INDEX_BITS, "index": int(identity) & ((1 << INDEX_BITS) - 1)}
+    return {"offset": int(identity) >> INDEX_BITS, "index": int(identity) & MAX_INDEX}

@@ -22,9 +22,10 @@ from store.events import KafkaIds
 from store.seals import chains
 from store.seals.canonical import CURRENT_FORM, leaf_sql
 from store.seals.keys import Signer
-from store.seals.seal import INDEX_BITS, LEAF, ChainId, Member, Rows, Seal, next_seal, pack_members
+from store.seals.seal import INDEX_BITS, LEAF, MAX_INDEX, ChainId, Member, Rows, Seal, next_seal, pack_members
 
-ID_SQL: Final = f"bitOr(bitShiftLeft(kafka_offset, {INDEX_BITS}), message_index)"
+# A position that no message has stays one, and does not run over into the next offset.
+ID_SQL: Final = f"bitOr(bitShiftLeft(kafka_offset, {INDEX_BITS}), least(message_index, {MAX_INDEX}))"
 AGED_SQL: Final = "toUnixTimestamp64Milli(greatest(time, ingest_time))"
 # Else the engine would sort all columns and hash the rows afterwards: twice the time.
 SORT_HASHES: Final = "SETTINGS query_plan_execute_functions_after_sorting = 0"
