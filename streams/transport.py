@@ -164,10 +164,24 @@ class Consumer(driver.Consumer):
         found = await super()._getmany(chosen, min(timeout, fetch.within_s))
         self._pace.waited(fetch, monotonic() - began_s)
         if generation != self.app.consumer_generation_id:
-            return {}  # asked for in an assignment that is over; in this one it is fetched again
+            # Asked for in an assignment that is over. In this one, where the agents' topics begin is said
+            # once more; nobody does so for tables, whose recovery would wait for these records for ever.
+            for tp, some in found.items():
+                if some and self._is_changelog_tp(tp):
+                    await self._thread.call_thread(self._go_back, tp, some[0].offset, some[-1].offset)
+            return {}
         self._fetched = {tp: some for tp, some in found.items() if some and not self._is_changelog_tp(tp)}
         self._taken.clear()
         return dict(sorted(found.items(), key=lambda item: item[0].topic in records.PATIENT_TOPICS))
+
+    async def _go_back(self, tp: TP, first: int, last: int) -> None:
+        """Let offsets be fetched again, if the position of this assignment is past them."""
+        client, theirs = self._thread._ensure_consumer(), driver.ensure_aiokafka_TP(tp)
+        if theirs in client.assignment():
+            state = client._subscription.subscription.assignment.state_value(theirs)
+            if state.has_valid_position and state.position > last:
+                log.info("table_read_again", topic=tp.topic, partition=tp.partition, offset=first)
+                client.seek(theirs, first)
 
     async def _begun(self, generation: int) -> bool:
         """Return whether the agents' topics may be read; the first time, seek to where they begin.
