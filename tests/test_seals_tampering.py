@@ -1,6 +1,6 @@
 """Tampering with the trail, made directly in ClickHouse: each kind is found and named, on a server too."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,7 +28,7 @@ COPIED = (
 
 
 @pytest.fixture
-def trail(each_store: Database) -> SealedTrail:
+def trail(each_store: Database) -> Iterator[SealedTrail]:
     """Three seals of a tenant, with another tenant's rows between its own."""
     made = SealedTrail(each_store)
     for _ in range(3):
@@ -36,7 +36,9 @@ def trail(each_store: Database) -> SealedTrail:
         made.store(5, tenant=made.other)
         made.store(4, "request")
         made.seal()
-    return made
+    yield made
+    # What is stated of keys is about everybody's trail: others share this store.
+    each_store.command("DELETE FROM seal_statements WHERE tenant_id = ''")
 
 
 def test_a_trail_that_nobody_touched_holds(trail: SealedTrail) -> None:
