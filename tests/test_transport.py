@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,7 +16,6 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
@@ -369,42 +368,6 @@ async def test_what_was_fetched_and_not_delivered_is_fetched_again(harness: Harn
             await until(lambda: set(seen) == set(range(3_000)))
     assert left_out
     assert await harness.committed() == 3_000
-
-
-async def test_what_a_table_was_fetched_for_an_assignment_that_is_over_is_fetched_again(
-    harness: Harness,
-) -> None:
-    """Nobody else seeks in a table's topic: its recovery would wait for these records for ever."""
-    await harness.create()
-    seen: list[int] = []
-
-    async def body(event: Any) -> None:
-        seen.extend(event.value.offsets)
-
-    generations: Iterator[int] = iter([])
-    async with harness.running(body) as app:
-        await until(lambda: app.consumer._generation is not None)
-        tables = patch.object(type(app.consumer), "_is_changelog_tp", lambda self, tp: True)
-        turns = patch.object(
-            type(app), "consumer_generation_id", property(lambda self: next(generations, 1)), create=True
-        )
-        fetch = driver.Consumer._getmany
-        found: list[int] = []
-
-        async def fetched(self: Any, *args: Any) -> Any:
-            nonlocal generations
-            got = await fetch(self, *args)
-            offsets = [record.offset for some in got.values() for record in some]
-            if offsets and not found:
-                generations = iter([2])  # the group has a new generation by now
-            found.extend(offsets)
-            return got
-
-        with tables, turns, patch.object(driver.Consumer, "_getmany", fetched):
-            await harness.produce([b"a", b"b"])
-            await until(lambda: found.count(1) > 1)
-    assert found[:2] == [0, 1]
-    assert found.count(0) > 1
 
 
 async def test_who_was_too_busy_to_ask_for_records_comes_back_into_the_group(harness: Harness) -> None:
