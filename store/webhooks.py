@@ -204,18 +204,13 @@ class WebhookStore:
         return replace(endpoint, secret=secret, previous_secret=previous)
 
     def enqueue(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
-        """Put deliveries into the queue, durably; return those that were not in it before."""
-        if not deliveries:
-            return []
-        rows = self._database.query(
-            "SELECT DISTINCT delivery_id FROM webhook_deliveries WHERE tenant_id IN {tenants:Array(String)} "
-            "AND endpoint_id IN {endpoints:Array(String)} AND delivery_id IN {deliveries:Array(String)}",
-            _keys(deliveries),
-        )
-        known = {row["delivery_id"] for row in rows}
-        new = {each.delivery_id: each for each in deliveries if each.delivery_id not in known}
-        self._database.insert_rows("webhook_deliveries", [asdict(delivery) for delivery in new.values()])
-        return [*new.values()]
+        """Put new deliveries into the queue, durably, and return each once.
+
+        One that was there before stays what it has become: its versions are later.
+        """
+        each = {delivery.delivery_id: delivery for delivery in deliveries}
+        self._database.insert_rows("webhook_deliveries", [asdict(delivery) for delivery in each.values()])
+        return [*each.values()]
 
     def pending(self, partitions: Collection[int] | None = None) -> Sequence[Delivery]:
         """Return what waits, without bodies.

@@ -13,8 +13,9 @@ LONGEST_WAIT_MS: Final = 200.0
 BUSY_SHARE: Final = 0.25
 LOOK_S: Final = 0.1
 LARGEST_STEP: Final = 1.25
-# Records of patient topics collect for so many times as long, up to the longest wait.
-PATIENCE: Final = 6
+# Records of patient topics collect for so many times as long, up to a longest wait of their own.
+PATIENCE: Final = 24
+LONGEST_PATIENCE_MS: Final = 1_000.0
 # Where nothing came for so long, and twice that wait, the broker answers with the next record. After a while
 # it does so without one, because the fetch that waits is for the partitions of then.
 RARE_MS: Final = 30
@@ -76,7 +77,7 @@ class Pace:
             self._wait_ms = min(max(self._wait_ms * step, SHORTEST_WAIT_MS), LONGEST_WAIT_MS)
         if self._rare:
             return Fetch(RARE_WAIT_MS, 1, everything=True, within_s=inf)
-        patience_s = min(PATIENCE * self._wait_ms, LONGEST_WAIT_MS) / 1000
+        patience_s = min(PATIENCE * self._wait_ms, LONGEST_PATIENCE_MS) / 1000
         everything = now_s - self._everything_s >= patience_s
         if everything:
             self._everything_s = now_s

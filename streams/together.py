@@ -15,10 +15,13 @@ class Together(Generic[Asked, Answer]):
     ----------
     work
         Returns an answer to each of some questions, in their order. What it raises, each asker is told.
+    collect_s
+        How long the first to ask waits for others.
     """
 
-    def __init__(self, work: Callable[[Sequence[Asked]], Sequence[Answer]]) -> None:
+    def __init__(self, work: Callable[[Sequence[Asked]], Sequence[Answer]], collect_s: float = 0.0) -> None:
         self._work = work
+        self._collect_s = collect_s
         self._waiting: list[tuple[Asked, asyncio.Future[Answer]]] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -32,6 +35,7 @@ class Together(Generic[Asked, Answer]):
 
     async def _run(self) -> None:
         while self._waiting:
+            await asyncio.sleep(self._collect_s)
             waiting, self._waiting = self._waiting, []
             askers = [answer for _, answer in waiting]
             try:

@@ -54,3 +54,18 @@ async def test_who_no_longer_waits_keeps_nobody_else_from_an_answer() -> None:
     assert await other == 2
     with pytest.raises(asyncio.CancelledError):
         await given_up
+
+
+async def test_the_first_to_ask_waits_for_others() -> None:
+    """Who asks a moment later goes with the same call."""
+    calls: list[list[int]] = []
+
+    def work(numbers: Sequence[int]) -> Sequence[int]:
+        calls.append([*numbers])
+        return numbers
+
+    together = Together(work, collect_s=0.2)
+    first = asyncio.create_task(together.ask(1))
+    await asyncio.sleep(0.02)
+    assert await asyncio.gather(first, together.ask(2)) == [1, 2]
+    assert calls == [[1, 2]]

@@ -545,6 +545,26 @@ async def test_sending_goes_on_after_the_store_was_down(world: World, database: 
     assert len(world.receiver.received) == 1
 
 
+async def test_a_slow_store_does_not_slow_down_what_is_sent(world: World, database: Database) -> None:
+    """An endpoint gets more alerts than it may have attempts at a time before any outcome is stored."""
+    storing = threading.Event()
+
+    class Slow(WebhookStore):
+        def record_attempts(self, made: Sequence[tuple[Delivery, Attempt]]) -> Sequence[Delivery]:
+            assert storing.wait(30)
+            return super().record_attempts(made)
+
+    world.add()
+    alerts = [(world.alert(f"a-{n}"), world.partition) for n in range(3 * PER_ENDPOINT)]
+    async with world.running(Slow(database, world.clock, lambda: SECRETS)) as delivery:
+        await delivery.on_alerts(alerts)
+        await until(lambda: len(world.receiver.received) == len(alerts))
+        assert set(world.statuses()) == {"pending"}
+        storing.set()
+        await until(lambda: set(world.statuses()) == {"delivered"})
+    assert len(world.receiver.received) == len(alerts)
+
+
 async def test_our_own_error_is_not_hidden(world: World, database: Database) -> None:
     """A wrong statement ends the sending, and the next alert is refused with the cause."""
 

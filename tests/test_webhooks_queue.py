@@ -113,6 +113,20 @@ def test_an_endpoint_has_at_most_its_share_in_flight() -> None:
     assert waiting.take(NOW, 10) == [mine[2]]
 
 
+def test_an_answer_frees_the_endpoint_and_not_the_alert() -> None:
+    """While an outcome is being stored another alert goes, but not the next revision of this one."""
+    mine = [delivery(alert_id=f"a-{n}", due=NOW - (9 - n) * SECOND) for n in range(3)]
+    waiting = queue(*mine, later := delivery(2, alert_id="a-0"))
+    assert waiting.take(NOW, 10) == mine[:2]
+    waiting.answered(mine[0])
+    assert waiting.take(NOW, 10) == [mine[2]]
+    waiting.answered(mine[1])
+    assert waiting.take(NOW, 10) == []
+    waiting.done(mine[0], None)
+    assert waiting.take(NOW, 10) == [later]
+    assert waiting.in_flight == 2
+
+
 def test_no_more_is_taken_than_there_is_room_for() -> None:
     """What is due longest goes first, and the rest is not lost."""
     late, later = delivery(endpoint_id="ep_1"), delivery(endpoint_id="ep_2", due=NOW - SECOND)

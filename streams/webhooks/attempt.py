@@ -19,6 +19,8 @@ from streams.webhooks.signing import headers
 
 GONE: Final = 410
 STORE_FAILED: Final = "webhook_store_failed"
+# Outcomes are stored together: a delivery after an alert costs the store as much as many.
+OUTCOMES_COLLECT_S: Final = 0.5
 
 _log = structlog.get_logger()
 
@@ -52,7 +54,9 @@ class Attempts:
         self._store = store
         # Each costs the store a few reads or inserts, for one delivery or for all that are due.
         self._reads: Together[Delivery, tuple[Delivery, Endpoint] | None] = Together(store.to_send)
-        self._outcomes: Together[tuple[Delivery, Attempt], Delivery] = Together(store.record_attempts)
+        self._outcomes: Together[tuple[Delivery, Attempt], Delivery] = Together(
+            store.record_attempts, OUTCOMES_COLLECT_S
+        )
         self._sender = sender
         self._clock = clock
         self._random = random
@@ -67,8 +71,13 @@ class Attempts:
         signed = headers(endpoint.secrets_at(now), message_id, int(now.timestamp()), body)
         return await self._sender.send(endpoint.url, signed, body)
 
-    async def make(self, waiting: Delivery) -> Outcome:
+    async def make(self, waiting: Delivery, on_answer: Callable[[], None]) -> Outcome:
         """Make one attempt, unless the store says that there is nothing to do, or not yet.
+
+        Parameters
+        ----------
+        on_answer
+            Called when the attempt is over, whatever came of it; that is still to be stored.
 
         Raises
         ------
@@ -85,6 +94,7 @@ class Attempts:
             return Outcome(delivery)
         started = self.now()
         result = await self.send(endpoint, delivery.delivery_id, delivery.body)
+        on_answer()
         return Outcome(await self._conclude(endpoint, delivery, started, result), result)
 
     async def _conclude(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from random import random as uniform
 from typing import Final
 
@@ -161,9 +162,10 @@ class WebhookDelivery:
         ]
         if not deliveries:
             return
-        for new in await asyncio.to_thread(self.store.enqueue, deliveries):
-            if new.kafka_partition in self._partitions:
-                self._queue.put(_without_body(new))
+        # What was delivered before comes in, and goes: before an attempt the store is asked.
+        for delivery in await asyncio.to_thread(self.store.enqueue, deliveries):
+            if delivery.kafka_partition in self._partitions:
+                self._queue.put(_without_body(delivery))
         self._wake.set()
 
     async def assign(self, partitions: set[int]) -> None:
@@ -239,7 +241,7 @@ class WebhookDelivery:
                 continue
             waits = waits_s()
             now = self._attempts.now()
-            for delivery in self._queue.take(now, self._max_in_flight - len(self._in_flight)):
+            for delivery in self._queue.take(now, self._max_in_flight - self._queue.in_flight):
                 task = asyncio.create_task(self._attempt(delivery), name=delivery.delivery_id)
                 task.add_done_callback(lambda _: self._wake.set())
                 self._in_flight.add(task)
@@ -269,14 +271,14 @@ class WebhookDelivery:
     def _next_round_s(self, now: datetime) -> float:
         refresh_s = self._refresh_at - self._elapsed()
         due = self._queue.next_due()
-        if due is None or len(self._in_flight) >= self._max_in_flight:
+        if due is None or self._queue.in_flight >= self._max_in_flight:
             return refresh_s
         return min(refresh_s, (due - now).total_seconds())
 
     async def _attempt(self, taken: Delivery) -> None:
         after: Delivery | None = taken
         try:
-            outcome = await self._attempts.make(taken)
+            outcome = await self._attempts.make(taken, partial(self._on_answer, taken))
             after = outcome.delivery
             if outcome.result is not None:
                 self._heed(taken.endpoint_id, outcome.result)
@@ -286,6 +288,10 @@ class WebhookDelivery:
             waits = after is not None and after.status == "pending"
             owned = taken.kafka_partition in self._partitions
             self._queue.done(taken, _without_body(after) if after and waits and owned else None)
+
+    def _on_answer(self, taken: Delivery) -> None:
+        self._queue.answered(taken)
+        self._wake.set()
 
     def _heed(self, endpoint_id: str, result: AttemptResult) -> None:
         """Leave an endpoint alone that asked for it."""

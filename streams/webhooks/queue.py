@@ -33,12 +33,19 @@ class PendingQueue:
         # The lanes of an endpoint by when their heads are due; entries are checked when they come up.
         self._due: dict[str, list[tuple[datetime, _Lane]]] = {}
         self._busy: dict[_Lane, Delivery] = {}
+        # Attempts that have no answer yet, by endpoint; and the lanes whose answer is still to be stored.
         self._in_flight: Counter[str] = Counter()
+        self._answered: set[_Lane] = set()
         self._paused_until: dict[str, datetime] = {}
         self._superseded: list[Delivery] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """How many attempts have no answer yet."""
+        return self._in_flight.total()
 
     def ids(self) -> set[str]:
         """Return the ids of all that waits or is in flight."""
@@ -91,6 +98,11 @@ class PendingQueue:
                 taken.append(delivery)
         return taken
 
+    def answered(self, taken: Delivery) -> None:
+        """Let the endpoint have another attempt: this one has its answer, and only that is to be stored."""
+        self._in_flight -= Counter([taken.endpoint_id])
+        self._answered.add((taken.endpoint_id, taken.alert_id))
+
     def done(self, taken: Delivery, after: Delivery | None) -> None:
         """End what `take` began.
 
@@ -100,8 +112,10 @@ class PendingQueue:
             The delivery as it waits now; None if it does not wait any more.
         """
         lane = taken.endpoint_id, taken.alert_id
+        if lane not in self._answered:
+            self.answered(taken)
+        self._answered.remove(lane)
         del self._busy[lane]
-        self._in_flight -= Counter([taken.endpoint_id])
         if after is not None:
             self.put(after)
         elif self._waiting[taken.delivery_id].version == taken.version:
