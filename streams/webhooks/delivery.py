@@ -27,6 +27,8 @@ from streams.webhooks.sender import AttemptResult, Sender
 
 PER_ENDPOINT: Final = 4
 MAX_IN_FLIGHT: Final = 64
+# Attempts whose outcome is not in the store, those under way included: after a crash as many are made again.
+MAX_UNSTORED: Final = 256
 REFRESH_S: Final = 10.0  # how soon a worker sees what another process changed in the store
 STOP_DEADLINE_S: Final = 10.0
 
@@ -241,7 +243,7 @@ class WebhookDelivery:
                 continue
             waits = waits_s()
             now = self._attempts.now()
-            for delivery in self._queue.take(now, self._max_in_flight - self._queue.in_flight):
+            for delivery in self._queue.take(now, self._room()):
                 task = asyncio.create_task(self._attempt(delivery), name=delivery.delivery_id)
                 task.add_done_callback(lambda _: self._wake.set())
                 self._in_flight.add(task)
@@ -268,10 +270,14 @@ class WebhookDelivery:
             if delivery.kafka_partition in self._partitions:
                 self._queue.put(delivery)
 
+    def _room(self) -> int:
+        """Return how many attempts may begin now."""
+        return min(self._max_in_flight - self._queue.in_flight, MAX_UNSTORED - len(self._in_flight))
+
     def _next_round_s(self, now: datetime) -> float:
         refresh_s = self._refresh_at - self._elapsed()
         due = self._queue.next_due()
-        if due is None or self._queue.in_flight >= self._max_in_flight:
+        if due is None or self._room() <= 0:
             return refresh_s
         return min(refresh_s, (due - now).total_seconds())
 
