@@ -79,7 +79,7 @@ class _Pass:
     Parameters
     ----------
     state
-        Changed by `follow` only (but for the spells' known values).
+        Changed by `follow` only.
     events, rules
         As given to `fold_buckets`.
     left
@@ -138,7 +138,7 @@ class _Pass:
         self.run_starts: list[int] = starts.tolist()
         known = self.state.spells
         self.spells = [
-            (None if is_fresh else known[slot]) or Spell()
+            Spell.unpacked(None if is_fresh else known[slot])
             for slot, is_fresh in zip(self.slot[group].tolist(), fresh[starts].tolist(), strict=True)
         ]
         levels, empties = [level_ms], [empty_ms]
@@ -228,7 +228,7 @@ class _Pass:
             spell.recent = ()
         else:
             spell.remember(self._recent(max(start, self.run_starts[run], stop - MAX_RECENT), stop))
-        self.state.spells[slot] = spell
+        self.state.spells[slot] = spell.packed()
 
     def _recent(self, start: int, stop: int) -> Iterable[Recent]:
         rows = slice(start, stop)

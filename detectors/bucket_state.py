@@ -41,13 +41,13 @@ class BucketState:
     in_alarm
         ``(k,)`` whether an episode is open.
     spells
-        ``(k,)`` what else is remembered.
+        ``(k,)`` what else is remembered, packed (`Spell`).
     """
 
     saved = Saved(
         frozenset({"teller", "watch"}),
-        {"spells": list[Spell | None]},
-        restored=lambda rule: rule.episodes.type_facts(rule.teller),
+        {"spells": list[bytes | None]},
+        restored=lambda rule: rule.restored(),
     )
 
     def __init__(self, teller: Teller, width: int) -> None:
@@ -61,7 +61,13 @@ class BucketState:
         self.watched_until_ms = NEVER_MS
         self.good: Int32s = np.zeros(0, np.int32)
         self.in_alarm: Bools = np.zeros(0, np.bool_)
-        self.spells: list[Spell | None] = []
+        self.spells: list[bytes | None] = []
+
+    def restored(self) -> None:
+        """Take the place of a saved state; what is no spell must be found out now, and not at a fold."""
+        self.episodes.type_facts(self.teller)
+        for kept in self.spells:
+            Spell.unpacked(kept)
 
     def reserve(self) -> None:
         """Make room for every key that has a number."""

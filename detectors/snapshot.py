@@ -107,7 +107,7 @@ def _is_constant(container: Any) -> bool:
 
 
 def _cannot_change(kind: Any) -> bool:
-    if kind in SCALARS or kind is Ellipsis:
+    if kind in SCALARS or kind in (bytes, Ellipsis):
         return True
     parts = get_args(kind)
     return get_origin(kind) not in (dict, list, set) and bool(parts) and all(map(_cannot_change, parts))
