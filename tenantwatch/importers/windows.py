@@ -13,6 +13,8 @@ from tenantwatch.importers.record import Record
 from tenantwatch.importers.values import NotUnderstood, source_of, time_of
 from tenantwatch.importers.windows_events import (
     ACCESS,
+    ANONYMOUS_NAME,
+    ANONYMOUS_SID,
     AUTH,
     KERBEROS_REASONS,
     LOGON_TYPES,
@@ -119,6 +121,8 @@ def _auth(fields: Fields, data: Record, logon: Logon, *, is_failure: bool) -> Fi
     action = logon.action
     if failed and reason == PREAUTH_REQUIRED:
         action = "login_interrupted"
+    elif action == "login" and not failed and _is_anonymous(data):
+        action = "anonymous_login"
     logon_type = data.text_of("LogonType")
     fields["attributes"] |= {
         "domain": _present(data.text_of("TargetDomainName", "TargetDomain")),
@@ -138,6 +142,13 @@ def _auth(fields: Fields, data: Record, logon: Logon, *, is_failure: bool) -> Fi
         "outcome": "failure" if failed else "success",
         "reason": (logon.reason or reason or "refused") if failed else None,
     }
+
+
+def _is_anonymous(data: Record) -> bool:
+    """Return whether a login proved nothing of nobody. What failed is a guess, whatever name was given."""
+    sid = _present(data.text_of("TargetUserSid"))
+    name = _present(data.text_of("TargetUserName", "TargetAccount", "Account")) or ""
+    return sid == ANONYMOUS_SID or (sid is None and name.rpartition("\\")[2].lower() == ANONYMOUS_NAME)
 
 
 def _access(fields: Fields, data: Record, number: int, *, is_failure: bool) -> Fields:
