@@ -302,25 +302,6 @@ def test_other_auth_events(number: int, expected: tuple[str, str, str | None]) -
     assert picked(only(made(number, TargetUserName="ana")), "action", "outcome", "reason") == expected
 
 
-@pytest.mark.parametrize(
-    ("data", "action"),
-    [
-        ({"TargetUserSid": "S-1-5-7", "TargetUserName": "ANONYMOUS-ANMELDUNG"}, "anonymous_login"),
-        ({"TargetUserName": "ANONYMOUS LOGON"}, "anonymous_login"),
-        ({"TargetAccount": r"NT AUTHORITY\ANONYMOUS LOGON"}, "anonymous_login"),
-        ({"TargetUserSid": "S-1-5-21-1-2-3-1001", "TargetUserName": "ANONYMOUS LOGON"}, "login"),
-    ],
-)
-def test_a_null_session_is_no_login(data: dict[str, str], action: str) -> None:
-    """Guessing over SMB begins each try with one; nobody has proved to be anybody."""
-    assert only(made(4624, IpAddress="192.0.2.1", **data))["action"] == action
-
-
-def test_a_failure_under_the_name_of_a_null_session_is_a_guess() -> None:
-    """Who guesses chooses the name."""
-    assert only(made(4625, **FAILED | {"TargetUserName": "ANONYMOUS LOGON"}))["action"] == "login"
-
-
 def test_special_privileges_are_of_the_subject() -> None:
     """Event 4672 has no target."""
     assert picked(only(made(4672, SubjectUserName="root")), "action", "user_id") == (
