@@ -63,6 +63,43 @@ def test_a_failure_under_the_name_of_a_null_session_is_a_guess() -> None:
     assert only(run_records(read, refused(TargetUserName="ANONYMOUS LOGON")))["action"] == "login"
 
 
+# --- one account ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ana", "ANA", r"CORP\ana", r"corp.example\Ana"])
+def test_an_account_has_one_name(name: str) -> None:
+    """However it is written, as Windows does not tell them apart; else each spelling had its own guesses."""
+    assert only(run_records(read, refused(TargetUserName=name)))["user_id"] == "ana"
+
+
+@pytest.mark.parametrize(
+    ("data", "domain"),
+    [
+        ({"TargetUserName": r"CORP\ana"}, "CORP"),
+        ({"TargetUserName": r"corp\ana", "TargetDomainName": "CORP"}, "CORP"),
+        ({"TargetUserName": None, "TargetAccount": r"CORP\ana"}, "CORP"),
+        ({"TargetUserName": "ana"}, None),
+    ],
+)
+def test_the_domain_before_a_name_is_kept(data: dict[str, Any], domain: str | None) -> None:
+    """Unless the event tells of it elsewhere."""
+    assert only(run_records(read, refused(**data)))["attributes"].get("domain") == domain
+
+
+@pytest.mark.parametrize(
+    ("name", "user_id"), [("Ana@corp.example", "ana@corp.example"), ("CORP\\", "corp\\")]
+)
+def test_what_is_no_account_of_a_domain_is_the_name(name: str, user_id: str) -> None:
+    """An address may begin with another name than the account has."""
+    assert only(run_records(read, refused(TargetUserName=name)))["user_id"] == user_id
+
+
+def test_who_changes_something_is_the_same_account() -> None:
+    """In accesses too; what they changed is called what the log calls it."""
+    event = only(run_records(read, record(4720, SubjectUserName="ADMIN", TargetUserName="Ana")))
+    assert (event["user_id"], event["resource_id"]) == ("admin", "Ana")
+
+
 # --- one attempt ----------------------------------------------------------------------------------------
 
 

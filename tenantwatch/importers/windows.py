@@ -85,7 +85,9 @@ def read(record: Record, zone: tzinfo = UTC) -> Reading:
         fields = _access(told, data, number, is_failure=is_failure)
     else:
         fields = _auth(told, data, AUTH[number], is_failure=is_failure)
-    fields["user_id"] = fields["user_id"] or record.text_of("user.name")
+    domain, fields["user_id"] = _account(fields["user_id"] or record.text_of("user.name"))
+    if domain and not fields["attributes"].get("domain"):
+        fields["attributes"]["domain"] = domain
     named = fields["user_id"] or fields["source_ip"] or any(data.find(name) is not None for name in WHO)
     if not named:
         raise NotUnderstood("neither an account nor an address: export the event with its EventData")
@@ -215,12 +217,23 @@ def _method(data: Record, action: str) -> str | None:
 
 
 def _user(data: Record, name: str) -> str | None:
-    user = _present(data.text_of(name))
-    if user is None and (account := _present(data.text_of("TargetAccount", "Account", "SubjectAccount"))):
-        user = account.rpartition("\\")[2]
+    user = _present(data.text_of(name)) or _present(
+        data.text_of("TargetAccount", "Account", "SubjectAccount")
+    )
     return user or (
         _present(data.text_of("TargetUserName", "TargetSid")) if name != "TargetUserName" else None
     )
+
+
+def _account(name: str | None) -> tuple[str, str | None]:
+    r"""Return domain and account of a name, in small letters: to Windows ``CORP\ANA`` and ``ana`` are one.
+
+    ``ana@corp.example`` stays what it is: what stands before the @ may be another name than the account's.
+    """
+    if name is None:
+        return "", None
+    domain, _, account = name.rpartition("\\")
+    return (domain, account.lower()) if account else ("", name.lower())
 
 
 def _common(record: Record, system: Record, data: Record, number: int, zone: tzinfo) -> Fields:

@@ -148,5 +148,5 @@ def _login(told: Told) -> _Login | None:
     if number != VALIDATION and number not in LOGONS:
         return None
     told.waits = number == VALIDATION
-    attempt = (about["computer"], (fields["user_id"] or "").lower(), fields["outcome"])
+    attempt = (about["computer"], fields["user_id"], fields["outcome"])
     return _Login(told, datetime.fromisoformat(fields["time"]), told.waits, attempt)
