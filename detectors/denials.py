@@ -22,7 +22,8 @@ from detectors.wording import clock_text, duration_text, plural
 from schemas.alert import Alert
 from schemas.batch import EventBatch, Int64s
 
-# Reasons for which nobody was denied anything: the service failed, or the request made no sense to it.
+# Reasons for which nobody was denied anything: the service failed, the request made no sense to it, or a
+# program tried of itself what its user never asked for.
 FAULTS: Final = frozenset(
     {
         "bad_request",
@@ -30,6 +31,7 @@ FAULTS: Final = frozenset(
         "error",
         "internal_error",
         "invalid",
+        "privilege_not_held",
         "rate_limited",
         "service_unavailable",
         "timeout",

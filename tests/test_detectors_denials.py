@@ -57,9 +57,11 @@ def test_the_permission_of_many_resources_is_one_permission(size: int) -> None:
     assert (first.classification, first.event_count, first.threshold) == ("enumeration", 17, 15.0)
 
 
-@pytest.mark.parametrize("reason", ["timeout", "internal_error", "rate_limited", "conflict"])
+@pytest.mark.parametrize(
+    "reason", ["timeout", "internal_error", "rate_limited", "conflict", "privilege_not_held"]
+)
 def test_faults_of_a_service_are_no_denials(reason: str) -> None:
-    """When it is down, everything fails, for everybody."""
+    """When it is down, everything fails, for everybody; a program tries privileges that it does not need."""
     assert told_of(denied(200, permission="area-{i}:read", resource_id="page-{i}", reason=reason)) == []
 
 

@@ -20,6 +20,8 @@ from tenantwatch.importers.windows_events import (
     LOGON_TYPES,
     MESSAGE_REASONS,
     PACKAGES,
+    PRIVILEGE_NOT_HELD,
+    PRIVILEGES,
     REASONS,
     Logon,
 )
@@ -165,16 +167,25 @@ def _access(fields: Fields, data: Record, number: int, *, is_failure: bool) -> F
         named = "\\".join(
             part for name in ("ShareName", "RelativeTargetName") if (part := data.text_of(name))
         )
+    refused = PRIVILEGE_NOT_HELD if number in PRIVILEGES else "missing_permission"
     return fields | {
         "kind": "access",
         "action": action,
+        "permission": _privileges(data) if number in PRIVILEGES else None,
         "resource_type": (_present(data.text_of("ObjectType")) or resource_type).lower(),
         "resource_id": _present(named),
         "user_id": _user(data, "SubjectUserName"),
         "session_id": _present(data.text_of("SubjectLogonId")),
         "outcome": "failure" if is_failure else "success",
-        "reason": "missing_permission" if is_failure else None,
+        "reason": refused if is_failure else None,
     }
+
+
+def _privileges(data: Record) -> str | None:
+    """Return the privileges an event names, which Windows writes one a line and some shippers as a list."""
+    told = data.find("PrivilegeList")
+    text = " ".join(map(str, told)) if isinstance(told, list) else data.text_of("PrivilegeList")
+    return _present(" ".join((text or "").split()))
 
 
 def _is_audited_failure(record: Record, system: Record) -> bool:

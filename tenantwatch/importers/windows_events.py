@@ -115,6 +115,11 @@ ACCESS: Final[dict[int, tuple[str, str]]] = {
     5145: ("read", "share_file"),
 }
 
+# A program tries privileges by itself, a browser several a second: that it has none of them is no denial of
+# what its user asked for.
+PRIVILEGES: Final = frozenset({4673, 4674})
+PRIVILEGE_NOT_HELD: Final = "privilege_not_held"
+
 # What a status says, by its number.
 REASONS: Final[dict[int, str]] = {
     0xC0000064: "unknown_user",
