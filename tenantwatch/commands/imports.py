@@ -120,6 +120,11 @@ def sshd(
         importer = Importer(reader.read, tenancy, service)
         lines = (Line(line.decode(errors="surrogateescape")) for line in source.lines())
         _write(importer, lines, source, "a log of sshd, written by syslog")
+    report = importer.report
+    others = report.without_event["other_program"] + report.without_event["blank"] + report.not_understood
+    if report.read and others == report.read:
+        # Nothing is wrong with such a log, but it is hardly what was asked for.
+        complain(f"no line in {source.name} is sshd's: is it the right log, or in another shape?", "warning")
 
 
 @app.command(epilog=IDS)
