@@ -22,7 +22,8 @@ from detectors.wording import clock_text, duration_text, plural
 from schemas.alert import Alert
 from schemas.batch import EventBatch, Int64s
 
-# Reasons for which nobody was denied anything: the service failed, or the request made no sense to it.
+# Reasons for which nobody was denied anything: the service failed, the request made no sense to it, or a
+# program tried of itself what its user never asked for.
 FAULTS: Final = frozenset(
     {
         "bad_request",
@@ -30,6 +31,7 @@ FAULTS: Final = frozenset(
         "error",
         "internal_error",
         "invalid",
+        "privilege_not_held",
         "rate_limited",
         "service_unavailable",
         "timeout",
@@ -45,7 +47,8 @@ WIDTH: Final = 6
 # A page that asks for what its user may not see asks for a handful of things; so many different ones is
 # somebody trying every door.
 PROBED_PERMISSIONS: Final = 8
-# Somebody who asks mostly for something else each time is looking for what there is.
+# Somebody who asks mostly for something else each time is looking for what there is. What is not there fills
+# no bucket of denials, so repeating it makes no burst of them.
 ENUMERATED_SHARE: Final = 0.7
 # From here on somebody should look now, not today.
 HIGH_COUNT: Final = 64
@@ -82,13 +85,15 @@ def classify(permissions: int, resources: int, denied: int) -> str:
 
     Parameters
     ----------
-    permissions, resources
+    permissions
+        Different ones denied.
+    resources
         Different ones denied, or not found.
     denied
-        Accesses.
+        Accesses denied.
 
-    >>> classify(1, 1, 40), classify(12, 30, 40), classify(1, 30, 40)
-    ('denied_burst', 'permission_probing', 'enumeration')
+    >>> classify(1, 1, 40), classify(12, 30, 40), classify(1, 30, 40), classify(0, 30, 0)
+    ('denied_burst', 'permission_probing', 'enumeration', 'enumeration')
     """
     if permissions > PROBED_PERMISSIONS:
         return "permission_probing"
@@ -109,20 +114,24 @@ class DeniedTeller:
         tally: Tally = episode.facts
         pairs = [value.split(_AND) for value in tally.values]
         permissions, resources = ({pair[i] for pair in pairs} - {""} for i in range(2))
-        classification = classify(len(permissions), len(resources), tally.events)
+        denied = tally.events - tally.marks
+        classification = classify(len(permissions), len(resources), denied)
         kind, different = (
             ("resource", resources) if classification == "enumeration" else ("permission", permissions)
         )
         least = "at least " if tally.full else ""
+        # Not every producer names permissions.
+        of_what = f", {least}{plural(len(different), f'different {kind}')}" if different else ""
+        met = "denied" if not tally.marks else "denied or not found" if denied else "not found"
         anonymous = episode.key[1] == "source_ip"
         return Story(
             classification,
             "high" if episode.count >= HIGH_COUNT else "medium",
             f"{plural(episode.count, 'access', 'es')} {'without a user from' if anonymous else 'of'} "
-            f"{episode.key[2]} denied in "
-            f"{duration_text(episode.last_ms - episode.first_ms)}, "
-            f"{least}{plural(len(different), f'different {kind}')}; last at {clock_text(episode.last_ms)}",
-            {"denied": episode.count, "permissions": len(permissions), "resources": len(resources)},
+            f"{episode.key[2]} {met} in "
+            f"{duration_text(episode.last_ms - episode.first_ms)}{of_what}; "
+            f"last at {clock_text(episode.last_ms)}",
+            {"accesses": episode.count, "permissions": len(permissions), "resources": len(resources)},
             ATTACK[classification],
             ANONYMOUS_RUNBOOK if anonymous else RUNBOOK[classification],
         )
@@ -204,7 +213,7 @@ def fold_denials(
         rule[at],
         values_at(batch.columns["event_id"], rows),
         [f"{one}{_AND}{other}" for one, other in zip(permissions, resources, strict=True)],
-        marks=np.zeros(len(at), np.bool_),
+        marks=~found,
         forced=np.zeros(len(at), np.bool_),
         kinds=(
             [resource or None for resource in resources],

@@ -143,6 +143,22 @@ def test_what_was_not_understood_is_counted_and_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("log", "warned"),
+    [
+        (LOG, False),
+        ("Jan  5 06:55:48 web-1 cron[8]: nothing to see\n\n", True),
+        ("Jan  5 06:55:48 web-1 sshd[8]: Server listening on 0.0.0.0 port 22.\n", False),
+        ("", False),
+    ],
+)
+def test_a_log_in_which_nothing_is_of_sshd_is_warned_of(tmp_path: Path, log: str, warned: bool) -> None:
+    """All its lines are understood, so that nothing else would tell."""
+    result = invoke("sshd", write(tmp_path / "log", log), "--tenant", "tenant-a", "--year", "2026")
+    assert result.exit_code == 0
+    assert ("is sshd's: is it the right log" in result.stderr) == warned
+
+
+@pytest.mark.parametrize(
     "options", [["--tenant", "tenant a"], ["--tenant", "tenant-a", "--zone", "Mars/Base"]]
 )
 def test_a_tenant_or_zone_that_cannot_be_is_refused(tmp_path: Path, options: list[str]) -> None:

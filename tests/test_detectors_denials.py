@@ -57,10 +57,47 @@ def test_the_permission_of_many_resources_is_one_permission(size: int) -> None:
     assert (first.classification, first.event_count, first.threshold) == ("enumeration", 17, 15.0)
 
 
-@pytest.mark.parametrize("reason", ["timeout", "internal_error", "rate_limited", "conflict"])
+@pytest.mark.parametrize(
+    "reason", ["timeout", "internal_error", "rate_limited", "conflict", "privilege_not_held"]
+)
 def test_faults_of_a_service_are_no_denials(reason: str) -> None:
-    """When it is down, everything fails, for everybody."""
+    """When it is down, everything fails, for everybody; a program tries privileges that it does not need."""
     assert told_of(denied(200, permission="area-{i}:read", resource_id="page-{i}", reason=reason)) == []
+
+
+@pytest.mark.parametrize(
+    ("reasons", "met"),
+    [
+        (["missing_permission"], "denied"),
+        (["not_found"], "not found"),
+        (["not_found", "not_found", "missing_permission"], "denied or not found"),
+    ],
+)
+def test_what_was_not_there_is_not_told_as_denied(reasons: list[str], met: str) -> None:
+    """Whoever reads the alert would look for a permission that was taken away."""
+    events = denied(42, resource_id="job-{i}")
+    for i, event in enumerate(events):
+        event["reason"] = reasons[i % len(reasons)]
+    [alert] = told_of(events)
+    assert f" of ana {met} in " in alert.summary
+    assert "different permission" not in alert.summary
+
+
+def test_things_that_are_not_there_are_no_burst_however_often_each_is_asked_for() -> None:
+    """Three questions about each: what fills the bucket are the things, as nothing was denied."""
+    asked = [
+        {**event, "resource_id": f"job-{i // 3}"}
+        for i, event in enumerate(denied(120, every_ms=200, reason="not_found"))
+    ]
+    [alert] = told_of(asked)
+    assert alert.classification == "enumeration"
+    assert f"{alert.evidence.numbers['resources']} different resources" in alert.summary
+
+
+def test_denials_without_permissions_say_nothing_of_them() -> None:
+    """Not every producer names them."""
+    [alert] = told_of(denied(40, resource_id="job-1"))
+    assert (alert.classification, "different" in alert.summary) == ("denied_burst", False)
 
 
 def test_asking_for_one_thing_that_is_gone_is_no_enumeration() -> None:

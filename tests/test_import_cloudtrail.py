@@ -170,11 +170,30 @@ def test_calls_become_the_contracts_actions(name: str, action: str) -> None:
         ("EntityAlreadyExistsException", "conflict"),
         ("InvalidPermission.Duplicate", "conflict"),
         ("ValidationException", "bad_request"),
+        ("Client.DryRunOperation", "bad_request"),
     ],
 )
 def test_an_error_code_is_a_failure_and_its_reason(code: str, reason: str) -> None:
     """A denial in snake_case; anything else in the contract's word, whichever service says it."""
     assert picked(call(errorCode=code), "outcome", "reason") == ("failure", reason)
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "reason"),
+    [
+        ("s3", "NoSuchBucketPolicy", "bad_request"),
+        ("s3", "NoSuchTagSet", "bad_request"),
+        ("s3", "NoSuchPublicAccessBlockConfiguration", "bad_request"),
+        ("s3", "ServerSideEncryptionConfigurationNotFoundError", "bad_request"),
+        ("s3", "OwnershipControlsNotFoundError", "bad_request"),
+        ("s3", "NoSuchBucket", "not_found"),
+        ("s3", "NoSuchVersion", "not_found"),
+        ("iam", "NoSuchConfiguration", "not_found"),
+    ],
+)
+def test_a_bucket_without_a_setting_is_not_missing(source: str, code: str, reason: str) -> None:
+    """A tool that compares settings asks each bucket for all of them, and most have few."""
+    assert call(eventSource=f"{source}.amazonaws.com", errorCode=code)["reason"] == reason
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,32 @@ def test_a_sign_in_without_its_user_is_a_refresh() -> None:
 def test_a_wrong_password_is_a_failed_login_also_without_the_user() -> None:
     """Old mail protocols send passwords; that is where sprayers try them."""
     event = only(run_records(read, as_diagnostic(SIGN_IN, "NonInteractiveUserSignInLogs", "50126")))
-    assert picked(event, "action", "reason") == ("login", "bad_password")
+    assert picked(event, "action", "auth_method", "reason") == ("login", "password", "bad_password")
+
+
+@pytest.mark.parametrize(
+    ("client", "action"),
+    [
+        ("IMAP4", "login"),
+        ("Authenticated SMTP", "login"),
+        ("Other clients", "login"),
+        ("Mobile Apps and Desktop clients", "token_refresh"),
+        ("Browser", "token_refresh"),
+        (None, "token_refresh"),
+    ],
+)
+def test_a_right_password_of_an_old_mail_protocol_is_a_login(client: str | None, action: str) -> None:
+    """Else the guess that succeeds is missing behind those that failed."""
+    sign_in = SIGN_IN | {"clientAppUsed": client}
+    event = only(run_records(read, as_diagnostic(sign_in, "NonInteractiveUserSignInLogs", "0")))
+    assert picked(event, "action", "outcome") == (action, "success")
+
+
+def test_a_policy_that_keeps_old_protocols_out_is_no_failed_login() -> None:
+    """It speaks once the password was right, as often as a forgotten telephone asks."""
+    sign_in = SIGN_IN | {"clientAppUsed": "IMAP4"}
+    event = only(run_records(read, as_diagnostic(sign_in, "NonInteractiveUserSignInLogs", "53003")))
+    assert picked(event, "action", "reason") == ("token_refresh", "policy_denied")
 
 
 def test_a_services_sign_in_issues_a_token() -> None:

@@ -109,6 +109,26 @@ def test_second_factors_are_challenges(
 
 
 @pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"pushOnlyResponseType": "OV_RESPONSE_DENY"}, "mfa_denied"),
+        ({"pushWithNumberChallengeResponseType": "OV_RESPONSE_DENY"}, "mfa_denied"),
+        ({"pushOnlyResponseType": "OV_RESPONSE_ALLOW"}, "bad_mfa_code"),
+    ],
+)
+def test_a_push_that_was_denied_is_no_wrong_code(said: dict[str, str], reason: str) -> None:
+    """Identity Engine gives both the same reason; only the answer on the telephone tells them apart."""
+    event = only(
+        made(
+            eventType="user.authentication.auth_via_mfa",
+            outcome=outcome("FAILURE", "INVALID_CREDENTIALS"),
+            debugContext={"debugData": {"factor": "OKTA_VERIFY_PUSH", **said}},
+        )
+    )
+    assert event["reason"] == reason
+
+
+@pytest.mark.parametrize(
     ("event_type", "action"),
     [
         ("user.session.end", "logout"),

@@ -297,6 +297,32 @@ def test_each_further_password_of_an_unknown_user_is_an_attempt() -> None:
     assert len(events) == 3
 
 
+KEY = "Failed publickey for invalid user bob from 192.0.2.1 port 4242 ssh2: RSA SHA256:{}"
+NONE = "Failed none for invalid user bob from 192.0.2.1 port 4242 ssh2"
+
+
+def test_refused_keys_of_an_unknown_user_are_no_guesses() -> None:
+    """Whoever mistypes their own name offers a key after the other all the same; each is kept."""
+    events, _ = read(
+        line(INVALID), *(line(KEY.format(i)) for i in range(5)), line(ENDS[0].format("invalid user bob"))
+    )
+    assert [event["reason"] for event in events] == ["unknown_user", *["key_refused"] * 5]
+
+
+@pytest.mark.parametrize("before", [[NONE], [NONE, KEY.format(1)]])
+def test_a_password_after_what_is_no_guess_is_the_announced_attempt(before: list[str]) -> None:
+    """Clients ask which methods there are, and offer their keys, before anybody types."""
+    failed = line(FAILED.replace("root", "invalid user bob"))
+    events, _ = read(line(INVALID), *map(line, before), failed, failed)
+    assert [event["reason"] for event in events if event["reason"] != "key_refused"] == ["unknown_user"] * 2
+
+
+def test_the_question_for_methods_tells_of_no_further_attempt() -> None:
+    """Where nothing else tells of the connection, it is an event, but no guess."""
+    assert len(read(line(INVALID), line(NONE))[0]) == 1
+    assert read_one(NONE)["reason"] == "no_credentials"
+
+
 def test_after_a_login_a_process_number_may_come_again() -> None:
     """The next connection's end is its own."""
     events, _ = read(

@@ -55,6 +55,12 @@ def test_a_line_of_rfc_5424_is_read(data: str, pid: str, attributes: dict[str, i
     assert event["attributes"] == {"host": "web-1", "port": 4242} | attributes
 
 
+@pytest.mark.parametrize("importance", ["auth.info", "authpriv.notice", "local7.err"])
+def test_a_line_of_busybox_is_read(importance: str) -> None:
+    """Its syslogd writes between host and program how important the line is."""
+    assert read_one(FAILED, host=f"web-1 {importance}")["attributes"]["host"] == "web-1"
+
+
 def test_a_line_of_rfc_5424_without_time_or_message() -> None:
     """Without a time nothing can be told; without a message nothing is."""
     _, report = read(f"<38>1 - web-1 sshd 7 - - {FAILED}", "<38>1 2026-01-05T06:55:46Z web-1 cron 7 - -")

@@ -318,29 +318,6 @@ def test_the_package_is_the_method(name: str, method: str) -> None:
     assert only(made(4624, TargetUserName="ana", AuthenticationPackageName=name))["auth_method"] == method
 
 
-@pytest.mark.parametrize(
-    ("number", "action", "resource_type"),
-    [
-        (4720, "create", "user"),
-        (4726, "delete", "user"),
-        (4732, "grant", "group"),
-        (4733, "revoke", "group"),
-        (1102, "delete", "audit_log"),
-        (4698, "create", "scheduled_task"),
-    ],
-)
-def test_changes_are_accesses_of_the_subject(number: int, action: str, resource_type: str) -> None:
-    """The target is what was changed."""
-    event = only(made(number, SubjectUserName="admin", TargetUserName="ana"))
-    assert picked(event, "kind", "action", "user_id", "resource_type", "resource_id") == (
-        "access",
-        action,
-        "admin",
-        resource_type,
-        "ana",
-    )
-
-
 def test_a_refused_object_is_a_failure() -> None:
     """Object access says so in its keywords only."""
     record = winlogbeat(4656, {"SubjectUserName": "ana", "ObjectName": "C:\\x"}, keywords=["Audit Failure"])

@@ -41,7 +41,7 @@ from detectors.rules.predicates import (
     Predicate,
     Within,
 )
-from schemas.event import Kind
+from schemas.event import Kind, ip_address
 from schemas.rules import Rule as FieldRule
 
 # Far more than a person can read, and far less than Python's own limit for what calls itself.
@@ -199,6 +199,21 @@ def _text(field: str, value: SigmaString, holds: FieldRule | None) -> Predicate:
         text = "".join(map(str, parts))
         if holds is not None and holds.choices and text not in holds.choices:
             raise ValueError(f"never {text!r}; {advice(text, holds.choices)}")
+        if holds is not None and holds.address:
+            text = _address(text)
         return Among(field, (text,), cased)
     pattern = "".join(re.escape(part) if isinstance(part, str) else _WILDCARDS[part] for part in parts)
     return Matches(field, f"(?s)^{pattern}$", lowered=not cased)
+
+
+def _address(text: str) -> str:
+    """Return an address as events have it: in one spelling, whichever the rule has.
+
+    >>> _address("2001:DB8:0:0::1")
+    '2001:db8::1'
+    """
+    try:
+        return ip_address(text)
+    except ValueError:
+        fix = "did you mean `|cidr`?" if "/" in text else "fix: an IPv4 or IPv6 address"
+        raise ValueError(f"never {text!r}, the field holds an address; {fix}") from None

@@ -120,6 +120,11 @@ def sshd(
         importer = Importer(reader.read, tenancy, service)
         lines = (Line(line.decode(errors="surrogateescape")) for line in source.lines())
         _write(importer, lines, source, "a log of sshd, written by syslog")
+    report = importer.report
+    others = report.without_event["other_program"] + report.without_event["blank"] + report.not_understood
+    if report.read and others == report.read:
+        # Nothing is wrong with such a log, but it is hardly what was asked for.
+        complain(f"no line in {source.name} is sshd's: is it the right log, or in another shape?", "warning")
 
 
 @app.command(epilog=IDS)
@@ -190,14 +195,18 @@ def windows_json(
     service: ServiceOption = "windows",
 ) -> None:
     """Windows Security events (winlogbeat, EVTX in JSON, flat) to auth and access events."""
-    from functools import partial
     from zoneinfo import ZoneInfo
 
-    from tenantwatch.importers import windows
+    from tenantwatch.importers.importer import Importer
+    from tenantwatch.importers.json_stream import read_json, unwrapped
+    from tenantwatch.importers.windows_attempts import WindowsReader
 
     tenancy = _tenancy(tenant, tenant_from)
-    read = partial(windows.read, zone=ZoneInfo(zone))
-    _import_records(read, file, tenancy, service, "Windows' Security log in JSON")
+    reader = WindowsReader(ZoneInfo(zone))
+    with opened(file, progress=not out.is_terminal) as source:
+        importer = Importer(reader.read, tenancy, service, "record")
+        items = reader.items(map(unwrapped, read_json(source.chunks())))
+        _write(importer, items, source, "Windows' Security log in JSON")
 
 
 @app.command(epilog=IDS)

@@ -3,6 +3,7 @@
 Field names: the CloudTrail record contents and sign-in events of AWS's user guide.
 """
 
+import re
 from typing import Final
 
 from tenantwatch.importers.cloudtrail_actions import cloudtrail_action
@@ -18,6 +19,11 @@ SIGN_IN: Final = "signin.amazonaws.com"
 HIDDEN_NAME: Final = "HIDDEN_DUE_TO_SECURITY_REASONS"
 # A role that people get from IAM Identity Center: its sessions carry their names.
 PEOPLE_ROLE: Final = "AWSReservedSSO_"
+# How S3 says that a bucket, which is there, has no policy, tags or other settings of its own. Whoever
+# compares settings asks each bucket for all of them.
+NOT_SET: Final = re.compile(
+    r"NoSuch(?:BucketPolicy|TagSet(?:Error)?|\w*Configuration)|\w+(?:Configuration|Controls)NotFound(?:Error)?"
+)
 # Parameters that name what a call touches, the most telling first.
 RESOURCE_PARAMETERS: Final = (
     "userName",
@@ -163,8 +169,15 @@ def _access(record: Record, event_name: str) -> Fields:
         "resource_type": resource_type or code_of(service) or "aws",
         "resource_id": resource_id,
         "outcome": "failure" if failed else "success",
-        "reason": access_reason_of(error or "refused") if failed else None,
+        "reason": _reason(error, service) if failed else None,
     }
+
+
+def _reason(error: str | None, service: str) -> str | None:
+    """Return why a call failed; a setting that is not set is nothing that was looked for in vain."""
+    if error is not None and service == "s3" and NOT_SET.fullmatch(error):
+        return "bad_request"
+    return access_reason_of(error or "refused")
 
 
 def _resource(record: Record) -> tuple[str | None, str | None, str | None]:

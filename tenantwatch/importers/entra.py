@@ -9,6 +9,7 @@ from typing import Final
 from tenantwatch.importers.entra_errors import (
     CREDENTIAL_REASONS,
     INTERRUPTS,
+    LEGACY_CLIENTS,
     METHODS,
     MFA_DETAILS,
     PROTOCOLS,
@@ -88,8 +89,8 @@ def _sign_in(record: Record, properties: Record, category: str) -> Fields:
         action, method, reason = "mfa", "mfa", _mfa_reason(properties)
     elif failed and interrupted and action == "login":
         action = "login_interrupted"
-    elif failed and action == "token_refresh" and reason in CREDENTIAL_REASONS:
-        action = "login"
+    elif action == "token_refresh" and _is_credential_looked_at(properties, reason, failed=failed):
+        action, method = "login", "password"
     fields = _common(record, properties)
     fields["attributes"] |= {
         "error_code": code,
@@ -145,6 +146,13 @@ def _how(properties: Record, category: str, *, by_service: bool) -> tuple[str, s
     steps = properties.nodes("authenticationDetails")
     told = (steps[0].text_of("authenticationMethod") or "").lower() if steps else ""
     return "login", next((method for part, method in METHODS.items() if part in told), None)
+
+
+def _is_credential_looked_at(properties: Record, reason: str, *, failed: bool) -> bool:
+    """Return whether a sign-in without its user proved who somebody is, or failed to."""
+    if failed:
+        return reason in CREDENTIAL_REASONS
+    return (properties.text_of("clientAppUsed") or "").lower().startswith(LEGACY_CLIENTS)
 
 
 def _mfa_reason(properties: Record) -> str:

@@ -42,6 +42,14 @@ CREDENTIAL_REASONS: Final = frozenset(
     {"bad_password", "unknown_user", "locked", "disabled", "expired_password", "outside_hours"}
 )
 
+# Clients that send a password with each connection, as `clientAppUsed` names them, in part. None of their
+# sign-ins renews a token.
+LEGACY_CLIENTS: Final = (
+    *("other clients", "imap", "pop", "smtp", "authenticated smtp", "exchange activesync", "mapi over http"),
+    *("exchange web services", "exchange online powershell", "autodiscover", "offline address book"),
+    *("outlook anywhere", "reporting web services"),
+)
+
 # What a second factor's failure (500121) says about itself, in part.
 MFA_DETAILS: Final = {
     "did not respond": "mfa_timeout",

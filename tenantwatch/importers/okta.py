@@ -165,9 +165,17 @@ def _auth(record: Record, event_type: str) -> Fields:
     elif action in ("login", "delegated_login") and record.text_of("actor.id") == "unknown":
         # That is how Okta writes an actor it does not have; the reason it gives says less.
         fields["reason"] = "unknown_user"
+    elif action == "mfa" and _is_denied_push(record):
+        fields["reason"] = "mfa_denied"
     elif action == "mfa" and fields["reason"] == "bad_password":
         fields["reason"] = "bad_mfa_code"
     return fields
+
+
+def _is_denied_push(record: Record) -> bool:
+    """Return whether a person said no: Identity Engine calls that the wrong credentials as well."""
+    said = record.node("debugContext.debugData").items()
+    return any(name.endswith("responsetype") and str(value).endswith("_DENY") for name, value in said)
 
 
 def _token_action(record: Record, name: str) -> tuple[str, str]:

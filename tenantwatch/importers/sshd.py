@@ -6,7 +6,15 @@ from itertools import repeat
 from typing import Final
 
 from tenantwatch.importers.importer import Fields, Line, Reading
-from tenantwatch.importers.sshd_messages import MODULE_PROGRAM, PROGRAMS, Attempt, Teller, read_message
+from tenantwatch.importers.sshd_messages import (
+    MODULE_PROGRAM,
+    NO_CREDENTIALS,
+    NO_GUESS,
+    PROGRAMS,
+    Attempt,
+    Teller,
+    read_message,
+)
 from tenantwatch.importers.syslog import SyslogLine, SyslogReader
 from tenantwatch.importers.values import NotUnderstood, escape_surrogates, source_of
 
@@ -28,8 +36,8 @@ class SshdReader:
     else tells of the attempt:
 
     - ``Invalid user U from H``, and ``Connection closed by authenticating user U H port P``: of guesses at a
-      server that takes only keys, sshd writes no more. The first ``Failed`` line after an ``Invalid user``,
-      and the end of a connection of which an attempt was told, make no event.
+      server that takes only keys, sshd writes no more. The first ``Failed`` line after an ``Invalid user``
+      that is a guess, and the end of a connection of which an attempt was told, make no event.
 
     - ``error: PAM: … for U from H``: with keyboard-interactive, sshd writes it for each refusal but the
       ``Failed`` line only for unknown users and late attempts. If that line follows, it makes no event.
@@ -124,9 +132,14 @@ class SshdReader:
             return before is not None
         if attempt.outcome == "success":
             return False
-        self._told[connection] = attempt.teller
+        # What is no guess is not the one that an ``Invalid user`` announced. Of refused keys the trail is to
+        # have each; the question which methods there are tells nothing more of a connection.
+        announced = before is Teller.ANNOUNCEMENT and attempt.reason in NO_GUESS
+        self._told[connection] = Teller.ANNOUNCEMENT if announced else attempt.teller
         if len(self._told) > REMEMBERED_CONNECTIONS:
             del self._told[next(iter(self._told))]
+        if announced:
+            return attempt.reason == NO_CREDENTIALS
         if before is Teller.CONVERSATION:
             return attempt.teller is Teller.DAEMON and attempt.auth_method == "keyboard_interactive"
         return before is Teller.ANNOUNCEMENT and attempt.teller is not Teller.ANNOUNCEMENT

@@ -46,10 +46,13 @@ class Method(NamedTuple):
 
 
 KEY_REFUSED: Final = "key_refused"
+NO_CREDENTIALS: Final = "no_credentials"
+# What a client tries by itself, before anything that somebody has to know: no guess, whoever it is for.
+NO_GUESS: Final = frozenset({KEY_REFUSED, NO_CREDENTIALS})
 METHODS: Final = {
     "password": Method("password", "bad_password"),
     # How clients ask which methods there are (RFC 4252, 5.2); it would let in a user with an empty password.
-    "none": Method("none", "no_credentials"),
+    "none": Method("none", NO_CREDENTIALS),
     # A failed key is an event like any other, because the trail is to be whole and scanners do offer keys.
     # But it is no guess: an agent offers one key after the other until one fits, and each refusal is
     # logged at LogLevel VERBOSE. The reason of its own lets readers and detectors leave those out.
@@ -211,12 +214,14 @@ def _daemon_attempt(
     # "keyboard-interactive/pam" names the device after the method.
     method = METHODS.get(word) or METHODS.get(word.partition("/")[0], OTHER_METHOD)
     failed = verdict == "Failed"
+    # Of an unknown user's, too: else five keys of an agent would be five guesses of a name.
+    reason = "unknown_user" if invalid and method.reason not in NO_GUESS else method.reason
     return Attempt(
         Teller.DAEMON,
         "failure" if failed else "success",
         user,
         source,
-        ("unknown_user" if invalid else method.reason) if failed else None,
+        reason if failed else None,
         method.auth_method,
         int(port) if port else None,
         credential or None,

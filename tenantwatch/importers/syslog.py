@@ -1,6 +1,6 @@
 """Syslog lines: when, which host, which program, what it said.
 
-Reads the shapes that rsyslog, syslog-ng, syslogd and ``journalctl -o short-iso`` write to files, and
+Reads the shapes that rsyslog, syslog-ng, syslogd, BusyBox and ``journalctl -o short-iso`` write to files, and
 RFC 5424's.
 """
 
@@ -24,6 +24,9 @@ LINE: Final = re.compile(
     r") "
     # No brackets and no colon at the end: in a line without host the program must not pass for one.
     r"(?P<host>[^\s\[\]]{0,254}[^\s\[\]:]) +"
+    # BusyBox says here how important the line is.
+    r"(?:(?:kern|user|mail|daemon|auth(?:priv)?|syslog|lpr|news|uucp|cron|ftp|local[0-7])"
+    r"\.(?:emerg|alert|crit|err|warn|notice|info|debug) )?"
     # Absent from syslogd's own remarks, such as "last message repeated 2 times".
     r"(?:(?P<program>[^\s\[\]:]{1,255})(?:\[(?P<pid>\d{1,10})\])?: ?(?:\[ID \d+ \w+\.\w+\] )?)?"
     r"(?P<message>.*)",

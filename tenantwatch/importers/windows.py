@@ -13,11 +13,15 @@ from tenantwatch.importers.record import Record
 from tenantwatch.importers.values import NotUnderstood, source_of, time_of
 from tenantwatch.importers.windows_events import (
     ACCESS,
+    ANONYMOUS_NAME,
+    ANONYMOUS_SID,
     AUTH,
     KERBEROS_REASONS,
     LOGON_TYPES,
     MESSAGE_REASONS,
     PACKAGES,
+    PRIVILEGE_NOT_HELD,
+    PRIVILEGES,
     REASONS,
     Logon,
 )
@@ -83,7 +87,9 @@ def read(record: Record, zone: tzinfo = UTC) -> Reading:
         fields = _access(told, data, number, is_failure=is_failure)
     else:
         fields = _auth(told, data, AUTH[number], is_failure=is_failure)
-    fields["user_id"] = fields["user_id"] or record.text_of("user.name")
+    domain, fields["user_id"] = _account(fields["user_id"] or record.text_of("user.name"))
+    if domain and not fields["attributes"].get("domain"):
+        fields["attributes"]["domain"] = domain
     named = fields["user_id"] or fields["source_ip"] or any(data.find(name) is not None for name in WHO)
     if not named:
         raise NotUnderstood("neither an account nor an address: export the event with its EventData")
@@ -119,6 +125,8 @@ def _auth(fields: Fields, data: Record, logon: Logon, *, is_failure: bool) -> Fi
     action = logon.action
     if failed and reason == PREAUTH_REQUIRED:
         action = "login_interrupted"
+    elif action == "login" and not failed and _is_anonymous(data):
+        action = "anonymous_login"
     logon_type = data.text_of("LogonType")
     fields["attributes"] |= {
         "domain": _present(data.text_of("TargetDomainName", "TargetDomain")),
@@ -140,6 +148,13 @@ def _auth(fields: Fields, data: Record, logon: Logon, *, is_failure: bool) -> Fi
     }
 
 
+def _is_anonymous(data: Record) -> bool:
+    """Return whether a login proved nothing of nobody. What failed is a guess, whatever name was given."""
+    sid = _present(data.text_of("TargetUserSid"))
+    name = _present(data.text_of("TargetUserName", "TargetAccount", "Account")) or ""
+    return sid == ANONYMOUS_SID or (sid is None and name.rpartition("\\")[2].lower() == ANONYMOUS_NAME)
+
+
 def _access(fields: Fields, data: Record, number: int, *, is_failure: bool) -> Fields:
     action, resource_type = ACCESS[number]
     fields["attributes"] |= {
@@ -152,16 +167,25 @@ def _access(fields: Fields, data: Record, number: int, *, is_failure: bool) -> F
         named = "\\".join(
             part for name in ("ShareName", "RelativeTargetName") if (part := data.text_of(name))
         )
+    refused = PRIVILEGE_NOT_HELD if number in PRIVILEGES else "missing_permission"
     return fields | {
         "kind": "access",
         "action": action,
+        "permission": _privileges(data) if number in PRIVILEGES else None,
         "resource_type": (_present(data.text_of("ObjectType")) or resource_type).lower(),
         "resource_id": _present(named),
         "user_id": _user(data, "SubjectUserName"),
         "session_id": _present(data.text_of("SubjectLogonId")),
         "outcome": "failure" if is_failure else "success",
-        "reason": "missing_permission" if is_failure else None,
+        "reason": refused if is_failure else None,
     }
+
+
+def _privileges(data: Record) -> str | None:
+    """Return the privileges an event names, which Windows writes one a line and some shippers as a list."""
+    told = data.find("PrivilegeList")
+    text = " ".join(map(str, told)) if isinstance(told, list) else data.text_of("PrivilegeList")
+    return _present(" ".join((text or "").split()))
 
 
 def _is_audited_failure(record: Record, system: Record) -> bool:
@@ -204,12 +228,23 @@ def _method(data: Record, action: str) -> str | None:
 
 
 def _user(data: Record, name: str) -> str | None:
-    user = _present(data.text_of(name))
-    if user is None and (account := _present(data.text_of("TargetAccount", "Account", "SubjectAccount"))):
-        user = account.rpartition("\\")[2]
+    user = _present(data.text_of(name)) or _present(
+        data.text_of("TargetAccount", "Account", "SubjectAccount")
+    )
     return user or (
         _present(data.text_of("TargetUserName", "TargetSid")) if name != "TargetUserName" else None
     )
+
+
+def _account(name: str | None) -> tuple[str, str | None]:
+    r"""Return domain and account of a name, in small letters: to Windows ``CORP\ANA`` and ``ana`` are one.
+
+    ``ana@corp.example`` stays what it is: what stands before the @ may be another name than the account's.
+    """
+    if name is None:
+        return "", None
+    domain, _, account = name.rpartition("\\")
+    return (domain, account.lower()) if account else ("", name.lower())
 
 
 def _common(record: Record, system: Record, data: Record, number: int, zone: tzinfo) -> Fields:

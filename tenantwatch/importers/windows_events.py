@@ -53,6 +53,11 @@ AUTH: Final[dict[int, Logon]] = {
     4825: Logon("login", "password", "failure", "missing_permission", user="AccountName"),
 }
 
+# Whoever asks a server what it shares, before any password: the session is nobody's. By its number, because
+# its name is translated; by its name where only that is kept.
+ANONYMOUS_SID: Final = "S-1-5-7"
+ANONYMOUS_NAME: Final = "anonymous logon"
+
 # Event to action and type of resource.
 ACCESS: Final[dict[int, tuple[str, str]]] = {
     1102: ("delete", "audit_log"),
@@ -109,6 +114,11 @@ ACCESS: Final[dict[int, tuple[str, str]]] = {
     5140: ("read", "share"),
     5145: ("read", "share_file"),
 }
+
+# A program tries privileges by itself, a browser several a second: that it has none of them is no denial of
+# what its user asked for.
+PRIVILEGES: Final = frozenset({4673, 4674})
+PRIVILEGE_NOT_HELD: Final = "privilege_not_held"
 
 # What a status says, by its number.
 REASONS: Final[dict[int, str]] = {

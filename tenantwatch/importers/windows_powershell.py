@@ -68,6 +68,7 @@ NAMES: Final = {
     "Object Name": "ObjectName",
     "Object Type": "ObjectType",
     "Access Mask": "AccessMask",
+    "Privileges": "PrivilegeList",
     "Share Name": "ShareName",
     "Relative Target Name": "RelativeTargetName",
     "Task Name": "TaskName",

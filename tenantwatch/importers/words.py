@@ -61,6 +61,8 @@ _NOT_DENIED: Final = {
     "conflict": r"conflict|duplicate|already|in_use|incorrect_\w*state|invalid_\w*state|dependency_violation"
     r"|limit_exceeded|precondition_failed|check_failed",
     "bad_request": r"validation|malformed|bad_request|missing_\w*parameter|unsupported|not_supported"
+    # AWS would have done it, had it not been asked only whether it would.
+    r"|dry_run_operation"
     r"|invalid_(?:parameter|input|argument|request|query|action|attribute|range|uri)",
 }
 _FAULT: Final = re.compile("|".join(f"(?P<{reason}>{parts})" for reason, parts in _NOT_DENIED.items()))
