@@ -38,7 +38,7 @@ def neighbours(value: str) -> set[str]:
 
 # Time, event id, value and mark of one event.
 Recent = tuple[int, str, str | None, bool]
-# Snapshots hold these bytes: whoever changes what is in them raises `format_version` of every state with buckets.
+# Snapshots hold these bytes: a change of what is in them is one of every state's layout that has buckets.
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(
     tuple[tuple[Recent, ...], tuple[str, ...] | None, tuple[str, ...] | None]

@@ -340,6 +340,7 @@ def _changed(path: str, change: Callable[[dict[str, Any]], Any]) -> bytes:
         ("guessing.pairs", lambda values: values.update(known_ms=values["known_ms"].astype(np.float64))),
         ("guessing.pairs", lambda values: values.update(known_ms=values["known_ms"].astype(np.int32))),
         ("guessing.pairs", lambda values: values.update(known_ms=7)),
+        ("users", lambda values: values.update(spells=[b"no spell"])),
     ],
 )
 def test_a_layout_that_changed_unnoticed_is_told(path: str, change: Callable[[dict[str, Any]], Any]) -> None:
