@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from test_transport import until
 
@@ -21,6 +22,7 @@ from store.database import Database
 from store.events import KafkaIds
 from store.ownership import Ownership
 from streams.app import StreamConfig
+from streams.directory import Directory
 from streams.recovery import GroupMember, Recovery
 from streams.topics import DEFAULT_PARTITIONS, TENANTS, TOPIC_OF, ensure_topics
 from streams.worker import Worker
@@ -74,9 +76,10 @@ class Group:
         finally:
             await worker.stop(failed=True)
 
-    async def enrol(self) -> None:
+    async def enrol(self, name: str = "n") -> None:
+        """Say each tenant's settings."""
         tenants = [
-            Tenant(tenant_id=tenant_id, organization_id="o", name="n") for tenant_id in self.tenant_ids
+            Tenant(tenant_id=tenant_id, organization_id="o", name=name) for tenant_id in self.tenant_ids
         ]
         await self._produce(
             TENANTS, {tenant.tenant_id: tenant.model_dump_json().encode() for tenant in tenants}
@@ -198,3 +201,53 @@ async def test_a_worker_whose_partitions_another_group_claims_ends_and_says_so(
             with pytest.raises(RuntimeError, match="two groups write to one store, give each its own"):
                 await worker.failed()
     assert group.stored() == []
+
+
+async def test_what_was_fetched_for_an_assignment_that_is_over_is_not_lost_to_the_directory(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fetch of a worker that was stopped beyond its session ends in its next assignment, and moves it."""
+    fetch = driver.Consumer._getmany
+    asked: list[int] = []  # in which generation
+    found: list[int] = []
+    late: Any = None
+
+    async def fetched(self: Any, chosen: Any, timeout: float) -> Any:  # noqa: ASYNC109 - as it is called
+        if self.app is not late or asked:
+            return await fetch(self, chosen, timeout)
+        asked.append(self.app.consumer_generation_id)
+        await until(lambda: restoring(self.app, asked[0]))
+        while not found:
+            got = await fetch(self, chosen, timeout)
+            found.extend(r.offset for tp, some in got.items() if tp.topic == TENANTS for r in some)
+        return got
+
+    async def read_apart(self: Directory) -> None:
+        raise AssertionError("it is not to wait until the directory misses them")
+
+    monkeypatch.setattr(driver.Consumer, "_getmany", fetched)
+    monkeypatch.setattr(Directory, "_read_to_the_end", read_apart)
+    async with group.worker("late") as (worker, _):
+        await until(lambda: not worker.problems)
+        late = worker.app
+        await until(lambda: asked)
+        await group.enrol("new")
+        async with group.worker("other"):
+            await until(lambda: found)
+            await until(lambda: not worker.problems)
+            assert worker.app.consumer_generation_id > asked[0]
+            assert names(worker, group) == {"new"}
+
+
+def names(worker: Worker, group: Group) -> set[str | None]:
+    """Return the names that a worker's directory has of the group's tenants."""
+    found = [worker.pipeline.directory.tenant(tenant_id) for tenant_id in group.tenant_ids]
+    return {tenant and tenant.name for tenant in found}
+
+
+def restoring(app: Any, before: int) -> bool:
+    """Tell whether Faust restores the directory in a later generation, and has said where it begins."""
+    active = {tp for tp in app.consumer._active_partitions if tp.topic == TENANTS}
+    return bool(
+        app.consumer_generation_id > before and app.in_recovery and app.consumer.flow_active and active
+    )
