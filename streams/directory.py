@@ -112,6 +112,11 @@ class Directory:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def changes_seen(self) -> int:
+        """How many changes ``audit.tenants`` has told, as far as offsets say; it only grows."""
+        return sum(self._seen.values())
+
     def get(self, tenant_id: str) -> Entry | None:
         """Return a tenant's settings, or None for a tenant that the directory does not hold."""
         return self._entries.get(tenant_id)
@@ -249,9 +254,9 @@ class Directory:
         waiting = {p for p in self._partitions if (ends.get(p) or 0) > (starts.get(p) or 0)}
         quiet_s = 0.0
         while waiting := {p for p in waiting if self._seen.get(p, -1) < ends[p] - 1}:
-            seen = sum(self._seen.values())
+            seen = self.changes_seen
             await asyncio.sleep(POLL_S)
-            quiet_s = quiet_s + POLL_S if sum(self._seen.values()) == seen else 0.0
+            quiet_s = quiet_s + POLL_S if self.changes_seen == seen else 0.0
             # The last offset may be no record but a transaction's marker: the position passes it.
             if quiet_s >= MARKER_QUIET_S and await self._positions_reached(ends, waiting):
                 break

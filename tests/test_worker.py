@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from faust.tables.recovery import Recovery as TableRecovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from test_transport import until
@@ -70,8 +71,8 @@ class Group:
         delivery: Any = Delivery()
         chosen = StreamConfig(self.bootstrap, self._folder / name, name, self._name, **config)
         worker = Worker(chosen, self.topics, self.database, delivery, None, max_rows=1, max_wait_s=0.05)
-        await worker.start()
         try:
+            await worker.start()
             yield worker, delivery
         finally:
             await worker.stop(failed=True)
@@ -251,3 +252,46 @@ def restoring(app: Any, before: int) -> bool:
     return bool(
         app.consumer_generation_id > before and app.in_recovery and app.consumer.flow_active and active
     )
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Ids of workers whose Faust never restores its tables."""
+    ids: set[str] = set()
+    seek = TableRecovery._seek_offsets
+
+    async def hang(self: Any, *given: Any) -> None:
+        if Path(self.app.conf.datadir).parent.name in ids:
+            await asyncio.Event().wait()
+        await seek(self, *given)
+
+    monkeypatch.setattr(TableRecovery, "_seek_offsets", hang)
+    monkeypatch.setattr("streams.worker.RESTORE_S", 3.0)
+    return ids
+
+
+async def test_a_worker_whose_directory_is_never_restored_after_a_rebalance_ends(
+    group: Group, hanging: set[str]
+) -> None:
+    """It knows the directory from before and has taken over, but no event is read: it is not ready either."""
+    async with group.worker("first") as (first, _):
+        await until(lambda: not first.problems)
+        hanging.add("first")
+        async with group.worker("second") as (second, _):
+            await until(lambda: first.pipeline.generation > 1)
+            assert first.problems == ["directory: Faust has not restored its table yet; events wait in Kafka"]
+            async with asyncio.timeout(20):
+                with pytest.raises(RuntimeError, match=r"directory was not restored .* start it again"):
+                    await first.failed()
+            await until(lambda: not second.problems)
+
+
+async def test_a_worker_whose_directory_is_never_restored_at_its_start_ends(
+    group: Group, hanging: set[str]
+) -> None:
+    """Faust's own start waits for that, and would for ever."""
+    hanging.add("alone")
+    async with asyncio.timeout(20):
+        with pytest.raises(RuntimeError, match="directory was not restored"):
+            async with group.worker("alone"):
+                pass
