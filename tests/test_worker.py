@@ -4,7 +4,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -77,14 +77,13 @@ class Group:
         finally:
             await worker.stop(failed=True)
 
-    async def enrol(self, name: str = "n") -> None:
+    async def enrol(self, name: str = "n", *, transaction: bool = False) -> None:
         """Say each tenant's settings."""
         tenants = [
             Tenant(tenant_id=tenant_id, organization_id="o", name=name) for tenant_id in self.tenant_ids
         ]
-        await self._produce(
-            TENANTS, {tenant.tenant_id: tenant.model_dump_json().encode() for tenant in tenants}
-        )
+        values = {tenant.tenant_id: tenant.model_dump_json().encode() for tenant in tenants}
+        await self._produce(TENANTS, values, transaction=transaction)
 
     async def send(self) -> None:
         """Send an event of each tenant."""
@@ -95,10 +94,12 @@ class Group:
         self.sent += sorted(sent["event_id"] for sent in events.values())
         await self._produce(TOPIC_OF["auth"], {tenant_id: encode(sent) for tenant_id, sent in events.items()})
 
-    async def _produce(self, topic: str, values: Mapping[str, bytes]) -> None:
-        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap) as producer:
-            for tenant_id, value in values.items():
-                await producer.send(topic, value, key=tenant_id.encode())
+    async def _produce(self, topic: str, values: Mapping[str, bytes], *, transaction: bool = False) -> None:
+        id_ = uuid4().hex if transaction else None
+        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=id_) as producer:
+            async with producer.transaction() if transaction else nullcontext():
+                for tenant_id, value in values.items():
+                    await producer.send(topic, value, key=tenant_id.encode())
             await producer.flush()
 
     def stored(self) -> list[str]:
@@ -252,6 +253,38 @@ def restoring(app: Any, before: int) -> bool:
     return bool(
         app.consumer_generation_id > before and app.in_recovery and app.consumer.flow_active and active
     )
+
+
+async def test_a_transactions_marker_at_the_end_of_the_directory_holds_up_nobody(group: Group) -> None:
+    """It is no record: Faust would wait for it for ever, and no event would be handled."""
+    await group.enrol("new", transaction=True)
+    try:
+        async with asyncio.timeout(40), group.worker("alone") as (worker, _):
+            await until(lambda: not worker.problems)
+            assert names(worker, group) == {"new"}
+            await group.send()
+            await until(lambda: sorted(group.stored()) == sorted(group.sent))
+    finally:
+        await group.enrol()  # others share the topic: no marker is its end any more
+
+
+async def test_what_the_directory_was_sent_and_got_lost_is_not_taken_for_a_marker(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The position is past it too: the worker would be ready, with settings that hold no more."""
+    fetch = driver.Consumer._getmany
+    lost: list[Any] = []
+
+    async def losing(self: Any, *given: Any) -> Any:
+        got = await fetch(self, *given)
+        return {tp: some for tp, some in got.items() if tp.topic != TENANTS or lost.extend(some)}
+
+    await group.enrol("new")
+    monkeypatch.setattr(driver.Consumer, "_getmany", losing)
+    async with asyncio.timeout(40), group.worker("alone") as (worker, _):
+        await until(lambda: not worker.problems)
+        assert lost
+        assert names(worker, group) == {"new"}
 
 
 @pytest.fixture
