@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import faust
 import structlog
@@ -111,6 +111,11 @@ class Directory:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def changes_seen(self) -> int:
+        """How many changes ``audit.tenants`` has told, as far as offsets say; it only grows."""
+        return sum(self._seen.values())
 
     def get(self, tenant_id: str) -> Entry | None:
         """Return a tenant's settings, or None for a tenant that the directory does not hold."""
@@ -249,12 +254,23 @@ class Directory:
         waiting = {p for p in self._partitions if (ends.get(p) or 0) > (starts.get(p) or 0)}
         quiet_s = 0.0
         while waiting := {p for p in waiting if self._seen.get(p, -1) < ends[p] - 1}:
-            seen = sum(self._seen.values())
+            seen = self.changes_seen
             await asyncio.sleep(POLL_S)
-            quiet_s = quiet_s + POLL_S if sum(self._seen.values()) == seen else 0.0
-            # The last offset may be no record but a transaction's marker: the position passes it.
+            quiet_s = quiet_s + POLL_S if self.changes_seen == seen else 0.0
+            # The last offset may be no record but a transaction's marker, which the position passes. What was
+            # fetched and lost on its way looks the same from here, so that is read before it is believed.
             if quiet_s >= MARKER_QUIET_S and await self._positions_reached(ends, waiting):
+                async with self._looking:
+                    await self._read_to_the_end()
                 break
+        self._end_restoring(ends)
+
+    def _end_restoring(self, ends: dict[int, int]) -> None:
+        """Let Faust not wait for what the directory has: it would for ever for a marker, or what was lost."""
+        recovery = cast(Any, self._app.tables).recovery
+        for tp in recovery.active_tps:
+            if tp.topic == TENANTS:
+                recovery.active_offsets[tp] = max(recovery.active_offsets[tp] or -1, ends[tp.partition] - 1)
 
     async def _positions_reached(self, ends: dict[int, int], partitions: set[int]) -> bool:
         positions = [await self._app.consumer.position(TP(TENANTS, p)) or 0 for p in partitions]

@@ -183,6 +183,11 @@ class Consumer(driver.Consumer):
                 log.info("table_read_again", topic=tp.topic, partition=tp.partition, offset=first)
                 client.seek(theirs, first)
 
+    @property
+    def begun(self) -> bool:
+        """Whether the agents' topics are read in the assignment that holds."""
+        return self._generation == self.app.consumer_generation_id and not self.app.rebalancing
+
     async def _begun(self, generation: int) -> bool:
         """Return whether the agents' topics may be read; the first time, seek to where they begin.
 

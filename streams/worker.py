@@ -55,6 +55,9 @@ SLOW_STORE_S: Final = 5.0
 STAY_INTERVAL_S: Final = 2.0
 # After so many session timeouts a rebalance would have come, were the new owner of this worker's group.
 FENCED_SESSIONS: Final = 5
+# So long nothing of the directory may come while it is restored: longer than Faust and Kafka's client wait
+# for an answer (90 s) before they ask again themselves.
+RESTORE_S: Final = 120.0
 STOP_S: Final = 4.0
 # Attempts that have no answer by now are made again by the next owner.
 LEAST_WEBHOOKS_S: Final = 0.5
@@ -175,6 +178,8 @@ class Worker:
             problems.append("directory: audit.tenants has not been read to its end yet")
         elif not self.pipeline.taken_over.is_set():
             problems.append("recovery: detectors are catching up with what is stored")
+        elif not cast(Consumer, self.app.consumer).begun:
+            problems.append("directory: Faust has not restored its table yet; events wait in Kafka")
         if self._groups.fenced:
             problems.append("ownership: another worker has claimed partitions of this one")
         if not self._groups.store_up:
@@ -205,6 +210,7 @@ class Worker:
         self._spawn(self._watch_assignment())
         self._spawn(self._stay_member())
         self._spawn(self._watch_fence())
+        self._spawn(self._watch_restoring())
         self._spawn(give_back())
         if self._forgetting is not None:
             self._spawn(self._forgetting.run())
@@ -217,9 +223,18 @@ class Worker:
             self._spawn(self.sealer.run())
             self._spawn(self._anchor(self._sealing, self.sealer))
         self._spawn(self._webhooks.wait())
-        await self.app.start()
+        await self._start_faust()
         cast(Consumer, self.app.consumer).before_revoke = self._finish
         log.info("worker_started")
+
+    async def _start_faust(self) -> None:
+        starting = asyncio.create_task(self.app.start())
+        # It ends when the directory is restored: what fails until then must not wait for that.
+        await asyncio.wait({starting, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await self._failure
+        await starting
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -308,6 +323,29 @@ class Worker:
                     "another worker has claimed partitions of this one, and the consumer group has not "
                     f"changed for {patience_s:.0f} s. If two groups write to one store, give each its own"
                 )
+
+    async def _watch_restoring(self) -> None:
+        """Stop if the directory is not restored and nothing of it comes: no event would be handled again."""
+        still_s, left = 0.0, None
+        while True:
+            await asyncio.sleep(1.0)
+            now = self._restoring()
+            still_s = still_s + 1.0 if now is not None and now == left else 0.0
+            left = now
+            if still_s > RESTORE_S:
+                await self._topic_watch.check()  # a Kafka that is away is waited for
+                raise RuntimeError(
+                    f"the directory was not restored after partitions were assigned: nothing of {TENANTS} "
+                    f"has come for {still_s:.0f} s, and Kafka answers. Nothing is lost; start it again"
+                )
+
+    def _restoring(self) -> tuple[int, ...] | None:
+        """Return how far the directory has been restored in which assignment; None when it is."""
+        directory, app = self.pipeline.directory, cast(Any, self.app)
+        if not self.pipeline.assigned or (directory.ready.is_set() and app.consumer.begun):
+            return None
+        remaining = app.tables.recovery.active_remaining_total()
+        return app.consumer_generation_id, directory.changes_seen, remaining
 
     def _on_stored(self, handled: Handled) -> None:
         if self.sealer is not None:

@@ -6,19 +6,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
 import jwt
-from api_server import RunningApi, served
+import pytest
+from api_server import PLATFORM_TENANT, PLENTY, RunningApi, add_tenant, running_api, served
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from api.v1.oidc import OidcConfig
+from api.v1.parts import ApiConfig
+from store.database import Database
 
 CLIENT_ID, CLIENT_SECRET = "tenantwatch", "of-the-test"
+TENANT, OTHER = "sign-in-own", "sign-in-other"
 
 
 @dataclass
@@ -130,6 +135,24 @@ def config_of(provider: SmallProvider, **more: Any) -> OidcConfig:
         redirect_url="http://127.0.0.1:1/v1/auth/callback",
         **more,
     )
+
+
+@pytest.fixture
+def provider() -> Iterator[SmallProvider]:
+    """A provider whose person is an analyst of the tenant."""
+    with running_provider() as running:
+        running.claims = {"tenant_id": TENANT, "tenantwatch_roles": ["analyst", "of-another-app"]}
+        yield running
+
+
+@pytest.fixture
+def api(database: Database, tmp_path: Path, provider: SmallProvider) -> Iterator[RunningApi]:
+    """The API, where people sign in at the provider."""
+    for tenant_id in (TENANT, OTHER):
+        add_tenant(database, tenant_id)
+    config = ApiConfig(platform_tenant=PLATFORM_TENANT, failure_limit=PLENTY, oidc=config_of(provider))
+    with running_api(database, tmp_path, config) as running:
+        yield running
 
 
 def begin(browser: httpx.Client) -> str:

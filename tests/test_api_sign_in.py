@@ -4,7 +4,6 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,42 +12,25 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import jwt
 import pytest
-from api_server import PLATFORM_TENANT, PLENTY, RunningApi, add_tenant, running_api
+from api_server import PLATFORM_TENANT, RunningApi, running_api
 from conftest import CommandLine, settings_env
 from oidc_provider import (
     CLIENT_ID,
     CLIENT_SECRET,
+    OTHER,
+    TENANT,
     SmallProvider,
     begin,
     config_of,
-    running_provider,
     signed_in,
 )
+from oidc_provider import api as api
+from oidc_provider import provider as provider
 
 from api.v1.oidc import OidcConfig
 from api.v1.parts import ApiConfig
 from store.database import Database
 from tenantwatch.settings import Settings
-
-TENANT, OTHER = "sign-in-own", "sign-in-other"
-
-
-@pytest.fixture
-def provider() -> Iterator[SmallProvider]:
-    """A provider whose person is an analyst of the tenant."""
-    with running_provider() as running:
-        running.claims = {"tenant_id": TENANT, "tenantwatch_roles": ["analyst", "of-another-app"]}
-        yield running
-
-
-@pytest.fixture
-def api(database: Database, tmp_path: Path, provider: SmallProvider) -> Iterator[RunningApi]:
-    """The API, where people sign in at the provider."""
-    for tenant_id in (TENANT, OTHER):
-        add_tenant(database, tenant_id)
-    config = ApiConfig(platform_tenant=PLATFORM_TENANT, failure_limit=PLENTY, oidc=config_of(provider))
-    with running_api(database, tmp_path, config) as running:
-        yield running
 
 
 def refused(answer: httpx.Response) -> str:

@@ -1,41 +1,20 @@
 """What people's tokens are good for, and when they end: by revocation, by refreshing, with the sign-in."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import structlog
-from api_server import PLATFORM_TENANT, PLENTY, RunningApi, add_tenant, running_api
-from oidc_provider import SmallProvider, config_of, running_provider, signed_in
+from api_server import RunningApi, add_tenant
+from oidc_provider import OTHER, TENANT, SmallProvider, signed_in
+from oidc_provider import api as api
+from oidc_provider import provider as provider
 
-from api.v1.parts import ApiConfig
 from api.v1.single_use import SingleUse
 from store.database import Database
 from store.revocations import Revocations
-
-TENANT, OTHER = "sign-in-ends-own", "sign-in-ends-other"
-
-
-@pytest.fixture
-def provider() -> Iterator[SmallProvider]:
-    """A provider whose person is an analyst of the tenant."""
-    with running_provider() as running:
-        running.claims = {"tenant_id": TENANT, "tenantwatch_roles": ["analyst", "of-another-app"]}
-        yield running
-
-
-@pytest.fixture
-def api(database: Database, tmp_path: Path, provider: SmallProvider) -> Iterator[RunningApi]:
-    """The API, where people sign in at the provider."""
-    for tenant_id in (TENANT, OTHER):
-        add_tenant(database, tenant_id)
-    config = ApiConfig(platform_tenant=PLATFORM_TENANT, failure_limit=PLENTY, oidc=config_of(provider))
-    with running_api(database, tmp_path, config) as running:
-        yield running
 
 
 def test_a_person_that_refreshes_in_a_loop_is_stopped(api: RunningApi, database: Database) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from faust.tables.recovery import Recovery as TableRecovery
+from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from test_transport import until
 
@@ -21,6 +23,7 @@ from store.database import Database
 from store.events import KafkaIds
 from store.ownership import Ownership
 from streams.app import StreamConfig
+from streams.directory import Directory
 from streams.recovery import GroupMember, Recovery
 from streams.topics import DEFAULT_PARTITIONS, TENANTS, TOPIC_OF, ensure_topics
 from streams.worker import Worker
@@ -68,19 +71,19 @@ class Group:
         delivery: Any = Delivery()
         chosen = StreamConfig(self.bootstrap, self._folder / name, name, self._name, **config)
         worker = Worker(chosen, self.topics, self.database, delivery, None, max_rows=1, max_wait_s=0.05)
-        await worker.start()
         try:
+            await worker.start()
             yield worker, delivery
         finally:
             await worker.stop(failed=True)
 
-    async def enrol(self) -> None:
+    async def enrol(self, name: str = "n", *, transaction: bool = False) -> None:
+        """Say each tenant's settings."""
         tenants = [
-            Tenant(tenant_id=tenant_id, organization_id="o", name="n") for tenant_id in self.tenant_ids
+            Tenant(tenant_id=tenant_id, organization_id="o", name=name) for tenant_id in self.tenant_ids
         ]
-        await self._produce(
-            TENANTS, {tenant.tenant_id: tenant.model_dump_json().encode() for tenant in tenants}
-        )
+        values = {tenant.tenant_id: tenant.model_dump_json().encode() for tenant in tenants}
+        await self._produce(TENANTS, values, transaction=transaction)
 
     async def send(self) -> None:
         """Send an event of each tenant."""
@@ -91,10 +94,12 @@ class Group:
         self.sent += sorted(sent["event_id"] for sent in events.values())
         await self._produce(TOPIC_OF["auth"], {tenant_id: encode(sent) for tenant_id, sent in events.items()})
 
-    async def _produce(self, topic: str, values: Mapping[str, bytes]) -> None:
-        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap) as producer:
-            for tenant_id, value in values.items():
-                await producer.send(topic, value, key=tenant_id.encode())
+    async def _produce(self, topic: str, values: Mapping[str, bytes], *, transaction: bool = False) -> None:
+        id_ = uuid4().hex if transaction else None
+        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=id_) as producer:
+            async with producer.transaction() if transaction else nullcontext():
+                for tenant_id, value in values.items():
+                    await producer.send(topic, value, key=tenant_id.encode())
             await producer.flush()
 
     def stored(self) -> list[str]:
@@ -198,3 +203,128 @@ async def test_a_worker_whose_partitions_another_group_claims_ends_and_says_so(
             with pytest.raises(RuntimeError, match="two groups write to one store, give each its own"):
                 await worker.failed()
     assert group.stored() == []
+
+
+async def test_what_was_fetched_for_an_assignment_that_is_over_is_not_lost_to_the_directory(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fetch of a worker that was stopped beyond its session ends in its next assignment, and moves it."""
+    fetch = driver.Consumer._getmany
+    asked: list[int] = []  # in which generation
+    found: list[int] = []
+    late: Any = None
+
+    async def fetched(self: Any, chosen: Any, timeout: float) -> Any:  # noqa: ASYNC109 - as it is called
+        if self.app is not late or asked:
+            return await fetch(self, chosen, timeout)
+        asked.append(self.app.consumer_generation_id)
+        await until(lambda: restoring(self.app, asked[0]))
+        while not found:
+            got = await fetch(self, chosen, timeout)
+            found.extend(r.offset for tp, some in got.items() if tp.topic == TENANTS for r in some)
+        return got
+
+    async def read_apart(self: Directory) -> None:
+        raise AssertionError("it is not to wait until the directory misses them")
+
+    monkeypatch.setattr(driver.Consumer, "_getmany", fetched)
+    monkeypatch.setattr(Directory, "_read_to_the_end", read_apart)
+    async with group.worker("late") as (worker, _):
+        await until(lambda: not worker.problems)
+        late = worker.app
+        await until(lambda: asked)
+        await group.enrol("new")
+        async with group.worker("other"):
+            await until(lambda: found)
+            await until(lambda: not worker.problems)
+            assert worker.app.consumer_generation_id > asked[0]
+            assert names(worker, group) == {"new"}
+
+
+def names(worker: Worker, group: Group) -> set[str | None]:
+    """Return the names that a worker's directory has of the group's tenants."""
+    found = [worker.pipeline.directory.tenant(tenant_id) for tenant_id in group.tenant_ids]
+    return {tenant and tenant.name for tenant in found}
+
+
+def restoring(app: Any, before: int) -> bool:
+    """Tell whether Faust restores the directory in a later generation, and has said where it begins."""
+    active = {tp for tp in app.consumer._active_partitions if tp.topic == TENANTS}
+    return bool(
+        app.consumer_generation_id > before and app.in_recovery and app.consumer.flow_active and active
+    )
+
+
+async def test_a_transactions_marker_at_the_end_of_the_directory_holds_up_nobody(group: Group) -> None:
+    """It is no record: Faust would wait for it for ever, and no event would be handled."""
+    await group.enrol("new", transaction=True)
+    try:
+        async with asyncio.timeout(40), group.worker("alone") as (worker, _):
+            await until(lambda: not worker.problems)
+            assert names(worker, group) == {"new"}
+            await group.send()
+            await until(lambda: sorted(group.stored()) == sorted(group.sent))
+    finally:
+        await group.enrol()  # others share the topic: no marker is its end any more
+
+
+async def test_what_the_directory_was_sent_and_got_lost_is_not_taken_for_a_marker(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The position is past it too: the worker would be ready, with settings that hold no more."""
+    fetch = driver.Consumer._getmany
+    lost: list[Any] = []
+
+    async def losing(self: Any, *given: Any) -> Any:
+        got = await fetch(self, *given)
+        return {tp: some for tp, some in got.items() if tp.topic != TENANTS or lost.extend(some)}
+
+    await group.enrol("new")
+    monkeypatch.setattr(driver.Consumer, "_getmany", losing)
+    async with asyncio.timeout(40), group.worker("alone") as (worker, _):
+        await until(lambda: not worker.problems)
+        assert lost
+        assert names(worker, group) == {"new"}
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Ids of workers whose Faust never restores its tables."""
+    ids: set[str] = set()
+    seek = TableRecovery._seek_offsets
+
+    async def hang(self: Any, *given: Any) -> None:
+        if Path(self.app.conf.datadir).parent.name in ids:
+            await asyncio.Event().wait()
+        await seek(self, *given)
+
+    monkeypatch.setattr(TableRecovery, "_seek_offsets", hang)
+    monkeypatch.setattr("streams.worker.RESTORE_S", 3.0)
+    return ids
+
+
+async def test_a_worker_whose_directory_is_never_restored_after_a_rebalance_ends(
+    group: Group, hanging: set[str]
+) -> None:
+    """It knows the directory from before and has taken over, but no event is read: it is not ready either."""
+    async with group.worker("first") as (first, _):
+        await until(lambda: not first.problems)
+        hanging.add("first")
+        async with group.worker("second") as (second, _):
+            await until(lambda: first.pipeline.generation > 1)
+            assert first.problems == ["directory: Faust has not restored its table yet; events wait in Kafka"]
+            async with asyncio.timeout(20):
+                with pytest.raises(RuntimeError, match=r"directory was not restored .* start it again"):
+                    await first.failed()
+            await until(lambda: not second.problems)
+
+
+async def test_a_worker_whose_directory_is_never_restored_at_its_start_ends(
+    group: Group, hanging: set[str]
+) -> None:
+    """Faust's own start waits for that, and would for ever."""
+    hanging.add("alone")
+    async with asyncio.timeout(20):
+        with pytest.raises(RuntimeError, match="directory was not restored"):
+            async with group.worker("alone"):
+                pass
