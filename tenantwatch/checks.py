@@ -180,6 +180,10 @@ def _check_topics(view: "ClusterView") -> Check:
         wanted = ", ".join(f"{topic} to {size:,}" for topic, size in view.too_small.items())
         fix = f"raise max.message.bytes (kafka-configs.sh --alter): {wanted}"
         return Check("topics", "warn", listed, fix)
+    if view.in_one_place:
+        found = f"what is acknowledged may be on one broker alone: {', '.join(view.in_one_place)}"
+        fix = "set min.insync.replicas=2 on them (kafka-configs.sh --alter --add-config)"
+        return Check("topics", "warn", found, fix)
     return Check("topics", "ok", f"all there, {next(iter(counts.values()))} partitions each")
 
 

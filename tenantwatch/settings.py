@@ -68,7 +68,9 @@ class Settings(BaseSettings):
         12, description="Of each topic, when it is created."
     )
     replication: Annotated[int, Field(ge=1, le=10)] = Field(
-        1, description="Of each topic, when it is created; 3 on a cluster."
+        1,
+        description="Of each topic, when it is created; 3 on a cluster. Of 3 or more, two must have a "
+        "message before it is acknowledged.",
     )
     clickhouse: str | None = Field(
         None, description="http[s]://user:password@host:port/database; without it the engine runs here."
