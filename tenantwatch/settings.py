@@ -156,7 +156,7 @@ class Settings(BaseSettings):
     insert_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = Field(
         1_000, description="A group is inserted this many milliseconds after its first chunk."
     )
-    commit_interval_s: Annotated[float, Field(gt=0)] = Field(1.0, description="Between commits to Kafka.")
+    commit_interval_s: Annotated[float, Field(gt=0)] = Field(0.5, description="Between commits to Kafka.")
     snapshot_interval_s: Annotated[float, Field(ge=1)] = Field(
         60.0, description="Between two snapshots of a partition's detector state; a restart reads from there."
     )
