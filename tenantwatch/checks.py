@@ -134,6 +134,15 @@ def check_worker(status: Mapping[str, Any] | None) -> Check:
     return Check("worker", "ok", f"{status['worker_id']}, version {status['version']}, ready")
 
 
+def check_api_process(problems: Sequence[str]) -> Check:
+    """A `tenantwatch api`, where it runs instead of a worker."""
+    if problems:
+        return Check("api", "fail", "; ".join(problems), "look at its log")
+    return Check(
+        "api", "ok", "an API process answers here, ready; workers have data directories of their own"
+    )
+
+
 def check_ports(taken: Mapping[str, int]) -> Check:
     """Only where no worker runs: what `up` would listen on."""
     if taken:
