@@ -1,7 +1,7 @@
-"""What the world may ask of a worker: is it alive, is it ready, and its metrics."""
+"""What the world may ask of a worker or an API process: is it alive, is it ready, and its metrics."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
@@ -11,13 +11,19 @@ from streams.metrics import CONTENT_TYPE, exposition
 PROBLEM_STATUS: Final = 503
 
 
-def health_app(problems: Callable[[], list[str]], render: Callable[[], bytes] = exposition) -> FastAPI:
+def health_app(
+    process: Literal["worker", "api"],
+    problems: Callable[[], list[str]],
+    render: Callable[[], bytes] = exposition,
+) -> FastAPI:
     """Return an app with ``/healthz``, ``/readyz`` and ``/metrics``; nothing here shows a tenant's data.
 
     Parameters
     ----------
+    process
+        What answers, so that `doctor` knows an API process, which has no control socket, from a stranger.
     problems
-        Why the worker cannot handle events now, in words; empty when it can.
+        Why it cannot handle events or requests now, in words; empty when it can.
     render
         Returns the metrics.
     """
@@ -32,7 +38,7 @@ def health_app(problems: Callable[[], list[str]], render: Callable[[], bytes] = 
     async def readyz() -> JSONResponse:
         found = problems()
         return JSONResponse(
-            {"status": "not ready" if found else "ready", "problems": found},
+            {"status": "not ready" if found else "ready", "process": process, "problems": found},
             status_code=PROBLEM_STATUS if found else 200,
         )
 

@@ -70,6 +70,10 @@ def add_keys(app: FastAPI, database: Database, ring: KeyRing) -> None:
         listed = await get(key_id)
         if listed.revoked_at is not None:
             raise HTTPException(409, "the key is revoked; make a new one")
+        if how.days is None and utc_now() >= listed.key.expires_at:
+            raise HTTPException(
+                409, "the key has expired; say for how many --days it holds, or make a new one"
+            )
         overlap = timedelta(seconds=how.overlap_s)
         return with_secret(await asyncio.to_thread(desk.rotate, listed.key, utc_now(), overlap, how.days))
 

@@ -206,9 +206,9 @@ def add_trail(
         if held.from_setting:
             raise HTTPException(
                 409,
-                "the key is the setting TENANTWATCH_SEAL_KEY. State the new one first: "
-                "`tenantwatch seals introduce PUBLIC.pem`; then give it to every worker in place of the old "
-                "one, and restart them",
+                "the key is the setting TENANTWATCH_SEAL_KEY. State the new one first: `tenantwatch seals "
+                "key --of FILE` prints its public key for `tenantwatch seals introduce PUBLIC.pem`; then "
+                "give it to every worker in place of the old one, and restart them",
             )
         before, fresh = held.signer, Signer.new()
         # Stated before it is used: a seal by a key that nobody introduced would not be believed.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from operator import attrgetter, itemgetter
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal, get_args
 
 import numpy as np
 from msgspec.structs import astuple
@@ -43,6 +43,20 @@ _GETTERS: Final = {kind: itemgetter("time", *names) for kind, names in FIELDS.it
 _DICT: Final = attrgetter("__dict__")
 _EXTRA: Final = attrgetter("__pydantic_extra__")
 
+# All of them, those of later stages too: a metric that has one as a label must exist before the first.
+Reason = Literal[
+    "invalid_json",
+    "invalid_array",
+    "invalid_cloudevent",
+    "invalid_event",
+    "empty",
+    "too_large",
+    "message_too_large",
+    "tenant_mismatch",
+    "unknown_tenant",
+]
+REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
@@ -53,7 +67,7 @@ class Rejection:
     record
         Position of the record in the chunk.
     reason
-        A word to group by: ``invalid_json``, ``invalid_event``, ``too_large``, …
+        The word to group by.
     detail
         Which field, what was found, how to fix it.
     indexes
@@ -61,7 +75,7 @@ class Rejection:
     """
 
     record: int
-    reason: str
+    reason: Reason
     detail: str
     indexes: tuple[int, ...] = (0,)
 
@@ -86,7 +100,7 @@ class Parsed:
 
 
 # Position in the message's array, the word to group by, the sentence for a person.
-_Problem = tuple[int, str, str]
+_Problem = tuple[int, Reason, str]
 
 
 class _Rows:
@@ -134,7 +148,7 @@ class _Rows:
             self.problems.pop(record, None)
         self.rejections = [rejection for rejection in self.rejections if rejection.record not in records]
 
-    def reject(self, record: int, reason: str, detail: str, events: int = 1) -> None:
+    def reject(self, record: int, reason: Reason, detail: str, events: int = 1) -> None:
         """Note that nothing of a message can be stored."""
         self.rejections.append(Rejection(record, reason, detail, tuple(range(events))))
 
@@ -358,7 +372,7 @@ def _finish(rows: _Rows, joined: Int64s, joined_columns: list[ArrowColumn]) -> P
     batch = EventBatch(rows.kind, named, time_ms, offset=records, message_index=indexes)
     for i in bad:
         detail = f"time: {times[i]!r} is no day or time that exists; fix: send a real date"
-        problem = (int(indexes[i]), "invalid_event", detail)
+        problem: _Problem = (int(indexes[i]), "invalid_event", detail)
         rows.problems.setdefault(int(records[i]), []).append(problem)
     if bad:
         batch = batch.select(np.setdiff1d(np.arange(len(batch)), bad))

@@ -12,7 +12,16 @@ from kafka.errors import KafkaError
 
 from streams.brokers import client_options
 from streams.jars import COORDINATES
-from streams.topics import ALERTS, BOOTSTRAP_TIMEOUT_MS, CONFIGS, TOPIC_OF, TopicError
+from streams.topics import (
+    ALERTS,
+    BOOTSTRAP_TIMEOUT_MS,
+    CONFIGS,
+    MIN_IN_SYNC,
+    SAFE_IN_SYNC,
+    SAFE_REPLICATION,
+    TOPIC_OF,
+    TopicError,
+)
 
 # That of streams.app, which would load all of Faust.
 GROUP: Final = "tenantwatch"
@@ -27,14 +36,20 @@ class ClusterView:
     ----------
     partitions
         Topic to its partition count; topics that do not exist are missing here.
+    replicas
+        Topic to the copies that its partitions have, the fewest of them.
     max_message_bytes
         Topic to the largest message it takes.
+    min_in_sync
+        Topic to the copies that a message must have before it is acknowledged.
     lag
         Topic to the messages that the workers have not committed.
     """
 
     partitions: Mapping[str, int]
+    replicas: Mapping[str, int]
     max_message_bytes: Mapping[str, int]
+    min_in_sync: Mapping[str, int]
     lag: Mapping[str, int]
 
     @property
@@ -50,6 +65,15 @@ class ClusterView:
             for topic, found in self.max_message_bytes.items()
             if found < int(CONFIGS[topic][_MAX_BYTES])
         }
+
+    @property
+    def in_one_place(self) -> list[str]:
+        """Topics with enough replicas whose acknowledged messages may be on one broker alone all the same."""
+        return sorted(
+            topic
+            for topic, replicas in self.replicas.items()
+            if replicas >= SAFE_REPLICATION and self.min_in_sync[topic] < SAFE_IN_SYNC
+        )
 
 
 def view_cluster(bootstrap: str) -> ClusterView:
@@ -70,7 +94,12 @@ def view_cluster(bootstrap: str) -> ClusterView:
             names = sorted(set(admin.list_topics()) & CONFIGS.keys())
             described = admin.describe_topics(names) if names else []
             partitions = {topic["name"]: len(topic["partitions"]) for topic in described}
-            return ClusterView(partitions, _max_bytes(admin, names), _lag(admin, partitions))
+            replicas = {
+                topic["name"]: min(len(partition["replica_nodes"]) for partition in topic["partitions"])
+                for topic in described
+            }
+            max_bytes, min_in_sync = (_numbers(admin, names, key) for key in (_MAX_BYTES, MIN_IN_SYNC))
+            return ClusterView(partitions, replicas, max_bytes, min_in_sync, _lag(admin, partitions))
         finally:
             admin.close()
     except (KafkaError, ValueError) as error:
@@ -106,11 +135,11 @@ def committed_offsets(bootstrap: str) -> dict[str, dict[int, int]]:
         raise TopicError(f"Kafka at {bootstrap} does not answer: {error}") from error
 
 
-def _max_bytes(admin: Any, topics: list[str]) -> dict[str, int]:
-    resources = [ConfigResource(ConfigResourceType.TOPIC, topic, {_MAX_BYTES: None}) for topic in topics]
+def _numbers(admin: Any, topics: list[str], key: str) -> dict[str, int]:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic, {key: None}) for topic in topics]
     found = admin.describe_configs(resources, config_filter="all") if resources else {}
     configs: dict[str, Any] = next(iter(found.values()), {})
-    return {topic: int(config[_MAX_BYTES]["value"]) for topic, config in configs.items()}
+    return {topic: int(config[key]["value"]) for topic, config in configs.items()}
 
 
 def _lag(admin: Any, partitions: Mapping[str, int]) -> dict[str, int]:

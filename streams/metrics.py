@@ -16,6 +16,7 @@ from prometheus_client import (
 )
 
 from schemas.batch import FLAGS
+from schemas.parse import REASONS
 
 REGISTRY: Final = CollectorRegistry()
 
@@ -180,6 +181,8 @@ for _result in ("sent", "dropped", "failed"):
     API_EVENTS.labels(_result)
 for _kind in ("auth", "access", "request"):
     EVENTS_STORED.labels(_kind)
+    for _reason in REASONS:
+        DEAD_LETTERS.labels(_kind, _reason)
     for _flag in FLAGS:
         EVENTS_FLAGGED.labels(_kind, _flag)
 

@@ -42,6 +42,12 @@ CONFIGS: Final[dict[str, dict[str, str]]] = {
 }
 
 
+MIN_IN_SYNC: Final = "min.insync.replicas"
+# Acknowledged by "all in sync" may mean by one broker alone, whose disk then holds the only copy. With two of
+# three, losing a broker loses nothing, and events are still taken while one is away; two of two would stop.
+SAFE_REPLICATION: Final = 3
+SAFE_IN_SYNC: Final = 2
+
 # What holds events as they were sent, and for how long Kafka keeps them (`retention_of`).
 RAW_TOPICS: Final = (*TOPIC_OF.values(), DEAD_LETTERS)
 
@@ -91,7 +97,8 @@ def ensure_topics(
     bootstrap
         Broker addresses, ``host:port,host:port``.
     partitions, replication
-        For topics that are created now.
+        For topics that are created now; of three replicas or more, two must have a message before it is
+        acknowledged.
     client
         Further settings of the Kafka client, e.g. TLS and SASL.
 
@@ -112,7 +119,7 @@ def ensure_topics(
         existing = set(admin.list_topics())
         for name, config in CONFIGS.items():
             if name not in existing:
-                _create(admin, NewTopic(name, partitions, replication, topic_configs=config))
+                _create(admin, name, partitions, replication, config)
         found = _describe(admin, list(CONFIGS))
         counts = {name: len(found[name]["partitions"]) for name in CONFIGS}
         events = {counts[name] for name in TOPIC_OF.values()}
@@ -147,18 +154,22 @@ def ensure_anchor_topic(bootstrap: str, name: str, replication: int = 1) -> None
         raise TopicError(f"Kafka at {bootstrap} does not answer: {error}") from error
     try:
         if name not in set(admin.list_topics()):
-            _create(admin, NewTopic(name, 1, replication, topic_configs={"retention.ms": "-1"}))
+            _create(admin, name, 1, replication, {"retention.ms": "-1"})
     finally:
         admin.close()
 
 
-def _create(admin: KafkaAdminClient, topic: NewTopic) -> None:
+def _create(
+    admin: KafkaAdminClient, name: str, partitions: int, replication: int, config: dict[str, str]
+) -> None:
+    if replication >= SAFE_REPLICATION:
+        config = config | {MIN_IN_SYNC: str(SAFE_IN_SYNC)}
     try:
-        admin.create_topics([topic])
+        admin.create_topics([NewTopic(name, partitions, replication, topic_configs=config)])
     except TopicAlreadyExistsError:
         pass  # another worker was faster
     except KafkaError as error:
-        raise TopicError(f"cannot create the topic {topic.name}: {error}") from error
+        raise TopicError(f"cannot create the topic {name}: {error}") from error
 
 
 def _describe(admin: KafkaAdminClient, names: list[str]) -> dict[str, dict[str, list[object]]]:

@@ -134,6 +134,15 @@ def check_worker(status: Mapping[str, Any] | None) -> Check:
     return Check("worker", "ok", f"{status['worker_id']}, version {status['version']}, ready")
 
 
+def check_api_process(problems: Sequence[str]) -> Check:
+    """A `tenantwatch api`, where it runs instead of a worker."""
+    if problems:
+        return Check("api", "fail", "; ".join(problems), "look at its log")
+    return Check(
+        "api", "ok", "an API process answers here, ready; workers have data directories of their own"
+    )
+
+
 def check_ports(taken: Mapping[str, int]) -> Check:
     """Only where no worker runs: what `up` would listen on."""
     if taken:
@@ -180,6 +189,10 @@ def _check_topics(view: "ClusterView") -> Check:
         wanted = ", ".join(f"{topic} to {size:,}" for topic, size in view.too_small.items())
         fix = f"raise max.message.bytes (kafka-configs.sh --alter): {wanted}"
         return Check("topics", "warn", listed, fix)
+    if view.in_one_place:
+        found = f"what is acknowledged may be on one broker alone: {', '.join(view.in_one_place)}"
+        fix = "set min.insync.replicas=2 on them (kafka-configs.sh --alter --add-config)"
+        return Check("topics", "warn", found, fix)
     return Check("topics", "ok", f"all there, {next(iter(counts.values()))} partitions each")
 
 

@@ -68,7 +68,9 @@ class Settings(BaseSettings):
         12, description="Of each topic, when it is created."
     )
     replication: Annotated[int, Field(ge=1, le=10)] = Field(
-        1, description="Of each topic, when it is created; 3 on a cluster."
+        1,
+        description="Of each topic, when it is created; 3 on a cluster. Of 3 or more, two must have a "
+        "message before it is acknowledged.",
     )
     clickhouse: str | None = Field(
         None, description="http[s]://user:password@host:port/database; without it the engine runs here."
@@ -154,7 +156,7 @@ class Settings(BaseSettings):
     insert_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = Field(
         1_000, description="A group is inserted this many milliseconds after its first chunk."
     )
-    commit_interval_s: Annotated[float, Field(gt=0)] = Field(1.0, description="Between commits to Kafka.")
+    commit_interval_s: Annotated[float, Field(gt=0)] = Field(0.5, description="Between commits to Kafka.")
     snapshot_interval_s: Annotated[float, Field(ge=1)] = Field(
         60.0, description="Between two snapshots of a partition's detector state; a restart reads from there."
     )

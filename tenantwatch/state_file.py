@@ -24,10 +24,12 @@ def load(path: Path) -> dict[str, bytes]:
     Raises
     ------
     SnapshotError
-        If it is no file that `save` wrote.
+        If it is no file that `save` wrote, or cannot be read.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             return {name: archive.read(name) for name in archive.namelist()}
+    except OSError as error:
+        raise SnapshotError(f"cannot be read: {error.strerror}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise SnapshotError(f"no state of detectors: {error}") from error

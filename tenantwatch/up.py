@@ -149,7 +149,7 @@ class Pipeline:
             ring=ring,
         )
         for server in (
-            Server(health_app(lambda: worker.problems), health),
+            Server(health_app("worker", lambda: worker.problems), health),
             Server(control, unix_listener(settings.socket_path)),
         ):
             await server.start()

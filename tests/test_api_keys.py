@@ -1,6 +1,8 @@
 """API keys over HTTP and on the command line: made once, narrow, rotated with overlap, revoked at once."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,9 @@ from api_server import RunningApi, add_tenant, running_api
 from conftest import eventually
 from typer.testing import Result
 
+from store.api_keys import ApiKeys
 from store.database import Database
+from store.queries import PlatformContext
 
 TENANT = "keys-tenant"
 
@@ -121,6 +125,25 @@ def test_keys_are_made_listed_rotated_and_revoked_on_the_command_line(
     assert invoke("keys", "revoke", made["key_id"], "--yes").exit_code == 0
     listed = json.loads(invoke("keys", "list", "--json").stdout)
     assert next(k for k in listed if k["key_id"] == made["key_id"])["status"] == "revoked"
+
+
+def test_an_expired_key_is_rotated_only_with_a_new_end(
+    invoke: Callable[..., Result], database: Database
+) -> None:
+    """A secret that is dead when it is printed helps nobody."""
+    import json
+
+    made = json.loads(
+        invoke("keys", "create", "old", "--platform", "--role", "platform_admin", "--json").stdout
+    )
+    keys = ApiKeys(database)
+    present = keys.get(PlatformContext("test"), made["key_id"]).key
+    keys.write(replace(present, expires_at=datetime.now(UTC) - timedelta(hours=1)))
+    refused = invoke("keys", "rotate", made["key_id"])
+    assert refused.exit_code != 0
+    assert "--days" in str(refused.exception) + refused.output
+    rotated = json.loads(invoke("keys", "rotate", made["key_id"], "--days", "7", "--json").stdout)
+    assert rotated["status"] == "active"
 
 
 def test_a_key_for_an_unknown_tenant_is_refused(invoke: Callable[..., Result]) -> None:

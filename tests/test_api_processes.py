@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from api_server import add_tenant
-from conftest import CommandLine, settings_env
+from conftest import CommandLine, eventually, settings_env
 
 from api.v1.signatures import authorization
 from store.database import Database
@@ -116,6 +116,18 @@ def test_a_refresh_token_is_used_once_in_all_processes(two: tuple[str, str], key
     assert [me(address, answers[0].json()["access_token"]) for address in two] == [401, 401]
 
 
+def test_doctor_knows_an_api_process(line: CommandLine, tmp_path: Path) -> None:
+    """It has no worker beside it and its ports are its own: neither is a fault."""
+    ports = {"TENANTWATCH_HTTP_PORT": str(free_port()), "TENANTWATCH_API_PORT": str(free_port())}
+    here = CommandLine({**line.env, **ports, "TENANTWATCH_DATA_DIR": str(tmp_path / "api")})
+    with serving(here, tmp_path / "log"):
+        # A Kafka without any group yet says for a moment that it has no place for them.
+        checks = eventually(lambda: passed(here))
+    found = {check["name"]: check for check in checks}
+    assert found["api"]["status"] == "ok"
+    assert not {"worker", "ports"} & found.keys()
+
+
 def test_an_api_process_needs_a_cluster(tmp_path: Path) -> None:
     """Without one it says what to set, or what to run instead."""
     refused = CommandLine(settings_env(tmp_path)).run("api")
@@ -137,6 +149,12 @@ def test_without_kafka_the_api_answers(
         ready = httpx.get(f"http://127.0.0.1:{env['TENANTWATCH_HTTP_PORT']}/readyz", timeout=30)
         assert ready.status_code == 503
         assert "kafka" in ready.json()["problems"][0]
+
+
+def passed(line: CommandLine) -> list[dict[str, str]]:
+    """Return what `doctor` finds, or nothing where it fails."""
+    done = line.run("doctor", "--json")
+    return json.loads(done.stdout) if done.returncode == 0 else []
 
 
 def free_port() -> int:

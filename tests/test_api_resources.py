@@ -47,13 +47,14 @@ def test_a_tenant_is_added_changed_and_removed(operator: httpx.Client) -> None:
 
 
 def test_a_tenant_with_a_fault_is_refused(operator: httpx.Client) -> None:
-    """The field is named: misspelt, another's id, a parameter that no detector has."""
+    """The field is named: misspelt, another's id, a parameter that no detector has, a rule that is none."""
     url = "/v1/tenants/resources-new"
     settings = {"tenant_id": "resources-new", "organization_id": "org", "name": "New"}
     for change, field in (
         ({"teir": "free"}, "body.teir"),
         ({"tenant_id": "resources-else"}, "body.tenant_id"),
         ({"detectors": {"failed_login": {"no_such": 1}}}, "body.detectors"),
+        ({"rules": ["nonsense: ["]}, "body.rules"),
     ):
         answer = operator.put(url, json={**settings, **change})
         assert answer.status_code == 422

@@ -194,6 +194,16 @@ def test_a_file_that_is_no_state_is_told(invoke: Invoke, file: Path) -> None:
     assert file.read_bytes() == content
 
 
+def test_a_state_that_is_a_directory_is_told(invoke: Invoke, file: Path, tmp_path: Path) -> None:
+    """In a sentence, as is one whose directory is not there to write it to."""
+    done = invoke("backtest", file, "--state", tmp_path)
+    assert done.exit_code == 1
+    assert f"{tmp_path}: cannot be read: Is a directory" in done.stderr
+    done = invoke("backtest", file, "--state", tmp_path / "none" / "state")
+    assert done.exit_code == 1
+    assert "cannot be written: No such file or directory" in done.stderr
+
+
 def test_a_tenants_stored_events_are_tried(invoke: Invoke, stored: str) -> None:
     """Without a file the store's events are read; those before `--from` only teach."""
     command = ("backtest", "--tenant", stored, "--set", "access_anomaly.denied=10", "--json")

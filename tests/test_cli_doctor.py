@@ -38,9 +38,14 @@ def store(**found: Any) -> dict[str, Check]:
 
 def cluster(**found: Any) -> dict[str, Check]:
     sizes = {topic: int(config["max.message.bytes"]) for topic, config in CONFIGS.items()}
-    view = ClusterView(
-        **{"partitions": dict.fromkeys(CONFIGS, 12), "max_message_bytes": sizes, "lag": {}} | found
-    )
+    well: dict[str, Any] = {
+        "partitions": dict.fromkeys(CONFIGS, 12),
+        "replicas": dict.fromkeys(CONFIGS, 3),
+        "max_message_bytes": sizes,
+        "min_in_sync": dict.fromkeys(CONFIGS, 2),
+        "lag": {},
+    }
+    view = ClusterView(**well | found)
     return {check.name: check for check in checks.check_cluster(view)}
 
 
@@ -135,6 +140,13 @@ def test_what_the_store_tells_has_a_fix(name: str, found: dict[str, Any], status
             "audit.auth has 6",
         ),
         ("topics", {"max_message_bytes": {TOPIC_OF["auth"]: 1_048_588}}, "warn", "max.message.bytes"),
+        ("topics", {"min_in_sync": dict.fromkeys(CONFIGS, 1)}, "warn", "min.insync.replicas=2"),
+        (
+            "topics",  # one node has no second place, and two would stop when either is away
+            {"min_in_sync": dict.fromkeys(CONFIGS, 1), "replicas": dict.fromkeys(CONFIGS, 2)},
+            "ok",
+            "all there",
+        ),
         ("consumer lag", {"lag": {TOPIC_OF["auth"]: 20_000}}, "warn", "audit.auth 20,000"),
         ("consumer lag", {"lag": {TOPIC_OF["auth"]: 20}}, "ok", "audit.auth 20"),
     ],

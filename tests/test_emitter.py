@@ -1,6 +1,7 @@
 """The emitter: what services install beside their own code to send events."""
 
 import collections
+import contextlib
 import copy
 import datetime
 import doctest
@@ -202,6 +203,7 @@ def test_a_field_of_another_kind_is_refused() -> None:
 
 
 NAIVE = datetime.datetime(2026, 1, 31, 9, 30)
+FIRST_EAST = datetime.datetime.min.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=14)))
 
 
 @pytest.mark.parametrize(
@@ -224,6 +226,7 @@ NAIVE = datetime.datetime(2026, 1, 31, 9, 30)
         ({"time": "yesterday"}, "time: of a wrong form, found 'yesterday'; fix: send text that matches"),
         ({"time": "2026-02-30T00:00:00Z"}, "time: not a day that exists, found '2026-02-30T00:00:00Z'"),
         ({"time": NAIVE}, "time: a datetime without a zone; fix: send an aware one"),
+        ({"time": FIRST_EAST}, "time: before the year 1 or after 9999 in UTC; fix: send when it happened"),
         (
             {"user_agent": "\ud800"},
             "user_agent: half of a surrogate pair in it, found str of length 1; fix: encode",
@@ -413,6 +416,46 @@ def test_a_full_queue_blocks_where_asked_to(fake: FakeKafka) -> None:
     fake.open.set()
     blocked.join(DEADLINE_S)
     audit.close()
+    assert audit.stats() == (2, 0, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def no_thread_left() -> Iterator[None]:
+    """No thread can be started, as where a container's limit is reached: none gets a stack of a pebibyte."""
+    usual = threading.stack_size(2**50)
+    try:
+        yield
+    finally:
+        threading.stack_size(usual)
+
+
+def test_without_a_thread_an_event_waits_for_the_next(
+    fake: FakeKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is raised into the service; each event is delivered once, under the id that it got."""
+    audit = Emitter("kafka:9092", "billing-api", on_full="raise")
+    with no_thread_left():
+        sent = [login(audit), login(audit)]
+        assert not audit.flush()
+    assert audit.stats() == (0, 2, 0, 0, 0)
+    assert [record.getMessage().split()[:2] for record in caplog.records] == [
+        ["event_delayed", "reason=no_thread"]
+    ]
+    sent.append(login(audit))
+    assert audit.close()
+    assert [json.loads(value)["event_id"] for values in fake.rounds for value in values] == sent
+
+
+def test_a_call_that_waits_for_room_goes_on_when_a_thread_can_start(fake: FakeKafka) -> None:
+    """`on_full="block"` does not wait for ever where the queue filled before any thread ran."""
+    audit = Emitter("kafka:9092", "billing-api", max_queued_events=1, on_full="block")
+    blocked = threading.Thread(target=login, args=(audit,))
+    with no_thread_left():
+        login(audit)
+    blocked.start()
+    blocked.join(DEADLINE_S)
+    assert not blocked.is_alive()
+    assert audit.close()
     assert audit.stats() == (2, 0, 0, 0, 0)
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from conftest import CommandLine, settings_env
 
 from store.seals.keys import SEAL, STATEMENT, KeyUnusable, SealKeys, Signer, Trust, pem, read_public
 from store.seals.statements import Stated, state_end, state_key, state_retention
@@ -131,3 +132,27 @@ def test_only_public_keys_of_ed25519_are_read() -> None:
     assert read_public(pem(signer.public)).public_bytes_raw() == signer.public.public_bytes_raw()
     with pytest.raises(KeyUnusable):
         read_public("-----BEGIN PUBLIC KEY-----\nno\n-----END PUBLIC KEY-----\n")
+
+
+def test_the_public_key_of_the_next_setting_is_told_before_it_signs(tmp_path: Path) -> None:
+    """So it can be introduced while the old one is the setting; the private one goes nowhere."""
+    old, new = (b64encode(bytes([n]) * 32).decode() for n in (1, 2))
+    (tmp_path / "data").mkdir()
+    before, after = (CommandLine(settings_env(tmp_path / "data", seal_key=setting)) for setting in (old, new))
+    file, public = tmp_path / "new.key", tmp_path / "new-public.pem"
+    file.write_text(f"{new}\n")
+    public.write_text(before.run("seals", "key", "--of", str(file)).stdout)
+    stated = before.json("seals", "introduce", str(public))
+    assert stated["previous_key_id"] == before.json("seals", "key")["key_id"]
+    assert after.json("seals", "key") == {"key_id": stated["key_id"], "public_key": public.read_text()}
+    assert after.run("seals", "key").stdout == public.read_text()
+
+
+def test_a_file_that_holds_no_key_is_told_without_its_content(tmp_path: Path) -> None:
+    """A mistake is no reason to print a secret."""
+    file = tmp_path / "new.key"
+    file.write_text("s3cret")
+    done = CommandLine(settings_env(tmp_path)).run("seals", "key", "--of", str(file))
+    assert done.returncode == 1
+    assert "32 bytes in base64" in done.stderr
+    assert "s3cret" not in done.stdout + done.stderr

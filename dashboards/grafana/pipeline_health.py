@@ -158,7 +158,7 @@ def pipeline_health() -> models.Dashboard:
     lost = [
         graph(
             "Dead letters per second, by reason",
-            promql(rate("tenantwatch_dead_letters_total", "reason"), "{{reason}}"),
+            promql(rate("tenantwatch_dead_letters_total", "reason") + " > 0", "{{reason}}"),
             see="Messages that could not be stored as events.",
             worry="there is any: what is in them is missing from the trail.",
             act="open the overview, whose last table shows the details, and tell the producer's owner.",

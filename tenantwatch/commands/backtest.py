@@ -160,7 +160,10 @@ def _run_files(
     if tenant and not run.events.total():
         raise fail(f"no event of tenant {tenant} in {' '.join(files)}{' before --to' if until else ''}")
     if state is not None and keep:
-        save(state, run.parts())
+        try:
+            save(state, run.parts())
+        except OSError as error:
+            raise fail(f"{state}: cannot be written: {error.strerror}") from None
     return rejected
 
 

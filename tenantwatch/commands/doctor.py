@@ -1,11 +1,13 @@
 """Looking at everything that can be wrong, one line each, with its fix."""
 
+import json
 import os
 import shutil
 import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from tenantwatch.checks import Check
 
 NAME_WIDTH = 15
+ANSWER_S = 5.0
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 PORTS = {
     "TENANTWATCH_KAFKA_PORT": "kafka_port",
@@ -60,7 +63,14 @@ def _print(check: "Check") -> None:
 
 
 def _checks() -> "Iterator[Check]":
-    from tenantwatch.checks import Check, check_api_keys, check_python, check_variables, check_worker
+    from tenantwatch.checks import (
+        Check,
+        check_api_keys,
+        check_api_process,
+        check_python,
+        check_variables,
+        check_worker,
+    )
     from tenantwatch.control import ControlError
 
     yield check_python(sys.version_info[:3])
@@ -81,9 +91,13 @@ def _checks() -> "Iterator[Check]":
     except ControlError as error:
         yield Check("worker", "fail", str(error), "look at its log; if it hangs, stop it and start it again")
         return
-    yield check_worker(status)
-    if status is None:
-        yield from _before_start(settings)
+    problems = _api_problems(settings) if status is None else None
+    if problems is not None:
+        yield check_api_process(problems)
+    else:
+        yield check_worker(status)
+        if status is None:
+            yield from _before_start(settings)
     yield from _kafka(settings, status)
     yield from _store(settings)
 
@@ -121,6 +135,21 @@ def _status(settings: Settings) -> dict[str, Any] | None:
         return None
     with Control(settings) as control:
         return dict(control.get("/status"))
+
+
+def _api_problems(settings: Settings) -> list[str] | None:
+    """Return why an API process that answers on our port is not ready; None if none answers."""
+    # An address that stands for all of this host's leads to this host.
+    asked = HTTPConnection(settings.http_host, settings.http_port, timeout=ANSWER_S)
+    try:
+        asked.request("GET", "/readyz")
+        answer = json.loads(asked.getresponse().read())
+        return list(answer["problems"]) if answer["process"] == "api" else None
+    # Nothing, or something else, listens there.
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+        return None
+    finally:
+        asked.close()
 
 
 def _before_start(settings: Settings) -> "Iterator[Check]":

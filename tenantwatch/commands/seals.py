@@ -32,18 +32,47 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def key(as_json: AsJson = False) -> None:
-    """Print the public key, for whoever is to verify bundles."""
+def key(
+    of: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with 32 bytes in base64, as TENANTWATCH_SEAL_KEY is to hold them: its public key."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the public key, for whoever is to verify bundles, or of a key that is to sign next."""
+    if of is not None:
+        key_id, text = _public_of(of)
+        _print_key(key_id, text, as_json)
+        return
     from tenantwatch.control import Control
 
     with Control(Settings()) as control:
         found = control.get("/trail/seals")
     if found["key_id"] is None:
         raise fail("there is no signing key here: the first `tenantwatch up` makes one")
+    _print_key(found["key_id"], found["keys"][found["key_id"]], as_json)
+
+
+def _public_of(file: Path) -> tuple[str, str]:
+    from store.seals.keys import KeyUnusable, Signer, pem
+
+    try:
+        signer = Signer.from_text(file.read_text().strip())
+    except OSError as error:
+        raise fail(f"cannot read {file}: {error.strerror}") from error
+    except (KeyUnusable, UnicodeDecodeError):
+        raise fail(f"{file} does not hold 32 bytes in base64, e.g. of `openssl rand -base64 32`") from None
+    return signer.key_id, pem(signer.public)
+
+
+def _print_key(key_id: str, public_key: str, as_json: bool) -> None:
     if as_json:
-        print_json({"key_id": found["key_id"], "public_key": found["keys"][found["key_id"]]})
+        print_json({"key_id": key_id, "public_key": public_key})
     else:
-        print_line(found["keys"][found["key_id"]].rstrip())
+        for line in public_key.splitlines():  # printed as one, its line breaks would be escaped
+            print_line(line)
 
 
 @app.command()

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import yaml
 from prometheus_client import Counter, Histogram
 
+from schemas.event import KINDS
+from schemas.parse import REASONS
 from streams import metrics
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +89,15 @@ def test_every_metric_of_a_worker_is_looked_at() -> None:
     names = {metric._name for metric in vars(metrics).values() if hasattr(metric, "_labelnames")}
     names.remove("tenantwatch_unknown_fields")  # shown from the ledger, which outlives a restart
     assert {name for name in names if name not in watched} == set()
+
+
+def test_dead_letters_are_counted_from_nothing() -> None:
+    """A series that begins with a burst of letters has not increased: the burst would alert nobody."""
+    counted = {
+        (sample.labels["kind"], sample.labels["reason"])
+        for sample in metrics.DEAD_LETTERS.collect()[0].samples
+    }
+    assert counted >= set(product(KINDS, REASONS))
 
 
 @pytest.mark.parametrize("rule", [pytest.param(r, id=r["alert"]) for r in _rules() if "alert" in r])

@@ -11,6 +11,7 @@ from api.v1.parts import Parts, PartsOf
 from api.v1.problems import Problem, not_found
 from api.v1.routing import Routes
 from detectors.parameters import check_overrides
+from detectors.rules.ruleset import check_rules
 from schemas.tenant import Tenant
 from store.queries import PlatformContext, Reader, TenantContext
 from streams.producer import SendError
@@ -42,11 +43,14 @@ async def show_tenant(caller: CallerOf, parts: PartsOf, tenant_id: TenantIdPath)
 
 @routes.put("/{tenant_id}", permission="tenants:manage", reach="platform", problems=["not_configured"])
 async def put_tenant(parts: PartsOf, tenant_id: TenantIdPath, tenant: Tenant) -> Tenant:
-    """Add a tenant, or replace its settings; answered once the directory holds it."""
+    """Add a tenant, or replace all its settings, its rules too; answered once the directory holds it."""
     if tenant.tenant_id != tenant_id:
         detail = "another tenant's than the path is for"
         raise Problem("invalid", detail, errors=[{"field": "body.tenant_id", "detail": detail}])
     check_detectors(tenant.detectors, "body.detectors")
+    if faults := await asyncio.to_thread(check_rules, tenant.rules):
+        errors = [{"field": "body.rules", "detail": fault} for fault in faults]
+        raise Problem("invalid", "see `errors`: each names a rule by its place", errors=errors)
     await write_tenant(parts, tenant_id, tenant)
     return tenant
 

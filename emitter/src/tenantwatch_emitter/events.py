@@ -45,7 +45,12 @@ def rfc3339(moment: datetime.datetime) -> str:
         raise InvalidEvent(
             ["time: a datetime without a zone; fix: send an aware one, datetime.now(timezone.utc)"]
         )
-    utc = moment.astimezone(datetime.timezone.utc)
+    try:
+        utc = moment.astimezone(datetime.timezone.utc)
+    except OverflowError:
+        raise InvalidEvent(
+            ["time: before the year 1 or after 9999 in UTC; fix: send when it happened"]
+        ) from None
     return utc.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 

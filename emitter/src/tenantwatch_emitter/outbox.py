@@ -56,7 +56,8 @@ class Stats(NamedTuple):
 class Outbox:
     """A bounded queue and the thread that empties it.
 
-    The thread starts with the first event, so an outbox can be made at import, before a server forks.
+    The thread starts with the first event, so an outbox can be made at import, before a server forks. Where
+    the system has no thread left, events wait, and the next event or `flush` tries again.
 
     Parameters
     ----------
@@ -98,24 +99,25 @@ class Outbox:
         size = _size(item)
         with self._changed:
             while not self._closed and on_full == "block" and not self._has_room(size):
-                self._changed.wait()
+                # Nobody makes room where no thread runs, so nobody would wake this call.
+                self._changed.wait(None if self._runs() else FIRST_PAUSE_S)
             if not self._closed and self._has_room(size):
                 self._items.append(item)
                 self._bytes += size
-                if self._thread is None or not self._thread.is_alive():
-                    thread = threading.Thread(target=self._run, name="tenantwatch-emitter", daemon=True)
-                    thread.start()
-                    self._thread = thread
-                if len(self._items) == 1 or self._fills_a_round():
-                    self._changed.notify_all()
-                return
-            why = "emitter_closed" if self._closed else "queue_full"
-            self._counts["dropped"] += 1
-            if on_full == "raise":
-                raise QueueFull(
-                    f"{why}, {len(self._items)} events wait for Kafka; fix: retry, or drop the event"
-                )
-        self.warn("event_dropped", f"reason={why}")
+                trouble = ("event_delayed", "reason=no_thread")
+                if self._runs():
+                    if len(self._items) == 1 or self._fills_a_round():
+                        self._changed.notify_all()
+                    return
+            else:
+                why = "emitter_closed" if self._closed else "queue_full"
+                trouble = ("event_dropped", f"reason={why}")
+                self._counts["dropped"] += 1
+                if on_full == "raise":
+                    raise QueueFull(
+                        f"{why}, {len(self._items)} events wait for Kafka; fix: retry, or drop the event"
+                    )
+        self.warn(*trouble)
 
     def count_invalid(self) -> None:
         """Count an event that was not queued because it breaks the contract."""
@@ -123,9 +125,11 @@ class Outbox:
             self._counts["invalid"] += 1
 
     def flush(self, timeout_s: float | None) -> bool:
-        """Wait until the queue is empty; return whether it became so in time."""
+        """Wait until the queue is empty; return whether it became so in time, and False without a thread."""
         with self._changed:
             if self._items:
+                if not self._runs():
+                    return False
                 self._hurry.set()
                 self._changed.notify_all()
             return self._changed.wait_for(lambda: not self._items, timeout_s)
@@ -171,6 +175,18 @@ class Outbox:
         return not self._items or (
             len(self._items) < self._max_events and self._bytes + size <= self._max_bytes
         )
+
+    def _runs(self) -> bool:
+        """Return whether a thread delivers; where none does, one is started if the system has one left."""
+        if self._thread is None or not self._thread.is_alive():
+            thread = threading.Thread(target=self._run, name="tenantwatch-emitter", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # The event is kept: raised into a service, it would be reported again, under another id.
+                return False
+            self._thread = thread
+        return True
 
     def _fills_a_round(self) -> bool:
         return len(self._items) >= min(MAX_ROUND_EVENTS, self._max_events) or self._bytes >= MAX_ROUND_BYTES
