@@ -1,4 +1,4 @@
-"""Retention: events and alerts leave the store, as the tenant's settings of now say.
+"""Retention: events, alerts and backtests leave the store, as the tenant's settings of now say.
 
 Not a TTL: that deleted freshly imported old rows within seconds, and cannot follow a changed setting.
 """
@@ -14,6 +14,7 @@ import structlog
 from schemas.event import Kind
 from schemas.tenant import DEFAULT_RETENTION_DAYS, Tenant
 from store.alert_expiry import ALERT, OLDEST_ALERTS, aged_alerts, alert_days, delete_alerts
+from store.backtests import BACKTEST, OLDEST_BACKTESTS, aged_backtests, delete_backtests
 from store.database import Database, Guard
 from store.expiry import Named
 from store.holds import WHOLE_TENANT, active
@@ -108,6 +109,7 @@ class _Told:
 
 _TOLD: Final = (
     _Told(ALERT, OLDEST_ALERTS, aged_alerts, delete_alerts),
+    _Told(BACKTEST, OLDEST_BACKTESTS, aged_backtests, delete_backtests),
 )
 
 
