@@ -1,13 +1,13 @@
 """Planned tests: events that a tenant has agreed to, which are stored and not judged."""
 
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
 import numpy as np
 
 from detectors.keys import values_at
 from schemas.batch import Bools, EventBatch
-from schemas.tenant import PlannedTest
+from schemas.tenant import PlannedTest, meant_network
 
 
 def in_planned_test(batch: EventBatch) -> Bools:
@@ -36,4 +36,4 @@ def _within(address: str | None, test: PlannedTest) -> bool:
 @lru_cache(4_096)
 def _in_networks(address: str, networks: tuple[str, ...]) -> bool:
     parsed = ip_address(address)
-    return any(parsed in ip_network(network, strict=False) for network in networks)
+    return any(parsed in meant_network(network) for network in networks)

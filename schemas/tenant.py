@@ -1,7 +1,7 @@
 """The tenant: one record of the directory in ``audit.tenants``."""
 
 import sys
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
@@ -23,6 +23,21 @@ RATE_LIMITS: Final[dict[Tier, int]] = {"free": 100, "standard": 100, "enterprise
 DEFAULT_RETENTION_DAYS: Final = 365
 # A wider one would silence a part of the internet.
 MIN_TEST_PREFIX: Final = 8
+# Of ::ffff:0:0/96, in which IPv6 writes IPv4 (RFC 4291, 2.5.5.2).
+_MAPPED_PREFIX: Final = 96
+
+
+def meant_network(text: str) -> IPv4Network | IPv6Network:
+    """Return the network that a test's tenant means: IPv4 written as IPv6 is IPv4, as in events.
+
+    >>> str(meant_network("::ffff:10.1.2.3/104"))
+    '10.0.0.0/8'
+    """
+    network = ip_network(text, strict=False)
+    if isinstance(network, IPv4Network) or network.prefixlen < _MAPPED_PREFIX:
+        return network
+    mapped = network.network_address.ipv4_mapped
+    return network if mapped is None else IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX))
 
 
 class RateLimit(BaseModel):
@@ -81,7 +96,7 @@ class PlannedTest(BaseModel):
     @classmethod
     def _check_networks(cls, networks: list[str]) -> list[str]:
         for network in networks:
-            if ip_network(network, strict=False).prefixlen < MIN_TEST_PREFIX:
+            if meant_network(network).prefixlen < MIN_TEST_PREFIX:
                 raise ValueError(
                     f"{network} is wider than /{MIN_TEST_PREFIX}; name the testers' own networks"
                 )

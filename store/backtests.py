@@ -1,14 +1,29 @@
 """Backtests that were asked for, and what came of them."""
 
 import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from store.database import Database
+from store.expiry import BEFORE, Named, bound_cutoffs, delete_named, parts
 from store.queries import TenantContext
 
 BacktestStatus = Literal["running", "finished", "failed"]
+# Among the kinds of what retention removes.
+BACKTEST: Final = "backtest"
+# One that never finished, because its process ended, is as old as its beginning.
+_AGE: Final = "max(changed_at)"
+OLDEST_BACKTESTS: Final = (
+    "SELECT tenant_id, min(age) AS oldest FROM "
+    f"(SELECT tenant_id, {_AGE} AS age FROM backtests GROUP BY tenant_id, backtest_id) "
+    "GROUP BY tenant_id ORDER BY tenant_id"
+)
+_AGED: Final = (
+    "SELECT tenant_id, backtest_id FROM backtests WHERE tenant_id IN {tenant_ids:Array(String)} "
+    f"GROUP BY tenant_id, backtest_id HAVING {BEFORE.format(age=_AGE)} ORDER BY tenant_id, backtest_id"
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,26 @@ def list_backtests(database: Database, tenant: TenantContext, limit: int) -> lis
         {**bound, "limit": limit},
     )
     return [_backtest(row) for row in rows]
+
+
+def aged_backtests(
+    database: Database, cutoffs: Mapping[str, datetime], held: Mapping[str, Collection[str]]
+) -> list[Named]:
+    """Return the backtests that are older than their tenant's moment, but for tenants with people on hold.
+
+    All of these stay: a result may name anybody, and nobody waits for it to go.
+    """
+    free = [tenant_id for tenant_id in cutoffs if not held.get(tenant_id)]
+    return [
+        (row["tenant_id"], row["backtest_id"])
+        for part in parts(free)
+        for row in database.query(_AGED, bound_cutoffs(part, cutoffs))
+    ]
+
+
+def delete_backtests(database: Database, backtests: Sequence[Named]) -> None:
+    """Delete backtests with their results."""
+    delete_named(database, "backtests", "backtest_id", backtests)
 
 
 def _backtest(row: dict[str, Any]) -> StoredBacktest:

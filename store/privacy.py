@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import structlog
 
+from schemas.event import KINDS
 from schemas.personal import is_identifier, is_pseudonym, normalised, pseudonyms_in
-from store.alert_expiry import ALERT
 from store.certificates import Sign, TopicRetention, certificate, raw_copies
 from store.database import Database
 from store.holds import WHOLE_TENANT, Hold, active, check_free, place, release
@@ -278,7 +278,7 @@ class Privacy:
 
 
 def _setting(kind: str) -> str:
-    return "longest setting of any kind" if kind == ALERT else "setting for its kind"
+    return "setting for its kind" if kind in KINDS else "longest setting of any kind"
 
 
 def box_of(privacy: Privacy | None) -> OpenBox | None:

@@ -1,19 +1,22 @@
-"""Retention: events and alerts leave the store by tenant and kind, as the tenant's settings of now say.
+"""Retention: events, alerts and backtests leave the store, as the tenant's settings of now say.
 
 Not a TTL: that deleted freshly imported old rows within seconds, and cannot follow a changed setting.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import structlog
 
 from schemas.event import Kind
 from schemas.tenant import DEFAULT_RETENTION_DAYS, Tenant
-from store.alert_expiry import ALERT, OLDEST_ALERTS, AgedAlerts, alert_days
+from store.alert_expiry import ALERT, OLDEST_ALERTS, aged_alerts, alert_days, delete_alerts
+from store.backtests import BACKTEST, OLDEST_BACKTESTS, aged_backtests, delete_backtests
 from store.database import Database, Guard
+from store.expiry import Named
 from store.holds import WHOLE_TENANT, active
 from store.people import speaks_of
 from store.queries import PlatformContext
@@ -46,16 +49,80 @@ _LAST: Final = (
 )
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What is told of events: in no partition, not sealed, and removed of all tenants at once.
+
+    It is kept for as long as the tenant keeps events of any kind.
+    """
+
+    kind: str
+    # Of each tenant that has any.
+    oldest: str
+    aged: Callable[[Database, Mapping[str, datetime], Mapping[str, Collection[str]]], list[Named]]
+    delete: Callable[[Database, Sequence[Named]], None]
+
+    def remove(
+        self,
+        database: Database,
+        tenants: Mapping[str, Tenant],
+        now: datetime,
+        held: Mapping[str, set[str]],
+        guard: Callable[[], Guard] | None,
+    ) -> int:
+        days, cutoffs = {}, {}
+        for row in database.query(self.oldest):
+            tenant_id = row["tenant_id"]
+            days[tenant_id] = alert_days(tenants.get(tenant_id))
+            cutoff = now - timedelta(days=days[tenant_id])
+            if row["oldest"] < cutoff and not _all_held(tenant_id, self.kind, held):
+                cutoffs[tenant_id] = cutoff
+        aged = self.aged(database, cutoffs, held)
+        account = [
+            {
+                "run_at": now,
+                "tenant_id": tenant_id,
+                "kind": self.kind,
+                "retention_days": days[tenant_id],
+                "cutoff": cutoffs[tenant_id],
+                "rows_removed": rows,
+            }
+            for tenant_id, rows in Counter(tenant_id for tenant_id, _ in aged).items()
+        ]
+        if account:
+            database.insert_rows("retention_runs", account, guard() if guard is not None else None)
+            self.delete(database, aged)
+            log.info("rows_expired", kind=self.kind, tenants=len(account), rows_removed=len(aged))
+        return len(aged)
+
+    def finish(
+        self, database: Database, counted: Sequence[Mapping[str, Any]], held: Mapping[str, set[str]]
+    ) -> None:
+        """Remove what was counted, by the latest cutoff of each tenant."""
+        cutoffs: dict[str, datetime] = {}
+        for row in counted:
+            tenant_id, cutoff = row["tenant_id"], row["cutoff"]
+            if row["kind"] == self.kind and not _all_held(tenant_id, self.kind, held):
+                cutoffs[tenant_id] = max(cutoff, cutoffs.get(tenant_id, cutoff))
+        self.delete(database, self.aged(database, cutoffs, held))
+
+
+_TOLD: Final = (
+    _Told(ALERT, OLDEST_ALERTS, aged_alerts, delete_alerts),
+    _Told(BACKTEST, OLDEST_BACKTESTS, aged_backtests, delete_backtests),
+)
+
+
 def run_retention(
     database: Database,
     now: datetime,
     signer: Signer | None = None,
     guard: Callable[[], Guard] | None = None,
 ) -> int:
-    """Remove what has aged out, log it in ``retention_runs``, and return how many events and alerts went.
+    """Remove what has aged out, log it in ``retention_runs``, and return how much went.
 
     Tenants that left the directory keep the settings of their last version; a tenant that never had any
-    keeps its events and alerts for the default 365 days.
+    keeps all for the default 365 days.
 
     Parameters
     ----------
@@ -78,12 +145,14 @@ def run_retention(
     tenants = {row["tenant_id"]: Tenant.model_validate_json(row["body"]) for row in database.query(_LAST)}
     _finish_interrupted(database, _held(database))
     removed = 0
-    for row in (*database.query(_OLDEST), *database.query(OLDEST_ALERTS)):
+    # Holds are read each time: who is put on hold while this runs is kept from here on.
+    for row in database.query(_OLDEST):
         tenant_id, kind = row["tenant_id"], row["kind"]
         days = _days_kept(tenants.get(tenant_id), kind)
         if row["oldest"] < now - timedelta(days=days):
-            # Read each time: who is put on hold while this runs is kept from here on.
             removed += _remove(database, tenant_id, kind, days, now, _held(database), signer, guard)
+    for told in _TOLD:
+        removed += told.remove(database, tenants, now, _held(database), guard)
     database.insert_rows("retention_finished", [{"run_at": now}])
     log.info("retention_finished", rows_removed=removed)
     return removed
@@ -112,9 +181,14 @@ def _held(database: Database) -> dict[str, set[str]]:
     return held
 
 
-def _days_kept(tenant: Tenant | None, kind: Kind | Literal["alert"]) -> int:
-    if kind == ALERT:
-        return alert_days(tenant)
+def _all_held(tenant_id: str, kind: str, held: Mapping[str, set[str]]) -> bool:
+    if WHOLE_TENANT not in held.get(tenant_id, ()):
+        return False
+    log.info("retention_held", tenant_id=tenant_id, kind=kind)
+    return True
+
+
+def _days_kept(tenant: Tenant | None, kind: Kind) -> int:
     return tenant.retention_days_of(kind) if tenant else DEFAULT_RETENTION_DAYS
 
 
@@ -144,15 +218,11 @@ class _AgedEvents:
 
 def _aged(
     database: Database, tenant_id: str, kind: str, cutoff: datetime, held: Mapping[str, set[str]]
-) -> _AgedEvents | AgedAlerts | None:
-    """Return what has aged out; None: all of the tenant is held."""
-    people = sorted(held.get(tenant_id, set()))
-    if WHOLE_TENANT in people:
-        log.info("retention_held", tenant_id=tenant_id, kind=kind)
+) -> _AgedEvents | None:
+    """Return the events that have aged out; None: all of the tenant is held."""
+    if _all_held(tenant_id, kind, held):
         return None
-    if kind == ALERT:
-        return AgedAlerts(database, tenant_id, cutoff, people)
-    return _AgedEvents(database, tenant_id, kind, cutoff, people)
+    return _AgedEvents(database, tenant_id, kind, cutoff, sorted(held.get(tenant_id, ())))
 
 
 def _finish_interrupted(database: Database, held: Mapping[str, set[str]]) -> None:
@@ -161,9 +231,14 @@ def _finish_interrupted(database: Database, held: Mapping[str, set[str]]) -> Non
         "SELECT DISTINCT tenant_id, kind, cutoff, run_at FROM retention_runs "
         "WHERE run_at NOT IN (SELECT run_at FROM retention_finished)"
     )
+    kinds_told = {told.kind for told in _TOLD}
     for row in rows:
+        if row["kind"] in kinds_told:
+            continue
         if aged := _aged(database, row["tenant_id"], row["kind"], row["cutoff"], held):
             aged.delete()
+    for told in _TOLD:
+        told.finish(database, rows, held)
     database.insert_rows("retention_finished", [{"run_at": at} for at in {row["run_at"] for row in rows}])
 
 
@@ -182,8 +257,8 @@ def _remove(
     if aged is None or not (groups := aged.groups()):
         return 0
     rows = sum(int(group["rows_removed"]) for group in groups)
-    # First of all: a run that a crash cut short is finished without us. Alerts are not sealed.
-    if signer is not None and kind != ALERT:
+    # First of all: a run that a crash cut short is finished without us.
+    if signer is not None:
         keep(database, [state_retention(tenant_id, kind, cutoff, days, rows, now, signer)])
     run = {"run_at": now, "tenant_id": tenant_id, "kind": kind, "retention_days": days, "cutoff": cutoff}
     account = [{**run, **group} for group in groups]

@@ -39,6 +39,7 @@ def api_config(settings: Settings) -> ApiConfig:
         issuer=settings.api_issuer,
         platform_tenant=settings.platform_tenant,
         cors_origins=tuple(settings.api_cors_origins),
+        bodies_bytes=settings.api_bodies_mb * 1024 * 1024,
         webhook_allow=tuple(settings.webhook_allow),
         family_lifetime=timedelta(days=settings.api_sign_in_days),
         oidc=_oidc_config(settings),

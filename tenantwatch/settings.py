@@ -121,6 +121,11 @@ class Settings(BaseSettings):
         30,
         description="Refresh tokens of one sign-in end so many days after it, however often they are used.",
     )
+    # No less than the largest body that a route takes.
+    api_bodies_mb: Annotated[int, Field(ge=8, le=65_536)] = Field(
+        64,
+        description="Bodies that a process holds of requests it has not answered, in MiB; beyond that 503.",
+    )
     oidc_issuer: str | None = Field(
         None, description="URL of the OIDC provider where people sign in to the API; none without."
     )

@@ -193,9 +193,39 @@ def test_a_planned_test_is_not_judged() -> None:
 
 
 @pytest.mark.parametrize(
+    ("network", "judged"),
+    [
+        ("::ffff:203.0.113.0/124", ["203.0.113.16"]),
+        ("::ffff:203.0.113.9", ["203.0.113.16"]),
+        ("::ffff:cb00:7100/120", []),
+        ("::cb00:7100/120", ["203.0.113.9", "203.0.113.16"]),
+    ],
+)
+def test_a_network_of_ipv4_written_as_ipv6_is_that_of_ipv4(network: str, judged: list[str]) -> None:
+    """As addresses of events are, whichever way a producer writes them."""
+    planned = PlannedTest.model_validate(
+        {
+            "start": "2026-01-05T09:00:00Z",
+            "end": "2026-01-05T17:00:00Z",
+            "source_networks": [network],
+        }
+    )
+    tenant = unknown_tenant("tenant-a").model_copy(update={"planned_tests": [planned]})
+    start_ms = int(datetime(2026, 1, 5, 9, tzinfo=UTC).timestamp() * 1000)
+    addresses = ["203.0.113.9", "203.0.113.16"]
+    listed = [
+        {**event, "source_ip": address, "time_ms": start_ms}
+        for event, address in zip(events(0, 1), addresses, strict=True)
+    ]
+    bits = flags(Admission().admit(replace(batch(listed), tenants=(tenant,))))
+    assert [address for address, bit in zip(addresses, bits, strict=True) if bit != PLANNED_TEST] == judged
+
+
+@pytest.mark.parametrize(
     "fault",
     [
         {"source_networks": ["0.0.0.0/0"]},
+        {"source_networks": ["::ffff:0.0.0.0/103"]},
         {"source_networks": ["tester"]},
         {"source_networks": []},
         {"end": "2026-01-05T09:00:00Z"},

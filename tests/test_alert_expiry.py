@@ -12,6 +12,7 @@ from schemas.event import Kind
 from schemas.tenant import Tenant
 from store.alert_notes import add_note
 from store.database import Database, StoreUnavailable
+from store.expiry import AT_ONCE
 from store.holds import place
 from store.privacy import Privacy
 from store.queries import TenantContext
@@ -266,6 +267,55 @@ def test_people_whom_only_expired_alerts_named_leave_the_vault(each_store: Datab
     [aged] = rights.report(tenant, now - DAY)["aged_out"]
     assert (aged["kind"], aged["rows_removed"]) == ("alert", 1)
     assert aged["why"] == "older than 30 days, the tenant's longest setting of any kind"
+
+
+def test_alerts_of_many_tenants_go_in_as_few_statements_as_those_of_one(
+    each_store: Database, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each by its own tenant's days, though all have one id, and the ids of tenants are as long as may be."""
+    run_retention(each_store, NOW)  # what other tests left
+    tenants = [f"{tenant_id}-{n:03}".ljust(64, "x") for n in range(AT_ONCE - 100)]
+    row = {"version": 1, "applied_at": NOW}
+    settings = [
+        Tenant(tenant_id=each, organization_id="o", name="n", retention_days=30 + 20 * (n % 2))
+        for n, each in enumerate(tenants)
+    ]
+    bodies = [row | {"tenant_id": one.tenant_id, "body": one.model_dump_json()} for one in settings]
+    each_store.insert_rows("tenants", bodies)
+    for each in tenants[:2]:
+        raise_alert(each_store, each, "a" * 32, 40)
+    rows = each_store.query("SELECT * FROM alerts WHERE tenant_id = {t:String}", {"t": tenants[0]})
+    each_store.insert_rows("alerts", [{**rows[0], "tenant_id": each} for each in tenants[2:]])
+    deal_with(each_store, store_alert(each_store, tenants[0], alert_id="b" * 32, last_time=NOW), PLATFORM)
+    go_on, statements = each_store.command, list[str]()
+
+    def count(sql: str, parameters: Mapping[str, Any] | None = None) -> None:
+        statements.append(sql)
+        go_on(sql, parameters)
+
+    monkeypatch.setattr(each_store, "command", count)
+    assert run_retention(each_store, NOW) == len(tenants) // 2
+    assert len(statements) <= len(TABLES)
+    assert [left(each_store, each) for each in tenants[:4]] == [{"b" * 32}, {"a" * 32}, set(), {"a" * 32}]
+    assert removed(each_store, tenants[2]) == [{"kind": "alert", "retention_days": 30, "rows_removed": 1}]
+    # More than one statement names.
+    many = [{**rows[0], "tenant_id": tenants[0], "alert_id": f"{n:032}"} for n in range(AT_ONCE + 1)]
+    each_store.insert_rows("alerts", many)
+    assert run_retention(each_store, NOW + timedelta(minutes=1)) == len(many)
+    assert left(each_store, tenants[0]) == {"b" * 32}
+
+
+def test_a_word_that_is_a_person_on_hold_is_nobody_at_another_tenant(
+    each_store: Database, tenant_id: str
+) -> None:
+    """Where user ids are stored as they are, `ana` is somebody else at each."""
+    other = f"{tenant_id}-b"
+    for each in (tenant_id, other):
+        keep_for(each_store, each, 30)
+        raise_alert(each_store, each, "of ana", 40, entity={"type": "user_id", "value": "ana"})
+    place(each_store, TenantContext(tenant_id), "ana", actor="officer", reason="case 5", now=NOW)
+    run_retention(each_store, NOW)
+    assert (left(each_store, tenant_id), left(each_store, other)) == ({"of ana"}, set())
 
 
 def test_alerts_that_went_are_no_matter_of_the_sealed_trail(each_store: Database) -> None:

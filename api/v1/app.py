@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from api.v1 import problems
 from api.v1.audit import Audit
 from api.v1.backtesting import Backtests, RunBacktest
+from api.v1.bodies import Bodies
 from api.v1.gate import Gate
 from api.v1.grants import Grants
 from api.v1.manners import Manners
@@ -104,6 +105,7 @@ def api_app(parts: Parts, run_backtest: RunBacktest | None = None) -> FastAPI:
     app.state.grants = Grants(parts, gate.tenants)
     app.state.backtests = Backtests(parts, run_backtest)
     app.state.under_way = UnderWay()
+    bodies = app.state.bodies = Bodies(parts.config.bodies_bytes)
     app.state.store_check = health.StoreCheck(parts)
     app.state.once = SingleUse(parts.database)
     oidc = parts.config.oidc
@@ -121,7 +123,7 @@ def api_app(parts: Parts, run_backtest: RunBacktest | None = None) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "X-Tenant-Id", "X-Request-Id", "Idempotency-Key"],
             expose_headers=["X-Request-Id", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"],
         )
-    app.add_middleware(Manners, parts=parts, audit=Audit(parts, gate.addresses))
+    app.add_middleware(Manners, parts=parts, audit=Audit(parts, gate.addresses), bodies=bodies)
     return app
 
 

@@ -14,6 +14,7 @@ from streams.metrics import API_REQUESTS
 
 if TYPE_CHECKING:
     from api.v1.audit import Audit
+    from api.v1.bodies import Bodies
     from api.v1.parts import Parts
 
 log = structlog.get_logger()
@@ -42,12 +43,15 @@ class Manners:
         For clocks and limits.
     audit
         Told of each request once it has been answered.
+    bodies
+        Hold no more of it then.
     """
 
-    def __init__(self, app: ASGIApp, parts: "Parts", audit: "Audit") -> None:
+    def __init__(self, app: ASGIApp, parts: "Parts", audit: "Audit", bodies: "Bodies") -> None:
         self._app = app
         self._parts = parts
         self._audit = audit
+        self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -85,6 +89,7 @@ class Manners:
             detail = "it is in our log under the request id"
             await response(Problem("internal", detail), trace.request_id)(scope, receive, answer)
         finally:
+            self._bodies.let_go(trace)
             self._served(trace)
 
     def _trace(self, scope: Scope) -> Trace:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
+from api.v1.bodies import DEFAULT_BODIES_BYTES
 from api.v1.key_ring import KeyRing
 from schemas.tenant import RateLimit
 from store.database import Database
@@ -49,6 +50,8 @@ class ApiConfig:
         Refused credentials of each address; IPv6 by /64.
     stranger_limit
         Requests of each address that nobody known is behind: without credentials, or of no route.
+    bodies_bytes
+        Of bodies of requests that have not been answered, all together.
     slow_ms
         A request that took longer is logged.
     refresh_lifetime
@@ -68,6 +71,7 @@ class ApiConfig:
     platform_limit: RateLimit = DEFAULT_PLATFORM_LIMIT
     failure_limit: RateLimit = DEFAULT_FAILURE_LIMIT
     stranger_limit: RateLimit = DEFAULT_STRANGER_LIMIT
+    bodies_bytes: int = DEFAULT_BODIES_BYTES
     slow_ms: float = 1_000.0
     refresh_lifetime: timedelta = timedelta(days=7)
     family_lifetime: timedelta = timedelta(days=30)

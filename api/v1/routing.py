@@ -138,7 +138,8 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     ------
     Problem
         ``body_too_large`` after no more than the limit was read; ``body_too_slow``; ``malformed_request`` and
-        ``body_too_deep`` before it is parsed; ``unsupported_encoding``.
+        ``body_too_deep`` before it is parsed; ``unsupported_encoding``; ``unavailable`` where too much of
+        others' bodies is held.
     """
     if hasattr(request, "_body"):
         return await request.body()
@@ -148,8 +149,11 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
         "body_too_large", f"send at most {max_bytes:,} bytes", headers={"Connection": "close"}
     )
     told = request.headers.get("content-length", "0")
-    if told.isascii() and told.isdigit() and int(told) > max_bytes:
-        raise too_large
+    bodies, trace = request.app.state.bodies, trace_of(request.scope)
+    if told.isascii() and told.isdigit():
+        if int(told) > max_bytes:
+            raise too_large
+        bodies.check(int(told))
     chunks, size = [], 0
     try:
         async with asyncio.timeout(READ_S):
@@ -157,12 +161,13 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
                 size += len(chunk)
                 if size > max_bytes:
                     raise too_large
+                bodies.hold(trace, len(chunk))
                 chunks.append(chunk)
     except TimeoutError:
         detail = f"send the whole body within {READ_S:.0f} s"
         raise Problem("body_too_slow", detail, headers={"Connection": "close"}) from None
     body = request._body = b"".join(chunks)  # where Starlette looks for it
-    trace_of(request.scope).bytes_in = size
+    trace.bytes_in = size
     # Whatever some handler would take for JSON: the type's name has no case.
     if "json" in request.headers.get("content-type", "").lower():
         if size < LOOK_HERE_BYTES:

@@ -46,6 +46,8 @@ class Trace:
     problem: str | None = None
     status: int = 500
     bytes_in: int = 0
+    # Of its body, as far as it came (`api.v1.bodies`).
+    bytes_held: int = 0
     bytes_out: int = 0
     # What the route is about: its last path parameter, unless the handler says otherwise.
     resource_id: str | None = None

@@ -1,4 +1,7 @@
-"""Verification for whoever asks over HTTP: of one tenant, of a part of its trail, and not for ever."""
+"""Verification for whoever asks over HTTP: of one tenant, of a part of its trail, and not for ever.
+
+Chains are read from their first seal all the same: docs/trail.md says what else would be lost.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime

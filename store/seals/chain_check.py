@@ -59,11 +59,12 @@ def check_chain(
     named = named or {}
     findings: list[Finding] = []
     good: list[Seal] = []
-    present: set[int] = set()
+    by_sequence: dict[int, list[Seal]] = {}
+    for seal in seals:
+        by_sequence.setdefault(seal.sequence, []).append(seal)
+    present = set(by_sequence)
     vouched = _vouched(seals, trust, named)
-    for sequence in sorted({seal.sequence for seal in seals}):
-        same = [seal for seal in seals if seal.sequence == sequence]
-        present.add(sequence)
+    for sequence, same in sorted(by_sequence.items()):
         chosen = _choose(
             chain, same, trust, named.get(sequence), good[-1] if good else None, vouched, findings
         )
@@ -210,11 +211,12 @@ def check_anchors(chains: Mapping[ChainId, Chain], anchors: Sequence[Mapping[str
     anchors
         Each with ``cluster_id``, ``partition``, ``sequence``, ``digest``.
     """
+    # A store has an anchor for every few seals.
+    digests = {chain.id: {seal.digest for seal in chain.good} for chain in chains.values()} if anchors else {}
     lost: dict[ChainId, dict[int, str]] = {}
     for anchor in anchors:
         chain = ChainId("", str(anchor["cluster_id"]), int(anchor["partition"]))
-        held = chains.get(chain)
-        if held is None or all(seal.digest != anchor["digest"] for seal in held.good):
+        if anchor["digest"] not in digests.get(chain, ()):
             lost.setdefault(chain, {})[int(anchor["sequence"])] = str(anchor["digest"])
     findings = []
     for chain, sequences in sorted(lost.items()):

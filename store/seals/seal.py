@@ -114,7 +114,9 @@ def pack_members(members: Sequence[Member]) -> bytes:
 
 def unpack_members(contents: bytes) -> list[Member]:
     """Return what was packed."""
-    return [Member(*json.loads(line)) for line in contents.split(b"\n") if line]
+    # At once: a call for each took longer than to check the seal's signature where a round has 20.
+    lines = b",".join(line for line in contents.split(b"\n") if line)
+    return [Member(*each) for each in json.loads(b"[%b]" % lines)]
 
 
 @dataclass(frozen=True, slots=True)
