@@ -53,7 +53,13 @@ def store_events(database: Database, *events: dict[str, Any], ingest_time: datet
 
 def store_alert(database: Database, tenant_id: str, **fields: Any) -> Alert:
     """Store a revision of an alert."""
-    now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    alert = alert_at(tenant_id, datetime(2026, 3, 1, 12, tzinfo=UTC), **fields)
+    EventWriter(database, IDS, "worker").insert_alerts([alert])
+    return alert
+
+
+def alert_at(tenant_id: str, time: datetime, **fields: Any) -> Alert:
+    """Return a revision of an alert that was detected at a time."""
     described: dict[str, Any] = {
         "alert_id": uuid.uuid4().hex,
         "revision": 1,
@@ -63,8 +69,8 @@ def store_alert(database: Database, tenant_id: str, **fields: Any) -> Alert:
         "severity": "high",
         "tenant_id": tenant_id,
         "entity": Entity(type="user_id", value="ana"),
-        "first_time": now,
-        "last_time": now,
+        "first_time": time,
+        "last_time": time,
         "event_count": 5,
         "score": 7.0,
         "threshold": 5.0,
@@ -72,9 +78,7 @@ def store_alert(database: Database, tenant_id: str, **fields: Any) -> Alert:
         "evidence": Evidence(numbers={"failures": 5}, event_ids=["e-1"]),
         "attack": ["T1110.001"],
         "runbook": "Ask ana.",
-        "detected_at": now,
-        "published_at": now,
+        "detected_at": time,
+        "published_at": time,
     }
-    alert = Alert.model_validate({**described, **fields})
-    EventWriter(database, IDS, "worker").insert_alerts([alert])
-    return alert
+    return Alert.model_validate({**described, **fields})
