@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from schemas.alert import SEVERITIES, Severity
 from store.database import Database
+from store.parts import in_parts
 from store.queries import TenantContext
 from store.webhook_rows import Attempt, Delivery, DeliveryStatus, Endpoint, LoggedDelivery, new_secret
 from store.webhook_secrets import OpenBox, as_read, as_stored
@@ -313,8 +314,8 @@ class WebhookStore:
 
     def cancel(self, delivery_ids: Collection[str], reason: str) -> None:
         """Take deliveries out of the queue; those that no longer wait stay as they are."""
-        if delivery_ids:
-            self._cancel({"delivery_id": list(delivery_ids)}, reason)
+        for part in in_parts(delivery_ids):
+            self._cancel({"delivery_id": part}, reason)
 
     def _cancel(self, which: Mapping[str, str | Sequence[str] | None], reason: str) -> None:
         where, parameters = _where(which)
@@ -337,12 +338,15 @@ class WebhookStore:
             "ORDER BY created_at DESC, alert_id, revision DESC LIMIT {limit:UInt32}",
             {**parameters, "limit": limit},
         )
-        attempts = self._database.query(
-            f"SELECT * FROM webhook_attempts WHERE delivery_id IN {{ids:Array(String)}} AND {where} "
-            "ORDER BY attempted_at DESC LIMIT 1 BY delivery_id",
-            {**parameters, "ids": [row["delivery_id"] for row in rows]},
-        )
-        last = {row["delivery_id"]: Attempt(**row) for row in attempts}
+        last = {
+            row["delivery_id"]: Attempt(**row)
+            for part in in_parts(row["delivery_id"] for row in rows)
+            for row in self._database.query(
+                f"SELECT * FROM webhook_attempts WHERE delivery_id IN {{ids:Array(String)}} AND {where} "
+                "ORDER BY attempted_at DESC LIMIT 1 BY delivery_id",
+                {**parameters, "ids": part},
+            )
+        }
         return [LoggedDelivery(Delivery(**row), last.get(row["delivery_id"])) for row in rows]
 
     def attempts(self, delivery_id: str, tenant_id: str | None = None) -> Sequence[Attempt]:

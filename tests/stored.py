@@ -22,8 +22,9 @@ IDS = KafkaIds("cluster", {f"audit.{kind}": f"id-{kind}" for kind in KINDS})
 _OFFSETS = itertools.count()
 
 
-def store_events(database: Database, *events: dict[str, Any], ingest_time: datetime | None = None) -> None:
-    """Store events of any kinds and tenants, each with an offset of its own."""
+def store_events(database: Database, *events: dict[str, Any], ingest_time: datetime | None = None) -> int:
+    """Store events of any kinds and tenants, each with an offset of its own; return the first."""
+    first = next(_OFFSETS)
     writer = EventWriter(database, IDS, "worker")
     at = ingest_time or datetime.now(UTC)
     for kind in KINDS:
@@ -49,6 +50,7 @@ def store_events(database: Database, *events: dict[str, Any], ingest_time: datet
         claim = Claim(f"audit.{kind}", 3, term=1, generation=1)
         for block in writer.encode_events([(batch, claim)]):
             writer.insert_events(block)
+    return first + 1
 
 
 def store_alert(database: Database, tenant_id: str, **fields: Any) -> Alert:
