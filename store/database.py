@@ -31,6 +31,8 @@ QUERY_SETTINGS: Final[dict[str, Any]] = {
     # Cancelling an await does not cancel a query, so every query has an end of its own.
     "max_execution_time": 60,
 }
+# Alerts lie by the month of their time, and an imported log has many: by default more than 100 are refused.
+_INSERT_SETTINGS: Final[dict[str, Any]] = {"max_partitions_per_insert_block": 0}
 # The parameter of a query that is bound to one tenant (`store.queries.TenantContext`): whose rows it may see.
 SCOPE_TENANT: Final = "scope_tenant_id"
 
@@ -191,6 +193,8 @@ class Database:
         first.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
         first.close()
         handle = chdb.connect(str(path))  # type: ignore[no-untyped-call]
+        for name, value in _INSERT_SETTINGS.items():
+            handle.query(f"SET {name} = {value}")
         inserting = threading.Lock()
 
         def insert(table: str, columns: Sequence[str], payload: bytes, fmt: str, guard: Guard | None) -> None:
@@ -246,7 +250,7 @@ class Database:
 
         def insert(table: str, columns: Sequence[str], payload: bytes, fmt: str, guard: Guard | None) -> None:
             names = ", ".join(columns)
-            settings: dict[str, Any] = {}
+            settings = _INSERT_SETTINGS
             if guard is None:
                 sql = f"INSERT INTO {table} ({names}) FORMAT {fmt}"
             else:
@@ -260,7 +264,7 @@ class Database:
                 )
                 # So much the server reads before it begins with a query: more than the body has. So it judges
                 # the guard when the last byte is there, however long the sender hung in the middle.
-                settings = {"query_id": guard.query_id, "max_query_size": MAX_INSERT_BYTES}
+                settings = {**settings, "query_id": guard.query_id, "max_query_size": MAX_INSERT_BYTES}
             # As an iterator: clickhouse-connect would send bytes again when the connection breaks, although
             # the server may have taken them.
             body: Any = iter((f"{sql}\n".encode(), payload))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from store.database import SCOPE_TENANT, Database
+from store.parts import in_parts
 
 MAX_ROWS: Final = 10_000
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,6 +38,10 @@ WHERE {scope} AND {conditions}
 ORDER BY published_at, alert_id, revision
 LIMIT {{limit:UInt32}}
 """
+_NEWEST_SETTINGS: Final = (
+    "SELECT tenant_id, version, deleted, body FROM tenants FINAL WHERE {scope} AND {named} "
+    "ORDER BY version DESC LIMIT 1 BY tenant_id"
+)
 # A message that was delivered twice may have a row for each reason found; the latest one holds.
 _LETTERS: Final = """
 SELECT letters.*, redrives.status AS redrive_status,
@@ -218,14 +223,11 @@ class Reader:
 
     def tenants(self, tenant_ids: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Return the current settings of each tenant that is in the directory, or of those named."""
-        named, bound = "true", dict[str, Any]()
-        if tenant_ids is not None:
-            named, bound = "tenant_id IN {tenant_ids:Array(String)}", {"tenant_ids": list(tenant_ids)}
-        rows = self._select(
-            f"SELECT tenant_id, version, deleted, body FROM tenants FINAL WHERE {self._scope} AND {named} "
-            "ORDER BY version DESC LIMIT 1 BY tenant_id",
-            bound,
-        )
+        if tenant_ids is None:
+            rows = self._select(_NEWEST_SETTINGS.format(scope=self._scope, named="true"), {})
+        else:
+            sql = _NEWEST_SETTINGS.format(scope=self._scope, named="tenant_id IN {tenant_ids:Array(String)}")
+            rows = [row for part in in_parts(tenant_ids) for row in self._select(sql, {"tenant_ids": part})]
         return [
             {**json.loads(row["body"]), "version": row["version"]}
             for row in sorted(rows, key=lambda row: str(row["tenant_id"]))

@@ -14,6 +14,7 @@ from schemas.tuning import Tuning
 from store.database import Database
 from store.events import KafkaIds
 from store.ownership import OF_TOPIC, bound
+from store.parts import in_parts
 from store.tuning import read_tunings
 
 # So many offsets are counted by one query, and so many rows read by another: bounded memory, and few queries.
@@ -23,6 +24,10 @@ ROWS_PER_QUERY: Final = 50_000
 _BETWEEN: Final = (
     f"{OF_TOPIC} AND kafka_partition = {{partition:Int32}} "
     "AND kafka_offset >= {first:Int64} AND kafka_offset < {stop:Int64}"
+)
+_SETTINGS: Final = (
+    "SELECT tenant_id, version, body FROM tenants FINAL "
+    "WHERE tenant_id IN {tenants:Array(String)} AND NOT deleted"
 )
 # Numbers and the text of attributes are stored as they are; of other texts, '' is one that was not there.
 AS_STORED: Final = frozenset(
@@ -159,13 +164,10 @@ class Tail:
     def _settings_of(self, wanted: set[tuple[str, int, int]]) -> dict[tuple[str, int, int], Tenant]:
         missing = wanted - self._settings.keys()
         if missing:
-            rows = self._database.query(
-                "SELECT tenant_id, version, body FROM tenants FINAL "
-                "WHERE tenant_id IN {tenants:Array(String)} AND NOT deleted",
-                {"tenants": sorted({tenant_id for tenant_id, _, _ in missing})},
-            )
             stored = {
-                (row["tenant_id"], row["version"]): Tenant.model_validate_json(row["body"]) for row in rows
+                (row["tenant_id"], row["version"]): Tenant.model_validate_json(row["body"])
+                for part in in_parts({tenant_id for tenant_id, _, _ in missing})
+                for row in self._database.query(_SETTINGS, {"tenants": part})
             }
             tunings = read_tunings(self._database)
             for tenant_id, version, tuning in missing:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from store.database import Database
 from store.master_key import KEY_BYTES, MasterKeyError, MasterKeys
+from store.parts import in_parts
 
 # Of the row that holds the root; no tenant has an empty id.
 ROOT: Final = ""
@@ -21,8 +22,6 @@ ROOT: Final = ""
 REFRESH_S: Final = 60.0
 # And so long after that a replaced key may be deleted: nobody writes with it any more.
 SUPERSEDED: Final = timedelta(seconds=10 * REFRESH_S)
-# In the address of a request there is room for so many.
-IDS_PER_QUERY: Final = 2_000
 _ROWS: Final = (
     "SELECT tenant_id, key_id, wrapped, master_key_id, created_at FROM tenant_keys FINAL "
     "WHERE tenant_id IN {tenants:Array(String)} ORDER BY tenant_id, created_at, key_id"
@@ -46,12 +45,6 @@ class TenantKey:
 
 def _bound_to(tenant_id: str, key_id: str) -> bytes:
     return f"tenant key\0{tenant_id}\0{key_id}".encode()
-
-
-def in_parts(ids: Collection[str]) -> Iterable[list[str]]:
-    """Cut ids into as many as a query takes."""
-    ordered = sorted(ids)
-    return (ordered[i : i + IDS_PER_QUERY] for i in range(0, len(ordered), IDS_PER_QUERY))
 
 
 class TenantKeys:
@@ -129,11 +122,11 @@ class TenantKeys:
 
     def drop(self, keys: Sequence[TenantKey]) -> None:
         """Delete keys that no row of the vault names any more."""
-        if keys:
+        for part in in_parts(key.key_id for key in keys):
             self._database.command(
                 "ALTER TABLE tenant_keys DELETE WHERE key_id IN {ids:Array(String)} "
                 "SETTINGS mutations_sync = 2",
-                {"ids": [key.key_id for key in keys]},
+                {"ids": part},
             )
 
     def _make(self, tenant_ids: Iterable[str]) -> dict[str, TenantKey]:

@@ -25,9 +25,10 @@ from schemas.tenant import Tenant
 from store.database import Database, Fenced, Guard
 from store.master_key import KEY_BYTES, MasterKeyError, MasterKeys, seal, unseal
 from store.native import FORMAT, encode_block
+from store.parts import in_parts
 from store.privacy_log import record
 from store.queries import TenantContext
-from store.tenant_keys import IDS_PER_QUERY, SUPERSEDED, TenantKey, TenantKeys, in_parts
+from store.tenant_keys import SUPERSEDED, TenantKey, TenantKeys
 from store.webhook_secrets import SecretBox
 
 log = structlog.get_logger()
@@ -174,8 +175,7 @@ class Vault:
 
     def _stored(self, wanted: Collection[Shredded]) -> set[Shredded]:
         found: set[Shredded] = set()
-        ordered = sorted(wanted)
-        for part in (ordered[i : i + IDS_PER_QUERY] for i in range(0, len(ordered), IDS_PER_QUERY)):
+        for part in in_parts(wanted, "".join):
             rows = self._database.query_columns(
                 "SELECT tenant_id, pseudonym FROM vault "
                 "WHERE tenant_id IN {tenants:Array(String)} AND pseudonym IN {pseudonyms:Array(String)}",
@@ -246,6 +246,13 @@ class Vault:
     ) -> dict[str, int]:
         """Delete people's rows and keys, and wait until no file holds them.
 
+        Parameters
+        ----------
+        certificate_id
+            Names these people in ``shreddings``, and nobody else.
+        now
+            What Kafka had until then does not bring them back.
+
         Returns
         -------
         dict
@@ -256,8 +263,12 @@ class Vault:
         VaultBusy
             If the old files were not removed in time: the rows are deleted, their bytes may still be there.
         """
-        which = {"tenant": tenant_id, "pseudonyms": list(pseudonyms)}
-        where = "tenant_id = {tenant:String} AND pseudonym IN {pseudonyms:Array(String)}"
+        which = {"tenant": tenant_id, "certificate": certificate_id}
+        # However many they are: a list would be cut into parts, each of which rewrites files of the vault.
+        where = (
+            "tenant_id = {tenant:String} AND pseudonym IN (SELECT pseudonym FROM shreddings "
+            "WHERE tenant_id = {tenant:String} AND certificate_id = {certificate:String})"
+        )
         with self._writing:
             self._database.insert_rows(
                 "shreddings",

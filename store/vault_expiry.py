@@ -24,7 +24,8 @@ _UNSPOKEN_OF: Final = (
     "(SELECT arrayJoin(extractAll({text}, {{pattern:String}})) FROM events WHERE {scope}) "
     "AND pseudonym NOT IN "
     "(SELECT arrayJoin(extractAll(body, {{pattern:String}})) FROM alerts WHERE {scope}) "
-    "AND pseudonym NOT IN {{held:Array(String)}} LIMIT {at_once}"
+    "AND pseudonym NOT IN (SELECT pseudonym FROM legal_holds FINAL WHERE {scope} AND NOT released) "
+    "LIMIT {at_once}"
 )
 
 
@@ -40,19 +41,17 @@ def expire_people(database: Database, vault: Vault, now: datetime) -> int:
     VaultBusy
         If old files were not removed in time.
     """
-    held: dict[str, set[str]] = {}
-    for hold in active(database, PlatformContext("retention")):
-        held.setdefault(hold.tenant_id, set()).add(hold.pseudonym)
+    holds = active(database, PlatformContext("retention"))
+    whole = {hold.tenant_id for hold in holds if hold.pseudonym == WHOLE_TENANT}
     before, gone = now - GRACE, 0
     for row in database.query("SELECT DISTINCT tenant_id FROM vault"):
         tenant = TenantContext(row["tenant_id"])
-        people = held.get(tenant.tenant_id, set())
-        if WHOLE_TENANT in people:
+        if tenant.tenant_id in whole:
             continue
         scope, bound = tenant.condition()
         found = database.query(
             _UNSPOKEN_OF.format(scope=scope, text=TEXT, at_once=AT_ONCE),
-            {**bound, "before": before, "pattern": _PATTERN, "held": sorted(people)},
+            {**bound, "before": before, "pattern": _PATTERN},
         )
         if pseudonyms := [one["pseudonym"] for one in found if PSEUDONYM.fullmatch(one["pseudonym"])]:
             entry_id = record(

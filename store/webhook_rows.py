@@ -2,11 +2,13 @@
 
 import base64
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from schemas.alert import Severity
+from store.queries import TenantContext
 from store.webhook_secrets import SEALED, SecretsClosed
 
 SECRET_BYTES: Final = 32  # Standard Webhooks asks for 24 to 64
@@ -40,10 +42,13 @@ class Endpoint:
             If this process could not open them.
         """
         if self.secret.startswith(SEALED):
-            raise SecretsClosed("this process has no master key, so it cannot sign for a webhook")
-        if self.previous_secret and now < self.previous_secret_until:
-            return self.secret, self.previous_secret
-        return (self.secret,)
+            raise SecretsClosed(
+                "this process cannot sign for a webhook: it has no master key, or its secret was sealed with "
+                "another; set TENANTWATCH_MASTER_KEY here as for the workers, or rotate the secret"
+            )
+        # One that does not open was rotated away for that.
+        previous = "" if self.previous_secret.startswith(SEALED) else self.previous_secret
+        return (self.secret, previous) if previous and now < self.previous_secret_until else (self.secret,)
 
 
 @dataclass(frozen=True)
@@ -91,3 +96,24 @@ class LoggedDelivery:
 def new_secret() -> str:
     """Return a signing secret as Standard Webhooks writes it: ``whsec_`` and 32 random bytes in base64."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+
+
+def condition_of(columns: Mapping[str, str | Sequence[str] | None]) -> tuple[str, dict[str, Any]]:
+    """Return the condition that columns have these values, and its parameters; None means any value."""
+    given = {name: value for name, value in columns.items() if value is not None}
+    terms = [
+        f"{name} = {{{name}:String}}" if isinstance(value, str) else f"{name} IN {{{name}:Array(String)}}"
+        for name, value in given.items()
+    ]
+    return " AND ".join(terms) or "1", given
+
+
+def condition_within(
+    tenant_id: str | None, columns: Mapping[str, str | Sequence[str] | None]
+) -> tuple[str, dict[str, Any]]:
+    """Return the same within a tenant, for queries of nothing secret; an empty one is the platform."""
+    where, given = condition_of(columns if tenant_id else {**columns, "tenant_id": tenant_id})
+    if not tenant_id:
+        return where, given
+    condition, of_tenant = TenantContext(tenant_id).condition()
+    return f"{condition} AND {where}", {**given, **of_tenant}

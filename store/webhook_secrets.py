@@ -4,7 +4,7 @@ import base64
 from collections.abc import Callable
 from typing import Final
 
-from store.master_key import seal, unseal
+from store.master_key import MasterKeyError, seal, unseal
 
 # Before what is encrypted: earlier versions stored secrets as they are, ``whsec_…``.
 SEALED: Final = "sealed:"
@@ -36,9 +36,12 @@ class SecretBox:
         Raises
         ------
         MasterKeyError
-            If it was sealed with another key or for another endpoint.
+            If it was sealed with another key or for another endpoint, or is damaged.
         """
-        sealed = base64.b64decode(stored.removeprefix(SEALED))
+        try:
+            sealed = base64.b64decode(stored.removeprefix(SEALED))
+        except ValueError as error:
+            raise MasterKeyError(f"the secret of {endpoint_id} is damaged: {error}") from error
         return unseal(self._key, sealed, endpoint_id.encode()).decode()
 
 
@@ -66,4 +69,11 @@ def as_stored(secret: str, endpoint_id: str, box: OpenBox | None) -> str:
 
 def as_read(stored: str, endpoint_id: str, box: OpenBox | None) -> str:
     """Return the secret behind what is stored; as it is, where this process cannot open it."""
-    return box().open(stored, endpoint_id) if box is not None and stored.startswith(SEALED) else stored
+    if box is None or not stored.startswith(SEALED):
+        return stored
+    opened = box()
+    try:
+        return opened.open(stored, endpoint_id)
+    except MasterKeyError:
+        # So that its endpoint can be listed, disabled, removed, and be given a new secret.
+        return stored

@@ -5,13 +5,24 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
+
+import structlog
 
 from schemas.alert import SEVERITIES, Severity
 from store.database import Database
-from store.queries import TenantContext
-from store.webhook_rows import Attempt, Delivery, DeliveryStatus, Endpoint, LoggedDelivery, new_secret
-from store.webhook_secrets import OpenBox, as_read, as_stored
+from store.parts import in_parts
+from store.webhook_rows import (
+    Attempt,
+    Delivery,
+    DeliveryStatus,
+    Endpoint,
+    LoggedDelivery,
+    condition_of,
+    condition_within,
+    new_secret,
+)
+from store.webhook_secrets import SEALED, OpenBox, as_read, as_stored
 
 __all__ = [
     "PLATFORM",
@@ -24,7 +35,9 @@ __all__ = [
     "WebhookStore",
 ]
 
+log = structlog.get_logger()
 PLATFORM: Final = ""
+UNSIGNABLE: Final = "its secret does not open; rotate it, then enable the endpoint"
 ROTATION: Final = timedelta(hours=24)  # how long the old secret signs beside the new one
 
 _NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -94,7 +107,7 @@ class WebhookStore:
 
     def list(self, tenant_id: str | None = None) -> Sequence[Endpoint]:
         """Return the endpoints of a tenant, of the platform (empty) or of everyone (None); secrets sealed."""
-        where, parameters = _where({"tenant_id": tenant_id})
+        where, parameters = condition_of({"tenant_id": tenant_id})
         rows = self._database.query(
             f"SELECT * FROM webhook_endpoints FINAL WHERE status != 'deleted' AND {where} "
             "ORDER BY tenant_id, created_at, endpoint_id",
@@ -110,7 +123,7 @@ class WebhookStore:
         UnknownWebhook
             If there is none, it was removed, or `tenant_id` is given and is not its tenant.
         """
-        where, parameters = _where({"endpoint_id": endpoint_id, "tenant_id": tenant_id})
+        where, parameters = condition_of({"endpoint_id": endpoint_id, "tenant_id": tenant_id})
         rows = self._database.query(
             f"SELECT * FROM webhook_endpoints FINAL WHERE status != 'deleted' AND {where}",
             parameters,
@@ -196,12 +209,21 @@ class WebhookStore:
         return newer
 
     def _opened(self, endpoint: Endpoint) -> Endpoint:
-        """Return an endpoint with its secrets, where this process can open them."""
+        """Return an endpoint with its secrets; sealed, where this process cannot open them."""
         secret, previous = (
             as_read(text, endpoint.endpoint_id, self._secrets)
             for text in (endpoint.secret, endpoint.previous_secret)
         )
         return replace(endpoint, secret=secret, previous_secret=previous)
+
+    def _signable(self, stored: Endpoint) -> Endpoint:
+        """Return an endpoint with its secrets; disabled, if nobody can sign for it any more."""
+        endpoint = self._opened(stored)
+        if self._secrets is None or endpoint.status != "enabled" or not endpoint.secret.startswith(SEALED):
+            return endpoint
+        about = {"endpoint_id": endpoint.endpoint_id, "tenant_id": endpoint.tenant_id}
+        log.error("webhook_endpoint_disabled", reason=UNSIGNABLE, **about)
+        return self.disable(endpoint.endpoint_id, UNSIGNABLE)
 
     def enqueue(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Put new deliveries into the queue, durably, and return each once.
@@ -241,7 +263,7 @@ class WebhookStore:
         UnknownWebhook
             If there is none, or `tenant_id` is given and its endpoint is not that tenant's.
         """
-        where, parameters = _where({"delivery_id": delivery_id, "tenant_id": tenant_id})
+        where, parameters = condition_of({"delivery_id": delivery_id, "tenant_id": tenant_id})
         rows = self._database.query(
             f"SELECT * FROM webhook_deliveries FINAL WHERE {where}",
             parameters,
@@ -256,7 +278,8 @@ class WebhookStore:
     def to_send(self, waiting: Sequence[Delivery]) -> Sequence[tuple[Delivery, Endpoint] | None]:
         """Return deliveries as they stand, with their bodies, and where each goes.
 
-        None: it is not there, or its endpoint was removed.
+        None: it is not there, or its endpoint was removed. An endpoint whose secret does not open is
+        disabled: whatever is wrong with one, the others are sent to.
         """
         deliveries = self._database.query(
             "SELECT * FROM webhook_deliveries FINAL WHERE tenant_id IN {tenants:Array(String)} "
@@ -269,7 +292,7 @@ class WebhookStore:
             {"endpoints": sorted({delivery.endpoint_id for delivery in waiting})},
         )
         as_it_stands = {row["delivery_id"]: Delivery(**row) for row in deliveries}
-        where = {row["endpoint_id"]: self._opened(Endpoint(**row)) for row in endpoints}
+        where = {row["endpoint_id"]: self._signable(Endpoint(**row)) for row in endpoints}
         return [
             (as_it_stands[each.delivery_id], where[each.endpoint_id])
             if each.delivery_id in as_it_stands and each.endpoint_id in where
@@ -313,11 +336,11 @@ class WebhookStore:
 
     def cancel(self, delivery_ids: Collection[str], reason: str) -> None:
         """Take deliveries out of the queue; those that no longer wait stay as they are."""
-        if delivery_ids:
-            self._cancel({"delivery_id": list(delivery_ids)}, reason)
+        for part in in_parts(delivery_ids):
+            self._cancel({"delivery_id": part}, reason)
 
     def _cancel(self, which: Mapping[str, str | Sequence[str] | None], reason: str) -> None:
-        where, parameters = _where(which)
+        where, parameters = condition_of(which)
         self._database.command(
             f"INSERT INTO webhook_deliveries ({_QUEUE_COLUMNS}, body) "
             "SELECT * REPLACE ('cancelled' AS status, {reason:String} AS status_reason, "
@@ -331,23 +354,26 @@ class WebhookStore:
         self, tenant_id: str | None = None, endpoint_id: str | None = None, limit: int = 100
     ) -> Sequence[LoggedDelivery]:
         """Return deliveries with their last attempts, newest first, without bodies."""
-        where, parameters = _bound(tenant_id, {"endpoint_id": endpoint_id})
+        where, parameters = condition_within(tenant_id, {"endpoint_id": endpoint_id})
         rows = self._database.query(
             f"SELECT {_QUEUE_COLUMNS} FROM webhook_deliveries FINAL WHERE {where} "
             "ORDER BY created_at DESC, alert_id, revision DESC LIMIT {limit:UInt32}",
             {**parameters, "limit": limit},
         )
-        attempts = self._database.query(
-            f"SELECT * FROM webhook_attempts WHERE delivery_id IN {{ids:Array(String)}} AND {where} "
-            "ORDER BY attempted_at DESC LIMIT 1 BY delivery_id",
-            {**parameters, "ids": [row["delivery_id"] for row in rows]},
-        )
-        last = {row["delivery_id"]: Attempt(**row) for row in attempts}
+        last = {
+            row["delivery_id"]: Attempt(**row)
+            for part in in_parts(row["delivery_id"] for row in rows)
+            for row in self._database.query(
+                f"SELECT * FROM webhook_attempts WHERE delivery_id IN {{ids:Array(String)}} AND {where} "
+                "ORDER BY attempted_at DESC LIMIT 1 BY delivery_id",
+                {**parameters, "ids": part},
+            )
+        }
         return [LoggedDelivery(Delivery(**row), last.get(row["delivery_id"])) for row in rows]
 
     def attempts(self, delivery_id: str, tenant_id: str | None = None) -> Sequence[Attempt]:
         """Return every attempt at a delivery, oldest first."""
-        where, parameters = _bound(tenant_id, {"delivery_id": delivery_id})
+        where, parameters = condition_within(tenant_id, {"delivery_id": delivery_id})
         rows = self._database.query(
             f"SELECT * FROM webhook_attempts WHERE {where} ORDER BY attempted_at, attempt",
             parameters,
@@ -368,24 +394,3 @@ def _keys(deliveries: Sequence[Delivery]) -> dict[str, list[str]]:
         "endpoints": sorted({delivery.endpoint_id for delivery in deliveries}),
         "deliveries": [delivery.delivery_id for delivery in deliveries],
     }
-
-
-def _where(columns: Mapping[str, str | Sequence[str] | None]) -> tuple[str, dict[str, Any]]:
-    """Return the condition that columns have these values, and its parameters; None means any value."""
-    given = {name: value for name, value in columns.items() if value is not None}
-    terms = [
-        f"{name} = {{{name}:String}}" if isinstance(value, str) else f"{name} IN {{{name}:Array(String)}}"
-        for name, value in given.items()
-    ]
-    return " AND ".join(terms) or "1", given
-
-
-def _bound(
-    tenant_id: str | None, columns: Mapping[str, str | Sequence[str] | None]
-) -> tuple[str, dict[str, Any]]:
-    """Return the same within a tenant, for queries of nothing secret; an empty one is the platform."""
-    where, given = _where(columns if tenant_id else {**columns, "tenant_id": tenant_id})
-    if not tenant_id:
-        return where, given
-    condition, of_tenant = TenantContext(tenant_id).condition()
-    return f"{condition} AND {where}", {**given, **of_tenant}

@@ -10,7 +10,6 @@ from typing import Any, Final, cast
 import structlog
 from faust.types import TP
 
-from schemas.alert import Alert
 from schemas.event import Kind
 from store.database import Database
 from store.directories import first_version
@@ -20,6 +19,7 @@ from store.snapshots import Snapshots
 from store.vault import Vault
 from store.writer import EventWriter
 from streams.addresses import AddressReader
+from streams.alert_rows import AlertRows
 from streams.anchoring import Anchoring, Send, webhook_target
 from streams.app import Pipeline, StreamConfig, create_app
 from streams.breaker import Limits
@@ -29,7 +29,6 @@ from streams.geography import Locate
 from streams.groups import GroupWriter
 from streams.heap import give_back
 from streams.partition import PartitionState
-from streams.patience import patiently
 from streams.reconciling import Reconciler
 from streams.recovery import GroupMember, Recovery
 from streams.retaining import Retainer
@@ -111,6 +110,7 @@ class Worker:
         ids = KafkaIds(topics.cluster_id, dict(topics.topic_ids))
         self._session_timeout_s = config.session_timeout_s
         self._writer = EventWriter(database, ids, config.worker_id)
+        self._alert_rows = AlertRows(self._writer, webhooks)
         self._groups = GroupWriter(
             self._writer,
             worker_id=config.worker_id,
@@ -132,7 +132,7 @@ class Worker:
             self._groups,
             addresses=addresses,
             take_over=self._take_over,
-            on_alerts=self._on_alerts,
+            on_alerts=self._alert_rows.take,
             on_tenant=self._tenant_rows.on_tenant,
             on_tuning=self._tenant_rows.on_tuning,
             fail=self._fail,
@@ -353,11 +353,6 @@ class Worker:
 
     async def _send_event(self, kind: Kind, tenant_id: str, event: bytes) -> None:
         await self.pipeline.send_event(kind, tenant_id, event)
-
-    async def _on_alerts(self, alerts: list[tuple[Alert, int]]) -> None:
-        rows = [alert for alert, _ in alerts]
-        await patiently(partial(asyncio.to_thread, self._writer.insert_alerts, rows), "insert_retried")
-        await patiently(partial(self._webhooks.on_alerts, alerts), "insert_retried")
 
     async def _watch_assignment(self) -> None:
         """Tell webhook delivery which partitions of ``audit.alerts`` are this worker's."""

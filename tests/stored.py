@@ -22,8 +22,9 @@ IDS = KafkaIds("cluster", {f"audit.{kind}": f"id-{kind}" for kind in KINDS})
 _OFFSETS = itertools.count()
 
 
-def store_events(database: Database, *events: dict[str, Any], ingest_time: datetime | None = None) -> None:
-    """Store events of any kinds and tenants, each with an offset of its own."""
+def store_events(database: Database, *events: dict[str, Any], ingest_time: datetime | None = None) -> int:
+    """Store events of any kinds and tenants, each with an offset of its own; return the first."""
+    first = next(_OFFSETS)
     writer = EventWriter(database, IDS, "worker")
     at = ingest_time or datetime.now(UTC)
     for kind in KINDS:
@@ -49,11 +50,18 @@ def store_events(database: Database, *events: dict[str, Any], ingest_time: datet
         claim = Claim(f"audit.{kind}", 3, term=1, generation=1)
         for block in writer.encode_events([(batch, claim)]):
             writer.insert_events(block)
+    return first + 1
 
 
 def store_alert(database: Database, tenant_id: str, **fields: Any) -> Alert:
     """Store a revision of an alert."""
-    now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    alert = alert_at(tenant_id, datetime(2026, 3, 1, 12, tzinfo=UTC), **fields)
+    EventWriter(database, IDS, "worker").insert_alerts([alert])
+    return alert
+
+
+def alert_at(tenant_id: str, time: datetime, **fields: Any) -> Alert:
+    """Return a revision of an alert that was detected at a time."""
     described: dict[str, Any] = {
         "alert_id": uuid.uuid4().hex,
         "revision": 1,
@@ -63,8 +71,8 @@ def store_alert(database: Database, tenant_id: str, **fields: Any) -> Alert:
         "severity": "high",
         "tenant_id": tenant_id,
         "entity": Entity(type="user_id", value="ana"),
-        "first_time": now,
-        "last_time": now,
+        "first_time": time,
+        "last_time": time,
         "event_count": 5,
         "score": 7.0,
         "threshold": 5.0,
@@ -72,9 +80,7 @@ def store_alert(database: Database, tenant_id: str, **fields: Any) -> Alert:
         "evidence": Evidence(numbers={"failures": 5}, event_ids=["e-1"]),
         "attack": ["T1110.001"],
         "runbook": "Ask ana.",
-        "detected_at": now,
-        "published_at": now,
+        "detected_at": time,
+        "published_at": time,
     }
-    alert = Alert.model_validate({**described, **fields})
-    EventWriter(database, IDS, "worker").insert_alerts([alert])
-    return alert
+    return Alert.model_validate({**described, **fields})

@@ -27,6 +27,7 @@ from tests.api_server import MASTERS
 from tests.clickhouse_server import ClickHouseServer
 from tests.conftest import CommandLine, settings_env
 from tests.sealed_trail import NOW, SealedTrail
+from tests.stored import store_alert
 
 
 @pytest.fixture
@@ -63,6 +64,19 @@ def test_a_server_is_restored_into_an_empty_database_with_equal_seals(
     assert (verdict.holds, verdict.rows, differ) == (True, 144, [])
     with pytest.raises(BackupError, match="not empty"):
         restore(second, backup, trust)
+
+
+def test_alerts_of_many_months_are_restored(servers: tuple[Database, Database], tmp_path: Path) -> None:
+    """One file of them has more months than ClickHouse takes at once by default."""
+    first, second = servers
+    signer = Signer.new()
+    for month in range(101):
+        store_alert(
+            first, "tenant-a", detected_at=datetime(1990 + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+        )
+    backup = create(first, tmp_path, signer, NOW)
+    assert len(backup.manifest["tables"]["alerts"]["files"]) == 1
+    assert restore(second, backup, Trust([signer.public]))["alerts"] == 101
 
 
 def test_a_restored_store_knows_no_sign_in(servers: tuple[Database, Database], tmp_path: Path) -> None:

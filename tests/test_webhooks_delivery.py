@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -18,7 +18,7 @@ from webhook_receiver import LOCALHOST, Answer, Clock, Received, Receiver, alert
 from schemas.alert import Alert
 from store.database import Database, StoreError, StoreUnavailable
 from store.webhook_secrets import SecretBox
-from store.webhooks import PLATFORM, Attempt, Delivery, Endpoint, UnknownWebhook, WebhookStore
+from store.webhooks import PLATFORM, UNSIGNABLE, Attempt, Delivery, Endpoint, UnknownWebhook, WebhookStore
 from streams.metrics import REGISTRY
 from streams.webhooks.address import UrlRefused
 from streams.webhooks.delivery import PER_ENDPOINT, WebhookDelivery
@@ -245,6 +245,34 @@ async def test_410_disables_the_endpoint(world: World) -> None:
         assert world.statuses() == ["cancelled", "failed"]
     disabled = world.store.get(endpoint.endpoint_id)
     assert (disabled.status, disabled.status_reason) == ("disabled", "answered 410 Gone")
+
+
+@pytest.mark.parametrize("damage", ["another key", "cut short"])
+async def test_an_endpoint_whose_secret_does_not_open_is_disabled_alone(
+    world: World, database: Database, damage: str
+) -> None:
+    """The others are sent to; with a new secret it is one of them again."""
+    other = world.add()
+    lost = WebhookStore(database, world.clock, lambda: SecretBox(b"o" * 32)).add(
+        tenant_id=world.tenant_id, url=world.receiver.url("/lost")
+    )
+    if damage == "cut short":
+        database.insert_rows("webhook_endpoints", [asdict(replace(lost, secret="sealed:abc", version=2))])
+    async with world.running() as delivery:
+        with capture_logs() as logs:
+            await delivery.on_alert(world.alert("a-1"), world.partition)
+            await until(lambda: sorted(world.statuses()) == ["cancelled", "delivered"])
+        assert "webhook_endpoint_disabled" in [line["event"] for line in logs]
+        disabled = world.store.get(lost.endpoint_id)
+        assert (disabled.status, disabled.status_reason) == ("disabled", UNSIGNABLE)
+        world.store.rotate_secret(lost.endpoint_id)
+        renewed = world.store.enable(lost.endpoint_id)
+        await delivery.reload()
+        await delivery.on_alert(world.alert("a-2"), world.partition)
+        await until(lambda: world.statuses().count("delivered") == 3)
+    assert world.store.get(other.endpoint_id).status == "enabled"
+    [request] = [request for request in world.receiver.received if request.path == "/lost"]
+    Webhook(renewed.secret).verify(request.body, request.headers)
 
 
 async def test_retry_after_holds_the_endpoint_back(world: World) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from store.database import Database
+from store.parts import in_parts
 from store.seals import chains
 from store.seals.canonical import LEAF_BYTES, leaf_sql
 from store.seals.comparison import Stored, TopicKey
@@ -177,12 +178,15 @@ class StoredTrail:
         return dict(self._read(condition, bound, leaf_sql(form)))
 
     def rows_with(self, tenant_id: str, user_ids: Sequence[str]) -> int:
-        [row] = self._database.query(
-            "SELECT count() AS n FROM events "
-            "WHERE tenant_id = {tenant:String} AND user_id IN {users:Array(String)}",
-            {"tenant": tenant_id, "users": list(user_ids)},
-        )
-        return int(row["n"])
+        rows = 0
+        for part in in_parts(user_ids):
+            [row] = self._database.query(
+                "SELECT count() AS n FROM events "
+                "WHERE tenant_id = {tenant:String} AND user_id IN {users:Array(String)}",
+                {"tenant": tenant_id, "users": part},
+            )
+            rows += int(row["n"])
+        return rows
 
     def _read(
         self, condition: str, bound: Mapping[str, Any], leaf: str, more: str = ""
