@@ -72,6 +72,10 @@ class AddressState:
 
     # Kafka has the alerts that the passing of time raised.
     _time_told: bool = True
+    # Whether anything came since time last passed, and when that was by the partition's count. Time passes
+    # for all tenants or none: their failures come by way of other partitions, and may wait in one of these.
+    _heard: bool = False
+    _heard_ms: int = 0
 
     @property
     def told(self) -> bool:
@@ -95,12 +99,16 @@ class AddressState:
             told = detector.fold(self._reached.read(message, at_ms), self._spray)
             alerts += told if offset >= self.told_offset else []
         self.next_offset = records.offsets[-1] + 1
+        self._heard = True
         return alerts
 
-    def advance(self, detector: CrossTenantSpray, idle_ms: int) -> list[Alert]:
-        """Let time pass for tenants of which nothing came for `idle_ms` of wall clock."""
+    def advance(self, detector: CrossTenantSpray, passed_ms: int) -> list[Alert]:
+        """Let time pass while nothing comes; as for `PartitionState.advance`."""
+        if self._heard:
+            self._heard, self._heard_ms = False, passed_ms
+        quiet_ms = passed_ms - self._heard_ms
         watermark_ms = self._spray.clock.watermark_ms
-        return detector.advance(self._spray, {t: at + idle_ms for t, at in watermark_ms.items()})
+        return detector.advance(self._spray, {t: at + quiet_ms for t, at in watermark_ms.items()})
 
     def done(self, next_offset: int, ack: Callable[[], Any]) -> None:
         """Take over a chunk whose alerts are out; `ack` is called once it is in a snapshot."""
@@ -219,12 +227,12 @@ class AddressReader:
         await asyncio.gather(*[await publish(alert) for alert in alerts])
         state.done(next_offset, ack)
 
-    def advance(self, idle_ms: Mapping[tuple[str, int], int]) -> list[tuple[AddressState, list[Alert]]]:
-        """Return the last revisions of what is over in partitions that have been quiet for so long."""
+    def advance(self, passed_ms: Mapping[tuple[str, int], int]) -> list[tuple[AddressState, list[Alert]]]:
+        """Return the last revisions of what is over in the partitions in which so much time has passed."""
         return [
-            (state, state.advance(self._detector, idle_ms[key]))
+            (state, state.advance(self._detector, passed_ms[key]))
             for key, state in self.states.items()
-            if key in idle_ms
+            if key in passed_ms
         ]
 
     def committed(self, key: tuple[str, int]) -> int | None:

@@ -229,7 +229,6 @@ class Pipeline:
         if flood is not None:
             cast(Consumer, self.app.consumer).hold(TP(*tp), flood.next_offset)
             log.error("partition_stopped", topic=tp[0], partition=tp[1], problem=flood.problem)
-        self._idleness.heard(tp)
         rekeyed = [self.rekeyer.add(handled.batch, handled.unexcused)] if len(handled.unexcused) else []
         published = [*rekeyed, *[await self._publish(alert) for alert in handled.alerts]]
         if handled.alerts:
@@ -249,7 +248,6 @@ class Pipeline:
         floods = self.floods.resume(topic, partition)
         # All of them before anything is awaited: what `floods` has forgotten must not stay held.
         for flood in floods:
-            self._idleness.heard((flood.topic, flood.partition))
             cast(Consumer, self.app.consumer).release(TP(flood.topic, flood.partition))
             log.info("partition_resumed", topic=flood.topic, partition=flood.partition)
         await self._publish_all([flood.resolved() for flood in floods])
@@ -303,7 +301,6 @@ class Pipeline:
             try:
                 await self.taken_over.wait()
                 if event.message.generation_id == self.generation:
-                    self._idleness.heard((event.value.topic, event.value.partition))
                     await self._addresses.handle(event.value, event.ack, self._publish)
             except Exception as error:
                 log.exception("failures_failed")
@@ -341,13 +338,13 @@ class Pipeline:
             self._measure_lag()
 
     def _advance(self) -> list[tuple[PartitionState | AddressState, list[Alert]]]:
-        """Let time pass where all is quiet, at once: after an await a partition may be another worker's."""
-        quiet = self._idleness.look(self._is_caught_up, IDLE_TICK_S)
+        """Let time pass where nothing waits, at once: after an await a partition may be another worker's."""
+        passed = self._idleness.look(self._is_caught_up)
         advanced: list[tuple[PartitionState | AddressState, list[Alert]]] = []
-        for tp, idle_ms in quiet.items():
+        for tp, passed_ms in passed.items():
             if tp in self.states:
-                advanced.append((self.states[tp], self.states[tp].advance(idle_ms)))
-        advanced += self._addresses.advance(quiet)
+                advanced.append((self.states[tp], self.states[tp].advance(passed_ms)))
+        advanced += self._addresses.advance(passed)
         told = [(state, alerts) for state, alerts in advanced if alerts]
         for state, _ in told:
             state.told = False

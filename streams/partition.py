@@ -16,6 +16,7 @@ from schemas.event import Kind
 from store.ownership import Claim, Stored
 from store.snapshots import Part
 from streams.geography import Locate, locate_with
+from streams.idleness import Quiet
 from streams.placement import Placement
 
 ADDRESS_CREDIT: Final = "address_credit"
@@ -71,6 +72,8 @@ class PartitionState:
         self.first_offset = self.next_offset
         # Of the chunk that is handled next.
         self.stored: Stored | None = None
+        # Not saved: time begins anew for whoever takes the partition over.
+        self._quiet = Quiet()
         self.reset()
 
     def reset(self) -> None:
@@ -94,6 +97,7 @@ class PartitionState:
 
     def fold(self, batch: EventBatch) -> list[Alert]:
         """Let every detector see the batch."""
+        self._quiet.hear(batch.tenant.values)
         located = self.locate(batch)
         return [alert for detector, state in self.detectors for alert in detector.fold(located, state)]
 
@@ -108,9 +112,15 @@ class PartitionState:
         self.unexcused(batch)
         self.fold(batch)
 
-    def advance(self, idle_ms: int) -> list[Alert]:
-        """Let time pass for tenants that have been quiet for `idle_ms` of wall clock."""
-        until = {tenant: at + idle_ms for tenant, at in self.admission.watermark_ms.items()}
+    def advance(self, passed_ms: int) -> list[Alert]:
+        """Let time pass for quiet tenants.
+
+        Parameters
+        ----------
+        passed_ms
+            How much has passed so far in which nothing waited, as `Idleness.look` counts it.
+        """
+        until = self._quiet.until_ms(self.admission.watermark_ms, passed_ms)
         return [alert for detector, state in self.detectors for alert in detector.advance(state, until)]
 
     def _named(self) -> list[tuple[str, Any]]:

@@ -101,6 +101,7 @@ class Sealer:
         # What is stored is to be counted here.
         self.unsealed = Unsealed()
         self._sealing_now = asyncio.Lock()
+        self._finishing = False
 
     async def run(self) -> None:
         """Seal until cancelled."""
@@ -113,7 +114,8 @@ class Sealer:
                 log.warning("sealing_postponed", error=str(error)[:500])
 
     async def finish(self, within_s: float) -> None:
-        """Seal what is committed, if that can be done in a given time."""
+        """Seal what is committed, if that can be done in a given time; nothing is begun after it."""
+        self._finishing = True
         try:
             async with asyncio.timeout(within_s):
                 await self.seal(everything=True)
@@ -133,6 +135,9 @@ class Sealer:
             If the store does not answer; what was to be sealed is sealed later.
         """
         async with self._sealing_now:
+            if self._finishing and not everything:
+                # Where `finish` gives up, its thread goes on: a seal of the same rows would fork the chain.
+                return False
             states = self._owner.states
             claims = _whole_partitions(states)
             if not claims:
