@@ -38,7 +38,10 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 class Settings(BaseSettings):
     """What an operator can set; every default runs on one machine without Docker."""
 
-    model_config = SettingsConfigDict(env_prefix="TENANTWATCH_", extra="ignore", env_ignore_empty=True)
+    # A traceback with an error about one setting would show the others, passwords and keys included.
+    model_config = SettingsConfigDict(
+        env_prefix="TENANTWATCH_", extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(
         default_factory=_default_data_dir, description="Kafka's and ClickHouse's data, the socket, locks."
@@ -71,7 +74,9 @@ class Settings(BaseSettings):
         1, description="Of each topic, when it is created; 3 on a cluster."
     )
     clickhouse: str | None = Field(
-        None, description="http[s]://user:password@host:port/database; without it the engine runs here."
+        None,
+        description="http[s]://user:password@host:port/database; without it the engine runs here.",
+        repr=False,
     )
     clickhouse_password: str | None = Field(None, description="Instead of a password in the URL.", repr=False)
     master_key: str | None = Field(
@@ -92,6 +97,7 @@ class Settings(BaseSettings):
         None,
         description="The same server as a user whose row policies go by the tenant asked for "
         "(deploy/clickhouse/users.d/reader.xml); gets every query that is bound to a tenant. None without.",
+        repr=False,
     )
     clickhouse_reader_password: str | None = Field(
         None, description="Instead of a password in that URL.", repr=False
@@ -191,7 +197,7 @@ class Settings(BaseSettings):
     anchor_file: Path | None = Field(
         None, description="Where they are appended; seals/anchors.ndjson in the data directory by default."
     )
-    anchor_webhook: str | None = Field(None, description="URL that they are posted to as well.")
+    anchor_webhook: str | None = Field(None, description="URL that they are posted to as well.", repr=False)
     anchor_topic: str | None = Field(
         None, description="Topic that they are sent to as well, e.g. audit.seals; created when it is missing."
     )
