@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         default_factory=_default_data_dir, description="Kafka's and ClickHouse's data, the socket, locks."
     )
     kafka: str | None = Field(
-        None, description="Brokers, host:port[,host:port]; without it Kafka is started here."
+        None, description="Brokers, host:port[,host:port]; without it `up` starts Kafka."
     )
     kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
         "plaintext", description="How the brokers' listener is secured."
@@ -75,7 +75,8 @@ class Settings(BaseSettings):
     )
     clickhouse: str | None = Field(
         None,
-        description="http[s]://user:password@host:port/database; without it the engine runs here.",
+        description="http[s]://user:password@host:port/database; without it `up` runs the engine here, "
+        "and `worker` and `api` refuse to start.",
         repr=False,
     )
     clickhouse_password: str | None = Field(None, description="Instead of a password in the URL.", repr=False)

@@ -136,6 +136,15 @@ def test_status_without_a_worker_says_how_to_start_one(tenantwatch: CommandLine)
     assert "`tenantwatch up`" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["worker", "api"])
+def test_a_process_of_a_cluster_makes_no_store_of_its_own(tmp_path: Path, command: str) -> None:
+    """A worker that joined the group with an engine of its own took its share of the events out of sight."""
+    done = CommandLine(settings_env(tmp_path / "own", kafka="127.0.0.1:1")).run(command)
+    assert done.returncode == 1
+    assert "set TENANTWATCH_KAFKA=host:port and TENANTWATCH_CLICKHOUSE=URL" in done.stderr
+    assert not (tmp_path / "own").exists()
+
+
 def test_every_error_that_is_told_without_a_traceback_exists() -> None:
     """They are named by module and class, so that a renamed one would bring its traceback back."""
     for module, names in KNOWN_ERRORS.items():
