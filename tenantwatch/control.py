@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 
-from api.address import unix_address
+from api.address import WARNING, unix_address
 from tenantwatch.settings import Settings
 
 # A store that is held by a process without a socket: a worker that starts or stops, or another command.
@@ -44,6 +44,11 @@ class Control:
     settings
         Which data directory, and which ClickHouse.
 
+    Attributes
+    ----------
+    warnings
+        What answers said is to be minded, for the person at the terminal.
+
     Raises
     ------
     ControlError
@@ -51,6 +56,7 @@ class Control:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self.warnings: list[str] = []
         self._settings = settings
         self._runner = asyncio.Runner()
         self._close: Callable[[], None] | None = None
@@ -175,6 +181,8 @@ class Control:
         if answer.is_error:
             detail = answer.json().get("detail") if is_json else None
             raise ControlError(_text(detail) or f"the worker answered {answer.status_code}")
+        if told := answer.headers.get(WARNING):
+            self.warnings.append(told)
         if not answer.content:
             return None
         return answer.json() if is_json else answer.content
