@@ -120,13 +120,14 @@ class Control:
             "problems": ["worker: no `tenantwatch up` or `worker` runs with this data directory"],
         }
         seal_keys = SealKeys.existing(settings.keys_dir, settings.seal_key)
+        book = AnchorBook(settings.seals_dir, settings.anchor_file)
         hooks = WebhookStore(database, secrets=lambda: open_vault(settings, database).webhook_secrets)
         app = control_app(
             database,
             WebhookDelivery(hooks, allow=settings.webhook_allow),
             status=lambda: status,
             webhook_allow=settings.webhook_allow,
-            seals=Seals(seal_keys, AnchorBook(settings.seals_dir, settings.anchor_file)),
+            seals=Seals(seal_keys, book, settings.keys_elsewhere),
             privacy=lambda: open_privacy(settings, database, settings.kafka_brokers, seal_keys),
             ring=ring,
         )

@@ -298,6 +298,27 @@ class Settings(BaseSettings):
         """Where the master key's file is, if there is one."""
         return self.master_key_file or self.data_dir / "keys" / "master.key"
 
+    def keys_elsewhere(self, packed: bool) -> dict[str, str]:
+        """Return which keys a backup has not, and where they are.
+
+        Parameters
+        ----------
+        packed
+            Whether the files of `keys_dir` are in it.
+        """
+        master: Path | str = self.key_path
+        if self.kms or self.master_key:
+            master = f"the KMS {self.kms}" if self.kms else "the setting TENANTWATCH_MASTER_KEY"
+        seal = "the setting TENANTWATCH_SEAL_KEY" if self.seal_key else self.keys_dir / "seal.pem"
+        places = {"master key": master, "seal key": seal, "API's key": self.api_keys_path}
+        inside = self.keys_dir.resolve()
+        return {
+            name: str(place)
+            for name, place in places.items()
+            if isinstance(place, str)
+            or (place.exists() and not (packed and place.resolve().is_relative_to(inside)))
+        }
+
     @property
     def api_keys_path(self) -> Path:
         """Where the API's own keys are."""
