@@ -1,7 +1,13 @@
-"""The address of a UNIX socket; apart from the servers, so that a command need not load them."""
+"""The address of a UNIX socket, and what is told beside answers; apart from the servers, so that a command
+need not load them.
+"""
 
 import os
 from pathlib import Path
+from typing import Final
+
+# The header of an answer of the control API that says what to mind about it, in a sentence.
+WARNING: Final = "tenantwatch-warning"
 
 
 def unix_address(path: Path) -> str:

@@ -12,12 +12,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
 
 from api.history import add_history
 from api.keys_control import add_keys, refuse_keys
 from api.privacy import OpenPrivacy, add_privacy
+from api.standing import check_tenant
 from api.trail import Seals, add_trail, with_known_keys
 from api.v1.key_ring import KeyRing
 from schemas.alert import Severity
@@ -140,10 +141,10 @@ def control_app(
     add_history(app, database)
     _add_dead_letters(app, database)
     _add_resume(app, resume)
-    _add_webhooks(app, webhooks.store, webhooks, webhook_allow)
+    _add_webhooks(app, database, webhooks.store, webhooks, webhook_allow)
     add_trail(app, database, known)
     if privacy is not None:
-        add_privacy(app, privacy)
+        add_privacy(app, database, privacy)
     if ring is not None:
         add_keys(app, database, ring)
     else:
@@ -296,10 +297,16 @@ def _add_resume(app: FastAPI, resume: Resume | None) -> None:
 
 
 def _add_webhooks(
-    app: FastAPI, store: WebhookStore, webhooks: WebhookDelivery, allow: Sequence[Network]
+    app: FastAPI,
+    database: Database,
+    store: WebhookStore,
+    webhooks: WebhookDelivery,
+    allow: Sequence[Network],
 ) -> None:
     @app.post("/webhooks", status_code=201)
-    async def add(new: NewWebhook) -> dict[str, Any]:
+    async def add(new: NewWebhook, response: Response) -> dict[str, Any]:
+        if new.tenant_id:
+            await check_tenant(database, new.tenant_id, response)
         endpoint = await add_endpoint(store, **new.model_dump(), allow=allow)
         await webhooks.reload()
         return _endpoint(endpoint, secret=True)

@@ -11,6 +11,8 @@ from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.standing import check_tenant
+from store.database import Database
 from store.holds import Held
 from store.master_key import MasterKeyError
 from store.privacy import NotPseudonymous, Privacy
@@ -89,7 +91,7 @@ class KeyRotation(BaseModel):
     reason: str = ""
 
 
-def add_privacy(app: FastAPI, opened: OpenPrivacy) -> None:
+def add_privacy(app: FastAPI, database: Database, opened: OpenPrivacy) -> None:
     """Add the routes; the vault is opened when the first of them is asked."""
     held: list[Privacy] = []
     opening = asyncio.Lock()
@@ -102,8 +104,8 @@ def add_privacy(app: FastAPI, opened: OpenPrivacy) -> None:
 
     _add_errors(app)
     _add_lookups(app, privacy)
-    _add_rights(app, privacy)
-    _add_duties(app, privacy)
+    _add_rights(app, database, privacy)
+    _add_duties(app, database, privacy)
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -149,19 +151,29 @@ def _add_lookups(app: FastAPI, privacy: Opened) -> None:
         await asyncio.to_thread((await privacy()).note_reading, **reading.model_dump())
 
 
-def _add_rights(app: FastAPI, privacy: Opened) -> None:
+def _add_rights(app: FastAPI, database: Database, privacy: Opened) -> None:
     @app.post("/privacy/export")
-    async def export(asked: Wish) -> Response:
+    async def export(asked: Wish, response: Response) -> Response:
+        await check_tenant(database, asked.tenant_id, response)
         rights, tenant = await privacy(), TenantContext(asked.tenant_id)
 
         def written() -> bytes:
             rows = rights.export(tenant, asked.subjects, actor=asked.actor, reason=asked.reason)
             return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
 
-        return Response(await asyncio.to_thread(written), media_type=NDJSON)
+        content = await asyncio.to_thread(written)
+        return Response(content, media_type=NDJSON, headers=dict(response.headers))
+
+    @app.post("/privacy/unmet")
+    async def get_unmet(people: People, response: Response) -> list[str]:
+        await check_tenant(database, people.tenant_id, response)
+        rights, tenant = await privacy(), TenantContext(people.tenant_id)
+        return await asyncio.to_thread(rights.unmet, tenant, people.subjects)
 
     @app.post("/privacy/forget")
     async def forget(asked: Wish) -> dict[str, Any]:
+        # Whoever asked first who is not met was warned then.
+        await check_tenant(database, asked.tenant_id, Response())
         rights, tenant = await privacy(), TenantContext(asked.tenant_id)
         return await asyncio.to_thread(
             rights.forget, tenant, asked.subjects, actor=asked.actor, reason=asked.reason, now=_now()
@@ -180,13 +192,14 @@ def _add_rights(app: FastAPI, privacy: Opened) -> None:
         return found[0]
 
 
-def _add_duties(app: FastAPI, privacy: Opened) -> None:
+def _add_duties(app: FastAPI, database: Database, privacy: Opened) -> None:
     @app.get("/privacy/holds")
     async def get_holds(tenant_id: str | None = None) -> list[dict[str, Any]]:
         return list(map(asdict, await asyncio.to_thread((await privacy()).holds, _scope(tenant_id))))
 
     @app.post("/privacy/holds", status_code=201)
-    async def hold(new: NewHold) -> dict[str, Any]:
+    async def hold(new: NewHold, response: Response) -> dict[str, Any]:
+        await check_tenant(database, new.tenant_id, response)
         rights, tenant = await privacy(), TenantContext(new.tenant_id)
         return asdict(
             await asyncio.to_thread(

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from fastapi import FastAPI, HTTPException
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from store.backups.create import create
-from store.backups.key_box import lock_keys
+from store.backups.key_box import key_files, lock_keys
 from store.backups.manifest import BackupError
 from store.database import Database
 from store.seals.anchors import Anchor, AnchorBook
@@ -46,10 +46,13 @@ class Seals:
         The signing key; None where there is none.
     book
         Remembered heads; None where nothing is remembered.
+    elsewhere
+        Tells which keys are not in the ring's directory, and where they are.
     """
 
     ring: SealKeys | None
     book: AnchorBook | None
+    elsewhere: Callable[[bool], Mapping[str, str]] = lambda packed: {}
 
     def trust(self, *more: str) -> Trust:
         """Return the keys that are believed, and more of them given as text."""
@@ -180,10 +183,13 @@ def add_trail(
         held = ring()
         try:
             # Before the work: a passphrase that will not do should be told at once.
-            keys: bytes | None = None
+            keys, names = None, list[str]()
             if asked.passphrase is not None:
+                names = [str(file.relative_to(held.directory)) for file in key_files(held.directory)]
                 keys = await asyncio.to_thread(lock_keys, held.directory, asked.passphrase)
-            made = await asyncio.to_thread(create, database, Path(asked.path), held.signer, now(), keys)
+            made = await asyncio.to_thread(
+                create, database, Path(asked.path), held.signer, now(), keys, names
+            )
         except BackupError as error:
             raise HTTPException(422, str(error)) from None
         return {
@@ -191,7 +197,8 @@ def add_trail(
             "rows": made.rows(),
             "tables": len(made.manifest["tables"]),
             "bytes": sum((made.path / name).stat().st_size for name, _ in made.files()),
-            "keys": bool(keys),
+            "keys": names,
+            "keys_elsewhere": seals.elsewhere(keys is not None),
         }
 
     @app.get("/trail/seals")

@@ -139,6 +139,16 @@ class Privacy:
         beside = [one for one in others if one not in own]
         yield {"type": "others", "masked": self.vault.masked(tenant, beside), "pseudonyms": beside}
 
+    def unmet(self, tenant: TenantContext, subjects: Sequence[str]) -> list[str]:
+        """Return those of whom nothing is stored: never met, misspelt, or gone with their last event."""
+        known = self.vault.originals(tenant, self.pseudonyms(tenant, subjects))
+        return [
+            one
+            for one in subjects
+            if self.vault.pseudonym(tenant.tenant_id, one) not in known
+            and not any(counts(self._database, tenant, self._known_as(tenant, [one])).values())
+        ]
+
     def forget(
         self, tenant: TenantContext, subjects: Sequence[str], *, actor: str, reason: str, now: datetime
     ) -> dict[str, Any]:

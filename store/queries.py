@@ -54,6 +54,8 @@ FROM (
 LEFT JOIN (SELECT * FROM redrives FINAL WHERE {scope}) AS redrives
 USING (tenant_id, kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition, kafka_offset)
 """
+# What legal holds, exports and forgetting are about.
+_HELD: Final = ("events", "alerts", "vault")
 _LETTER_CONDITIONS: Final = """
     ({reason:String} = '' OR reason = {reason:String})
     AND ({kind:String} = '' OR kind = {kind:String})
@@ -233,6 +235,11 @@ class Reader:
             for row in sorted(rows, key=lambda row: str(row["tenant_id"]))
             if not row["deleted"]
         ]
+
+    def is_stored(self) -> bool:
+        """Return whether there is an event, an alert or a person, also of who left the directory."""
+        tables = (f"(SELECT 1 FROM {table} WHERE {self._scope} LIMIT 1)" for table in _HELD)
+        return bool(self._select(" UNION ALL ".join(tables), {}))
 
     def counts(self) -> list[dict[str, Any]]:
         """Return by tenant and kind: events, how many were flagged, and the newest event's time."""

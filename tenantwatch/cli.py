@@ -35,6 +35,7 @@ from tenantwatch.commands import (
     why_not,
 )
 from tenantwatch.commands.output import complain, print_line
+from tenantwatch.mistakes import mistakes
 
 # Errors whose message is for the person at the terminal, and says what to do.
 KNOWN_ERRORS: Final[dict[str, tuple[str, ...]]] = {
@@ -115,9 +116,8 @@ def _is_known(error: Exception) -> bool:
 
 
 def _explain_settings(error: ValidationError) -> None:
-    for detail in error.errors(include_url=False):
-        name = "TENANTWATCH_" + "_".join(map(str, detail["loc"][:1])).upper()
-        complain(f"{name}: {detail['msg']}, found {detail['input']!r}")
+    for mistake in mistakes(error):
+        complain(str(mistake))
 
 
 def main() -> None:

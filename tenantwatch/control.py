@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 
-from api.address import unix_address
+from api.address import WARNING, unix_address
 from tenantwatch.settings import Settings
 
 # A store that is held by a process without a socket: a worker that starts or stops, or another command.
@@ -44,6 +44,11 @@ class Control:
     settings
         Which data directory, and which ClickHouse.
 
+    Attributes
+    ----------
+    warnings
+        What answers said is to be minded, for the person at the terminal.
+
     Raises
     ------
     ControlError
@@ -51,6 +56,7 @@ class Control:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self.warnings: list[str] = []
         self._settings = settings
         self._runner = asyncio.Runner()
         self._close: Callable[[], None] | None = None
@@ -114,13 +120,14 @@ class Control:
             "problems": ["worker: no `tenantwatch up` or `worker` runs with this data directory"],
         }
         seal_keys = SealKeys.existing(settings.keys_dir, settings.seal_key)
+        book = AnchorBook(settings.seals_dir, settings.anchor_file)
         hooks = WebhookStore(database, secrets=lambda: open_vault(settings, database).webhook_secrets)
         app = control_app(
             database,
             WebhookDelivery(hooks, allow=settings.webhook_allow),
             status=lambda: status,
             webhook_allow=settings.webhook_allow,
-            seals=Seals(seal_keys, AnchorBook(settings.seals_dir, settings.anchor_file)),
+            seals=Seals(seal_keys, book, settings.keys_elsewhere),
             privacy=lambda: open_privacy(settings, database, settings.kafka_brokers, seal_keys),
             ring=ring,
         )
@@ -175,6 +182,8 @@ class Control:
         if answer.is_error:
             detail = answer.json().get("detail") if is_json else None
             raise ControlError(_text(detail) or f"the worker answered {answer.status_code}")
+        if told := answer.headers.get(WARNING):
+            self.warnings.append(told)
         if not answer.content:
             return None
         return answer.json() if is_json else answer.content

@@ -38,13 +38,16 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 class Settings(BaseSettings):
     """What an operator can set; every default runs on one machine without Docker."""
 
-    model_config = SettingsConfigDict(env_prefix="TENANTWATCH_", extra="ignore", env_ignore_empty=True)
+    # A traceback with an error about one setting would show the others, passwords and keys included.
+    model_config = SettingsConfigDict(
+        env_prefix="TENANTWATCH_", extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(
         default_factory=_default_data_dir, description="Kafka's and ClickHouse's data, the socket, locks."
     )
     kafka: str | None = Field(
-        None, description="Brokers, host:port[,host:port]; without it Kafka is started here."
+        None, description="Brokers, host:port[,host:port]; without it `up` starts Kafka."
     )
     kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
         "plaintext", description="How the brokers' listener is secured."
@@ -73,7 +76,10 @@ class Settings(BaseSettings):
         "message before it is acknowledged.",
     )
     clickhouse: str | None = Field(
-        None, description="http[s]://user:password@host:port/database; without it the engine runs here."
+        None,
+        description="http[s]://user:password@host:port/database; without it `up` runs the engine here, "
+        "and `worker` and `api` refuse to start.",
+        repr=False,
     )
     clickhouse_password: str | None = Field(None, description="Instead of a password in the URL.", repr=False)
     master_key: str | None = Field(
@@ -94,6 +100,7 @@ class Settings(BaseSettings):
         None,
         description="The same server as a user whose row policies go by the tenant asked for "
         "(deploy/clickhouse/users.d/reader.xml); gets every query that is bound to a tenant. None without.",
+        repr=False,
     )
     clickhouse_reader_password: str | None = Field(
         None, description="Instead of a password in that URL.", repr=False
@@ -198,7 +205,7 @@ class Settings(BaseSettings):
     anchor_file: Path | None = Field(
         None, description="Where they are appended; seals/anchors.ndjson in the data directory by default."
     )
-    anchor_webhook: str | None = Field(None, description="URL that they are posted to as well.")
+    anchor_webhook: str | None = Field(None, description="URL that they are posted to as well.", repr=False)
     anchor_topic: str | None = Field(
         None, description="Topic that they are sent to as well, e.g. audit.seals; created when it is missing."
     )
@@ -297,6 +304,27 @@ class Settings(BaseSettings):
     def key_path(self) -> Path:
         """Where the master key's file is, if there is one."""
         return self.master_key_file or self.data_dir / "keys" / "master.key"
+
+    def keys_elsewhere(self, packed: bool) -> dict[str, str]:
+        """Return which keys a backup has not, and where they are.
+
+        Parameters
+        ----------
+        packed
+            Whether the files of `keys_dir` are in it.
+        """
+        master: Path | str = self.key_path
+        if self.kms or self.master_key:
+            master = f"the KMS {self.kms}" if self.kms else "the setting TENANTWATCH_MASTER_KEY"
+        seal = "the setting TENANTWATCH_SEAL_KEY" if self.seal_key else self.keys_dir / "seal.pem"
+        places = {"master key": master, "seal key": seal, "API's key": self.api_keys_path}
+        inside = self.keys_dir.resolve()
+        return {
+            name: str(place)
+            for name, place in places.items()
+            if isinstance(place, str)
+            or (place.exists() and not (packed and place.resolve().is_relative_to(inside)))
+        }
 
     @property
     def api_keys_path(self) -> Path:

@@ -135,7 +135,7 @@ class Pipeline:
         shared = self._with_api or settings.api_keys_file is not None
         ring = KeyRing(settings.api_keys_path) if shared else None
         privacy = privacy_of(settings, vault, database, self.bootstrap, sealing.ring)
-        seals = Seals(sealing.ring, sealing.book)
+        seals = Seals(sealing.ring, sealing.book, settings.keys_elsewhere)
         if api is not None and ring is not None:
             self.api = HttpApi(settings, database, webhooks, ring, self.bootstrap, api, privacy, seals)
         control = control_app(

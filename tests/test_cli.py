@@ -60,6 +60,36 @@ def test_a_wrong_setting_is_named_as_a_variable(tmp_path: Path) -> None:
     assert "'eighty'" in done.stderr
 
 
+SECRETS = {
+    "clickhouse_password": "secret-of-clickhouse",
+    "clickhouse_reader_password": "secret-of-the-reader",
+    "kafka_password": "secret-of-kafka",
+    "master_key": "secret-that-wraps-keys",
+    "seal_key": "secret-that-signs",
+    "oidc_client_secret": "secret-of-the-client",
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"kafka_security": "sasl_ssl"}, "needs TENANTWATCH_KAFKA_USER and TENANTWATCH_KAFKA_PASSWORD"),
+        ({"clickhouse_reader": "http://secret-of-a-url@127.0.0.1"}, "needs TENANTWATCH_CLICKHOUSE:"),
+        ({"http_port": "eighty"}, "TENANTWATCH_HTTP_PORT"),
+    ],
+)
+def test_a_wrong_setting_shows_no_other(tmp_path: Path, settings: dict[str, str], words: str) -> None:
+    """What does not go together is said in words; passwords and keys are on neither stream."""
+    line = CommandLine(settings_env(tmp_path, **SECRETS, **settings))
+    for command, code in (("status",), 2), (("doctor",), 1), (("doctor", "--json"), 1):
+        done = line.run(*command)
+        assert done.returncode == code
+        assert words in done.stdout + done.stderr
+        assert "secret" not in done.stdout + done.stderr
+        assert "TENANTWATCH_:" not in done.stderr
+        assert "TENANTWATCH_ is" not in done.stdout
+
+
 def test_nothing_is_coloured_where_nobody_looks(tenantwatch: CommandLine) -> None:
     """A pipe gets no escape sequences, on neither stream."""
     for command in (["--help"], ["alerts", "list"], ["doctor"]):
@@ -104,6 +134,15 @@ def test_status_without_a_worker_says_how_to_start_one(tenantwatch: CommandLine)
     done = tenantwatch.run("status")
     assert done.returncode == 1
     assert "`tenantwatch up`" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["worker", "api"])
+def test_a_process_of_a_cluster_makes_no_store_of_its_own(tmp_path: Path, command: str) -> None:
+    """A worker that joined the group with an engine of its own took its share of the events out of sight."""
+    done = CommandLine(settings_env(tmp_path / "own", kafka="127.0.0.1:1")).run(command)
+    assert done.returncode == 1
+    assert "set TENANTWATCH_KAFKA=host:port and TENANTWATCH_CLICKHOUSE=URL" in done.stderr
+    assert not (tmp_path / "own").exists()
 
 
 def test_every_error_that_is_told_without_a_traceback_exists() -> None:

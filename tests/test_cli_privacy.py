@@ -23,6 +23,7 @@ from tenantwatch.settings import Settings
 from tenantwatch.trail_audit import operator
 from tenantwatch.vault import open_vault
 from tests.files import files_holding
+from tests.stored import store_events
 from tests.test_vault import MASTERS
 
 START = datetime(2026, 1, 31, 9, tzinfo=UTC)
@@ -206,6 +207,32 @@ def test_a_held_person_is_not_forgotten(trail: Up) -> None:
     assert trail.run("privacy", "forget", *who, "--yes").returncode == 0
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("hold", "--reason", "case 5"),
+        ("export", "--subject", PEOPLE[0]),
+        ("forget", "--subject", PEOPLE[0], "--yes"),
+    ],
+)
+def test_a_misspelt_tenant_is_refused(trail: Up, command: tuple[str, ...]) -> None:
+    """A hold on it would protect nothing, and a certificate would say that somebody is forgotten."""
+    before = trail.json("privacy", "report")["noted"]
+    done = trail.run("privacy", *command, "--tenant", "privcay-a")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no tenant 'privcay-a'" in done.stderr
+    assert "`tenantwatch tenants list`" in done.stderr
+    assert trail.json("privacy", "report")["noted"] == before
+
+
+def test_somebody_whom_nobody_met_is_told_before_they_are_forgotten(trail: Up) -> None:
+    """By name, among others who were met; a certificate of nobody looks like any other."""
+    who = ("--subject", PEOPLE[31], "--subject", "jnae@example.com")
+    done = trail.run("privacy", "forget", "--tenant", TENANT, *who, stdin="n\n")
+    assert done.returncode == 1
+    assert f"nothing of {TENANT} speaks of jnae@example.com: look for a misspelling" in done.stderr
+
+
 def test_a_forgotten_person_is_gone_and_can_come_back(trail: Up) -> None:
     """The certificate asked Kafka; old messages bring nobody back, a new event makes them known anew."""
     who, other = PEOPLE[20], PEOPLE[21]
@@ -266,7 +293,22 @@ def test_without_a_worker_the_commands_open_the_vault_themselves(
     assert "jane@example.com" in done.stdout
     done = invoke("privacy", "forget", "--tenant", tenant_id, "--subject", "jane@example.com", "--yes")
     assert re.search(r"removed +1 in vault", done.stdout), done.stdout
+    assert done.stderr.count(f"{tenant_id} is not in the directory any more") == 1
     assert "Kafka could not be asked" in done.stdout
     assert vault.masked(TenantContext(tenant_id), [pseudonym]) == {}
     assert pseudonym in invoke("privacy", "certificate", "--tenant", tenant_id, "--json").stdout
     assert "jane" not in invoke("privacy", "report", "--tenant", tenant_id).stdout
+
+
+def test_a_tenant_that_left_the_directory_can_be_held(
+    invoke: Callable[..., Result], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are there until they age out, which a hold keeps them from; that it left is told."""
+    masters = Vault(database, MASTERS).keys.masters
+    monkeypatch.setattr("tenantwatch.vault.load_master_keys", lambda settings, create: masters)
+    tenant_id = f"left-{uuid4().hex[:8]}"
+    store_events(database, event(tenant_id=tenant_id))
+    done = invoke("privacy", "hold", "--tenant", tenant_id, "--reason", "case 6")
+    assert done.exit_code == 0
+    assert f"{tenant_id} is not in the directory any more" in done.stderr
+    assert f"all of {tenant_id} is held" in done.stderr

@@ -268,7 +268,8 @@ def backups(sealed: Up, tmp_path_factory: pytest.TempPathFactory) -> Path:
     passphrase = folder.with_name("passphrase")
     passphrase.write_text("a passphrase of some length\n")
     made = sealed.json("backup", "create", str(folder), "--passphrase-file", str(passphrase))
-    assert made["keys"] is True
+    assert {"master.key", "seal.pem"} <= set(made["keys"])
+    assert made["keys_elsewhere"] == {"API's key": str(sealed.data_dir / "api-keys.json")}
     return folder
 
 
@@ -284,7 +285,8 @@ def test_keys_are_not_in_a_backup_unless_asked(sealed: Up, tmp_path: Path) -> No
     """Nor is anything in it readable by others."""
     done = sealed.run("backup", "create", str(tmp_path))
     assert done.returncode == 0
-    assert "keys are not in the backup" in done.stderr
+    for key, name in (("master", "master.key"), ("seal", "seal.pem")):
+        assert f"the {key} key is not in the backup: it is {sealed.data_dir}/keys/{name}" in done.stderr
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in files if path.name.startswith("keys")]
     assert {path.stat().st_mode & 0o077 for path in files} == {0}

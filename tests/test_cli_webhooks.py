@@ -8,6 +8,7 @@ import pytest
 from conftest import Up, eventually
 from standardwebhooks import Webhook
 from test_cli_alerts import attack
+from test_cli_dead_letters import add_tenant
 from webhook_receiver import Answer, Receiver, receiving
 
 
@@ -19,6 +20,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def add(up: Up, receiver: Receiver, tenant_id: str) -> dict[str, Any]:
+    add_tenant(up, tenant_id)
     return dict(up.json("webhooks", "add", receiver.url(), "--tenant", tenant_id))
 
 
@@ -28,6 +30,7 @@ def listed(up: Up, tenant_id: str) -> list[dict[str, Any]]:
 
 def test_the_secret_is_printed_once(up: Up, receiver: Receiver) -> None:
     """`add` prints id and secret; `list` has neither, nor any secret."""
+    add_tenant(up, "hooks-secret")
     done = up.run("webhooks", "add", receiver.url(), "--tenant", "hooks-secret", "--min-severity", "high")
     assert done.returncode == 0
     endpoint_id, secret = done.stdout.split()
@@ -45,8 +48,17 @@ def test_whose_alerts_an_endpoint_receives_must_be_said(up: Up, options: list[st
     assert "--platform" in done.stderr
 
 
+def test_an_endpoint_of_a_misspelt_tenant_is_refused(up: Up, receiver: Receiver) -> None:
+    """It would never get an alert."""
+    done = up.run("webhooks", "add", receiver.url(), "--tenant", "hoosk")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no tenant 'hoosk'" in done.stderr
+    assert listed(up, "hoosk") == []
+
+
 def test_an_address_that_is_not_public_is_refused(up: Up) -> None:
     """Only 127.0.0.1 is allowed in this test; the error says why another is not."""
+    add_tenant(up, "hooks-private")
     done = up.run("webhooks", "add", "http://10.0.0.7/hook", "--tenant", "hooks-private")
     assert done.returncode == 1
     assert "10.0.0.7" in done.stderr
@@ -72,6 +84,7 @@ def test_a_test_that_does_not_arrive_fails(up: Up, receiver: Receiver) -> None:
 
 def test_no_secret_of_the_worker_is_in_its_log(up: Up, receiver: Receiver) -> None:
     """Neither a webhook's, before and after it signed, nor the master key, nor the key of the seals."""
+    add_tenant(up, "hooks-log")
     added = up.run("webhooks", "add", receiver.url(), "--tenant", "hooks-log").stdout.split()
     rotated = up.json("webhooks", "rotate-secret", added[0])["secret"]
     assert up.run("webhooks", "test", added[0]).returncode == 0

@@ -63,6 +63,7 @@ def create(
     signer: Signer,
     now: datetime,
     keys: bytes | None = None,
+    key_names: Sequence[str] = (),
     progress: Callable[[str, int], None] = lambda table, rows: None,
 ) -> Backup:
     """Write a backup into a new directory, named by the time, below one.
@@ -73,6 +74,8 @@ def create(
         Signs the manifest; its key is not in the backup.
     keys
         Keys under a passphrase, to be put into it all the same.
+    key_names
+        Which; the manifest tells, because without the passphrase nobody could see.
     progress
         Told of each table that is done, with its rows.
 
@@ -134,6 +137,7 @@ def create(
             ],
             "positions": positions,
             "key_id": signer.key_id,
+            "keys": list(key_names),
         },
     )
     backup.write(signer)

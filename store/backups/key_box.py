@@ -3,7 +3,6 @@
 import json
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -37,7 +36,10 @@ def lock_keys(directory: Path, passphrase: str) -> bytes:
         raise BackupError(f"the passphrase has fewer than {MIN_PASSPHRASE} characters")
     files = {str(p.relative_to(directory)): b64encode(p.read_bytes()).decode() for p in key_files(directory)}
     if not files:
-        raise BackupError(f"there are no keys in {directory}")
+        raise BackupError(
+            f"there are no keys in {directory} to put under a passphrase: leave the passphrase out, and keep "
+            "copies of the settings and files that hold them"
+        )
     salt, nonce = os.urandom(16), os.urandom(12)
     sealed = AESGCM(_key(passphrase, salt)).encrypt(nonce, json.dumps(files).encode(), _ABOUT)
     return json.dumps(
@@ -72,6 +74,6 @@ def unlock_keys(box: bytes, passphrase: str, directory: Path) -> list[str]:
     return sorted(files)
 
 
-def key_files(directory: Path) -> Iterable[Path]:
+def key_files(directory: Path) -> list[Path]:
     """Return the files of a key directory."""
     return sorted(p for p in directory.rglob("*") if p.is_file()) if directory.is_dir() else []

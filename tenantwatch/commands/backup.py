@@ -40,8 +40,9 @@ def create(
 ) -> None:
     """Write a backup of the store and the tenant directory into a new directory below DIR.
 
-    Workers go on meanwhile. Keys stay where they are, and their directory is named: without them the seals
-    of a restored store can still be verified, but not continued, and the vault cannot be read.
+    Workers go on meanwhile. Keys stay where they are, which is told: without them the seals of a restored
+    store can still be verified, but not continued, and the vault cannot be read. A passphrase puts the key
+    directory into it; keys that are in settings, other files or a KMS are never in it.
     """
     from tenantwatch.control import Control
 
@@ -59,11 +60,9 @@ def create(
         f"{made['rows']:,} rows of {made['tables']} tables are in {made['path']} ({made['bytes']:,} bytes)"
     )
     if made["keys"]:
-        print_line("the keys are in it, under the passphrase")
-    else:
-        note(
-            f"keys are not in the backup: keep {settings.keys_dir} elsewhere, or the settings that hold them"
-        )
+        print_line(f"keys are in it, under the passphrase: {', '.join(made['keys'])}")
+    for name, place in made["keys_elsewhere"].items():
+        note(f"the {name} is not in the backup: it is {place}; keep a copy of it apart", "yellow")
 
 
 def _passphrase(file: Path | None) -> str | None:
@@ -90,7 +89,8 @@ def list_backups(
             "version": backup.manifest["version"],
             "rows": backup.rows(),
             "events": backup.manifest["tables"].get("events", {}).get("rows", 0),
-            "keys": KEYS_FILE in backup.manifest["other_files"],
+            # Manifests of before say only that there are some.
+            "keys": backup.manifest.get("keys", KEYS_FILE in backup.manifest["other_files"]),
         }
         for backup in backups_in(directory)
     ]
@@ -102,12 +102,16 @@ def list_backups(
             "made at": lambda row: row["created_at"],
             "events": lambda row: f"{row['events']:,}",
             "rows": lambda row: f"{row['rows']:,}",
-            "keys": lambda row: "with" if row["keys"] else "apart",
+            "keys": lambda row: _names(row["keys"]) or "apart",
             "path": lambda row: row["path"],
         },
         found,
         f"there are no backups in {directory}",
     )
+
+
+def _names(keys: list[str] | bool) -> str:
+    return "with" * keys if isinstance(keys, bool) else ", ".join(keys)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from tenantwatch.commands.output import AsJson, note, out, plain, print_json
+from tenantwatch.mistakes import mistakes
 from tenantwatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -77,9 +78,10 @@ def _checks() -> "Iterator[Check]":
     try:
         settings = Settings()
     except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            name = f"TENANTWATCH_{'_'.join(map(str, detail['loc'][:1])).upper()}"
-            yield Check("settings", "fail", f"{name} is {detail['input']!r}", detail["msg"])
+        for wrong in mistakes(error):
+            one = f"{wrong.variable} is {wrong.found or 'not allowed'}"
+            found = one if wrong.variable else "what is set does not go together"
+            yield Check("settings", "fail", found, wrong.message)
         return
     yield check_variables(os.environ)
     yield _data_dir(settings.data_dir)

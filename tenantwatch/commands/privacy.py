@@ -31,7 +31,10 @@ def _ask(method: str, path: str, *, params: dict[str, Any] | None = None, json: 
     from tenantwatch.control import Control
 
     with Control(Settings()) as control:
-        return control.request(method, path, params=params, json=json)
+        answer = control.request(method, path, params=params, json=json)
+    for warning in control.warnings:
+        note(warning, "yellow")
+    return answer
 
 
 def actor() -> str:
@@ -88,6 +91,12 @@ def forget(
 
     Prints the certificate, which is kept too. It cannot be undone.
     """
+    unmet: list[str] = _ask("POST", "/privacy/unmet", json={"tenant_id": tenant, "subjects": subject})
+    if unmet:
+        note(
+            f"nothing of {tenant} speaks of {', '.join(unmet)}: look for a misspelling, or another tenant",
+            "yellow",
+        )
     if not yes:
         who = "this person" if len(subject) == 1 else f"these {len(subject)} people"
         typer.confirm(f"Forget {who} of {tenant}? It cannot be undone.", abort=True, err=True)

@@ -50,15 +50,20 @@ def up(quiet: Quiet = False) -> None:
 def worker(quiet: Quiet = False) -> None:
     """Run one worker of many, against a Kafka cluster and a ClickHouse server.
 
-    Needs TENANTWATCH_KAFKA; workers share the work as one consumer group.
+    Needs TENANTWATCH_KAFKA and TENANTWATCH_CLICKHOUSE; workers share the work as one consumer group.
     """
     settings = Settings()
-    if settings.kafka is None:
-        raise fail(
-            "a worker joins a Kafka cluster: set TENANTWATCH_KAFKA=host:port, "
-            "or run `tenantwatch up`, which starts Kafka itself"
-        )
+    # With an engine of its own a worker's share of the events would be where no other process sees it.
+    _check_cluster(settings, "a worker joins a cluster", "runs all of it in one process")
     _run(settings, quiet, with_api=False)
+
+
+def _check_cluster(settings: Settings, what: str, instead: str) -> None:
+    if settings.kafka is None or settings.clickhouse is None:
+        raise fail(
+            f"{what}: set TENANTWATCH_KAFKA=host:port and TENANTWATCH_CLICKHOUSE=URL; "
+            f"on one machine `tenantwatch up` {instead}"
+        )
 
 
 def api(quiet: Quiet = False) -> None:
@@ -69,11 +74,7 @@ def api(quiet: Quiet = False) -> None:
     from tenantwatch.serving import serve_until_signal
 
     settings = Settings()
-    if settings.kafka is None or settings.clickhouse is None:
-        raise fail(
-            "an API process serves a cluster: set TENANTWATCH_KAFKA=host:port and "
-            "TENANTWATCH_CLICKHOUSE=URL; on one machine `tenantwatch up` serves the API itself"
-        )
+    _check_cluster(settings, "an API process serves a cluster", "serves the API itself")
     configure_logging("warning" if quiet else settings.log_level, settings.log_format)
 
     def greet(url: str) -> None:

@@ -22,7 +22,10 @@ def _ask(method: str, path: str, *, params: dict[str, Any] | None = None, json: 
     from tenantwatch.control import Control
 
     with Control(Settings()) as control:
-        return control.request(method, path, params=params, json=json)
+        answer = control.request(method, path, params=params, json=json)
+    for warning in control.warnings:
+        note(warning, "yellow")
+    return answer
 
 
 def _path(*parts: str) -> str:

@@ -85,12 +85,7 @@ def run_demo(pipeline: ChildPipeline, receiver: Receiver, seed: int, count: int,
 
 
 def _prepare(pipeline: ChildPipeline, receiver: Receiver, sender: Sender, planned: Scenario) -> None:
-    """Add webhooks and tenants, and wait until the worker knows the tenants: others are dead letters."""
-    for tenant_id, path, description in (
-        ("", PLATFORM_PATH, "Demo: every tenant's alerts"),
-        (FREE, TENANT_PATH, "Demo: its own alerts only"),
-    ):
-        receiver.secrets[path] = pipeline.add_webhook(tenant_id, receiver.url(path), description)
+    """Add tenants and webhooks; events and webhooks of tenants that the worker does not know are refused."""
     tenants = [*planned.tenants, PROBE_TENANT]
     sender.tenants(tenants)
     sender.flush()
@@ -99,6 +94,11 @@ def _prepare(pipeline: ChildPipeline, receiver: Receiver, sender: Sender, planne
         if time.monotonic() > deadline:
             raise DemoError(f"the worker does not know the tenants after {PATIENCE_S:.0f} s")
         time.sleep(POLL_S)
+    for tenant_id, path, description in (
+        ("", PLATFORM_PATH, "Demo: every tenant's alerts"),
+        (FREE, TENANT_PATH, "Demo: its own alerts only"),
+    ):
+        receiver.secrets[path] = pipeline.add_webhook(tenant_id, receiver.url(path), description)
 
 
 def _replay(pipeline: ChildPipeline, sender: Sender, events: Sequence[Timed]) -> int:
