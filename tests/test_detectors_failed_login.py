@@ -269,6 +269,15 @@ def test_expired_tokens_and_logouts_are_no_guesses() -> None:
     assert classes(events + [attempt(60 + i, "ana", None, action="token_refresh") for i in range(50)]) == []
 
 
+@pytest.mark.parametrize(
+    ("reason", "alerts"),
+    [("service_unavailable", 0), ("internal_error", 0), ("timeout", 0), ("rate_limited", 1)],
+)
+def test_what_nobody_judged_is_no_guess(reason: str, alerts: int) -> None:
+    """A service that fails says nothing of who tried; a limit on logins is met by whoever guesses."""
+    assert len(classes([attempt(i, "ana", "203.0.113.9", reason=reason) for i in range(50)])) == alerts
+
+
 def test_a_bucket_that_is_off_never_alarms() -> None:
     """With all sizes 0 nothing is raised, whatever happens."""
     off = FailedLoginParameters(
