@@ -19,12 +19,19 @@ NO_GUESS: Final = frozenset(
 # Somebody was asked and did not approve; whoever bombards them with requests is mostly met with silence.
 # What says no reason may be a denial and is taken for one. Any other failure is of what somebody typed.
 DENIED: Final = frozenset({None, "mfa_denied", "mfa_fraud_reported", "mfa_timeout"})
+# Nobody guesses a key, however long they guess passwords.
+KEYS: Final = frozenset({"certificate", "hostbased", "passkey", "publickey"})
 
 
 def are_attempts(batch: EventBatch) -> Bools:
     """Return ``(n,)`` which events prove identity, or fail to, and may have been guesses."""
     no_guess = batch.failed & among(batch.columns["reason"], NO_GUESS)
     return among(batch.columns["action"], ATTEMPTS) & ~no_guess
+
+
+def are_with_key(batch: EventBatch) -> Bools:
+    """Return ``(n,)`` which events prove identity, or fail to, by what cannot be guessed."""
+    return among(batch.columns["auth_method"], KEYS)
 
 
 def are_denied(batch: EventBatch) -> Bools:
