@@ -10,17 +10,28 @@ from schemas.batch import Bools, EventBatch
 ATTEMPTS: Final = frozenset({"login", "token_issue", "api_key_use", "mfa"})
 CHALLENGES: Final = frozenset({"mfa"})
 # Nor is what a client tries by itself until something fits: an agent offers one key after the other, and
-# asks without any credential which methods there are. Of a success these reasons say nothing.
-NO_GUESS: Final = frozenset({"key_refused", "no_credentials"})
+# asks without any credential which methods there are. Nor is what nobody judged, as the service failed: when
+# a directory is away, everybody fails at once, and their clients try again. `rate_limited` is not among them:
+# what a limit on logins refuses is mostly somebody's next guess. Of a success these reasons say nothing.
+NO_GUESS: Final = frozenset(
+    {"internal_error", "key_refused", "no_credentials", "service_unavailable", "timeout", "unavailable"}
+)
 # Somebody was asked and did not approve; whoever bombards them with requests is mostly met with silence.
 # What says no reason may be a denial and is taken for one. Any other failure is of what somebody typed.
 DENIED: Final = frozenset({None, "mfa_denied", "mfa_fraud_reported", "mfa_timeout"})
+# Nobody guesses a key, however long they guess passwords.
+KEYS: Final = frozenset({"certificate", "hostbased", "passkey", "publickey"})
 
 
 def are_attempts(batch: EventBatch) -> Bools:
     """Return ``(n,)`` which events prove identity, or fail to, and may have been guesses."""
     no_guess = batch.failed & among(batch.columns["reason"], NO_GUESS)
     return among(batch.columns["action"], ATTEMPTS) & ~no_guess
+
+
+def are_with_key(batch: EventBatch) -> Bools:
+    """Return ``(n,)`` which events prove identity, or fail to, by what cannot be guessed."""
+    return among(batch.columns["auth_method"], KEYS)
 
 
 def are_denied(batch: EventBatch) -> Bools:

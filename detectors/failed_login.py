@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from detectors.attempts import are_attempts, are_denied
+from detectors.attempts import are_attempts, are_denied, are_with_key
 from detectors.bucket_looks import Filled, fullness_at
 from detectors.bucket_pass import fold_buckets
 from detectors.bucket_state import BucketState
@@ -115,6 +115,7 @@ class _Fold:
         self.addresses = Hashed(taken(batch, "source_ip", rows))
         self.event_ids = taken(batch, "event_id", rows)
         self.denied = are_denied(batch)[rows]
+        self.with_key = are_with_key(batch)[rows]
         self.user_unknown = self.failed & among(batch.columns["reason"], UNKNOWN_USER)[rows]
         # Whether somebody wants to know of every success how full the buckets were.
         self.watched = state.successes.watch is not None or state.approvals.watch is not None
@@ -132,6 +133,7 @@ class _Fold:
                 self.rule,
                 self.failed,
                 self.user_unknown,
+                self.with_key,
                 (self.tenants, self.users, self.addresses),
                 self.event_ids,
             ),
@@ -155,7 +157,8 @@ class _Fold:
         fullness = np.maximum(np.maximum(by_addresses, by_networks), by_users)
         watch_share = np.array([rule.watch_share for rule in by_user])[self.rule]
         worn_down = ~self.failed & (by_challenges >= 1.0)
-        hot = worn_down | (~self.failed & named(self.users.values) & (fullness >= watch_share))
+        guessed = ~self.failed & ~self.with_key & named(self.users.values) & (fullness >= watch_share)
+        hot = worn_down | guessed
         explained = np.maximum(fullness, by_challenges) > 1.0
         self.alerts.extend(guessing.run(explained=explained, hot=hot))
         after_guesses = np.zeros(len(hot), np.bool_)
@@ -165,7 +168,7 @@ class _Fold:
         self._raise_successes(self.state.approvals, worn_down, by_challenges, shares)
         shares = [rule.watch_share for rule in by_user]
         after_guesses &= ~worn_down
-        strange = ~self.failed & guessing.away & ~worn_down
+        strange = ~self.failed & guessing.away & ~worn_down & ~self.with_key
         strange[guessing.taken] = False
         self._show_successes(self.state.successes, strange, fullness, shares)
         self._raise_successes(self.state.successes, after_guesses, fullness, shares)

@@ -32,8 +32,9 @@ class Attempts(NamedTuple):
     ----------
     tenants, codes
         Names, and each row's.
-    time_ms, rule, failed, unknown
-        Event times; number of the rule that holds; outcomes; whether the user is said not to exist.
+    time_ms, rule, failed, unknown, with_key
+        Event times; number of the rule that holds; outcomes; whether the user is said not to exist; whether
+        the attempt was with a key, which nobody guesses.
     parts
         Tenants, users and addresses, as parts of keys.
     event_ids
@@ -46,6 +47,7 @@ class Attempts(NamedTuple):
     rule: Int64s
     failed: Bools
     unknown: Bools
+    with_key: Bools
     parts: tuple[Tenants, Hashed, Hashed]
     event_ids: Sequence[str]
 
@@ -189,11 +191,13 @@ class GuessingFold:
         rule = self.rules[int(attempts.rule[rows[0]])]
         pressure = state.pressures.get(tenant_id)
         used = [-count for count in state.recent[number].tolist()]
-        columns = (rows, self.at_ms[rows], self.pair[rows], attempts.failed[rows])
-        for row, time_ms, pair, failed in zip(*(column.tolist() for column in columns), strict=True):
+        columns = (rows, self.at_ms[rows], self.pair[rows], attempts.failed[rows], attempts.with_key[rows])
+        for row, time_ms, pair, failed, with_key in zip(
+            *(column.tolist() for column in columns), strict=True
+        ):
             known = pair >= 0 and state.pairs.known_ms[pair] >= time_ms - rule.known_ms
             if not failed:
-                alarmed = pressure is not None and self._suspects(pressure, row)
+                alarmed = pressure is not None and not with_key and self._suspects(pressure, row)
                 if not known and (alarmed or self.hot[row]):
                     (self.taken if alarmed else self.suspicious).append(row)
                     # Nothing is learned from it: else guessers who get in would make it usual.

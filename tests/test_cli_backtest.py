@@ -37,6 +37,24 @@ def denials(
     ]
 
 
+def logins(tries: list[tuple[str, int]], tenant_id: str = "tenant-a") -> list[dict[str, Any]]:
+    """Return a user's attempts from one address, given the outcome of each, and seconds."""
+    return [
+        {
+            "kind": "auth",
+            "event_id": f"{tenant_id}-{i}",
+            "tenant_id": tenant_id,
+            "time": (START + timedelta(seconds=at_s)).isoformat(),
+            "service": "login",
+            "action": "login",
+            "outcome": outcome,
+            "user_id": "ana",
+            "source_ip": "192.0.2.7",
+        }
+        for i, (outcome, at_s) in enumerate(tries)
+    ]
+
+
 def lines(events: list[dict[str, Any]]) -> bytes:
     return b"".join(json.dumps(event).encode() + b"\n" for event in events)
 
@@ -149,6 +167,34 @@ def test_files_may_come_the_newest_first(invoke: Invoke, tmp_path: Path) -> None
     done = invoke("backtest", *files, "--json")
     assert [json.loads(line)["classification"] for line in done.stdout.splitlines()] == ["denied_burst"] * 2
     assert "warning" not in done.stderr
+
+
+def test_logins_that_begin_with_the_newest_are_judged_as_if_they_did_not(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    """However short the time: a login after guesses is told of, and typos minutes apart are no burst."""
+    guesses = logins([("failure", 5 * i) for i in range(12)] + [("success", 61)])
+    found = []
+    for events in (guesses, guesses[::-1]):
+        (file := tmp_path / "events").write_bytes(lines(events))
+        found.append(invoke("backtest", file, "--json").stdout)
+    assert "success_after_failures" in found[0]
+    assert found[0] == found[1]
+    file.write_bytes(lines(logins([("success", 0)] + [("failure", 60 + 120 * i) for i in range(6)])[::-1]))
+    assert invoke("backtest", file, "--json").stdout == ""
+
+
+def test_what_an_address_does_to_tenants_is_told_with_a_file_for_each(invoke: Invoke, tmp_path: Path) -> None:
+    """Hours of one tenant stand before the same hours of the next."""
+    files = [tmp_path / tenant_id for tenant_id in ("tenant-a", "tenant-b", "tenant-c")]
+    for i, file in enumerate(files):
+        # Far from each other's.
+        later = [("failure", 5_000 * (3 * day + i)) for day in range(1, 9)]
+        file.write_bytes(lines(logins([("failure", 0), *later], file.name)))
+    done = invoke("backtest", *files, "--json")
+    alerts = [json.loads(line) for line in done.stdout.splitlines()]
+    told = [alert["tenant_id"] for alert in alerts if alert["classification"] == "cross_tenant_spray"]
+    assert sorted(set(told)) == ["tenant-a", "tenant-b", "tenant-c"]
 
 
 def test_events_that_no_detector_sees_are_warned_of(invoke: Invoke, tmp_path: Path) -> None:

@@ -255,6 +255,16 @@ def test_known_pairs_may_log_in_while_guessed_at() -> None:
     assert ("success_after_failures", "ana") in classes([*guesses, success])
 
 
+@pytest.mark.parametrize(("auth_method", "told"), [("password", True), (None, True), ("publickey", False)])
+def test_nobody_guesses_a_key(auth_method: str | None, told: bool) -> None:
+    """Whose password is guessed at, and who logs in by key from a new place meanwhile, is not taken."""
+    guesses = [attempt(5 * i, "root", f"203.0.113.{i % 8}") for i in range(24)]
+    login = attempt(130, "root", "192.0.2.77", outcome="success", auth_method=auth_method)
+    found = classes([*guesses, login])
+    assert ("brute_force", "root") in found
+    assert (("success_after_failures", "root") in found) == told
+
+
 def test_a_guess_that_hit_teaches_nothing() -> None:
     """The address of a suspicious success does not become known by it."""
     guesses = [attempt(i, "ana", "203.0.113.9") for i in range(8)]
@@ -267,6 +277,15 @@ def test_expired_tokens_and_logouts_are_no_guesses() -> None:
     """Only what proves identity counts."""
     events = [attempt(i, "ana", "192.0.2.1", action=action) for i in range(50) for action in ("logout",)]
     assert classes(events + [attempt(60 + i, "ana", None, action="token_refresh") for i in range(50)]) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "alerts"),
+    [("service_unavailable", 0), ("internal_error", 0), ("timeout", 0), ("rate_limited", 1)],
+)
+def test_what_nobody_judged_is_no_guess(reason: str, alerts: int) -> None:
+    """A service that fails says nothing of who tried; a limit on logins is met by whoever guesses."""
+    assert len(classes([attempt(i, "ana", "203.0.113.9", reason=reason) for i in range(50)])) == alerts
 
 
 def test_a_bucket_that_is_off_never_alarms() -> None:

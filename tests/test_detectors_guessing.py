@@ -122,6 +122,12 @@ def test_a_login_from_a_new_address_while_it_lasts_is_critical() -> None:
     assert (alert.severity, alert.evidence.numbers["user_ids"]) == ("critical", "user-7")
 
 
+def test_a_login_by_key_while_it_lasts_is_not() -> None:
+    """Nobody guesses a key."""
+    by_key = attempt(LEARNED_S + 61, "user-7", "203.0.9.9", "success") | {"auth_method": "passkey"}
+    assert successes([*guesses(12, 5), by_key]) == []
+
+
 def test_where_new_addresses_are_usual_only_who_was_tried_is_suspected() -> None:
     """Phones change their addresses, so that being new alone is nothing to suspect."""
     phones = [

@@ -34,13 +34,37 @@ def test_a_file_that_begins_with_the_newest_is_turned_round() -> None:
 
 def test_a_tenant_without_late_events_keeps_the_order_of_the_file() -> None:
     """The worker would have judged them in the order in which they came; others' disorder is no reason."""
-    calm = [("tenant-a", i * 1_000 - (i % 3) * LATE_MS // 4) for i in range(30)]
+    calm = [("tenant-a", i * 1_000 - (i % 3 == 0) * LATE_MS // 4) for i in range(30)]
     others = [("tenant-b", -i * HOUR_MS) for i in range(30)]
     mixed = [event for pair in zip(calm, others, strict=True) for event in pair]
     order = ids(in_order(read(mixed)))
     assert [i for i in order if i % 2 == 0] == list(range(0, 60, 2))
     assert [i for i in order if i % 2] == list(range(1, 60, 2))[::-1]
     assert ids(in_order(read(calm))) == list(range(30))
+
+
+def test_a_short_file_that_begins_with_the_newest_is_turned_round() -> None:
+    """None of its events would be late; and of those of one time the last in the file came first."""
+    events = [("tenant-a", -(i // 2) * 1_000) for i in range(40)]
+    assert ids(in_order(read(events))) == list(range(40))[::-1]
+
+
+def test_what_was_turned_round_is_not_turned_again() -> None:
+    """A file that is longer than what is held is sorted more than once."""
+    newest_first = [("tenant-a", -(i // 2) * 1_000) for i in range(40)]
+    others = [("tenant-b", time_ms) for _, time_ms in newest_first]
+    order = ids(in_order(read(newest_first + others), most=60))
+    assert [i for i in order if i < 40] == list(range(40))[::-1]
+
+
+def test_tenants_that_stand_one_after_another_are_put_side_by_side() -> None:
+    """What an address does to several of them at once is seen only so; each keeps its order of the file."""
+    shaken = [(i * 1_000 - (i % 3 == 0) * 5_000) for i in range(2_000)]
+    events = [(tenant_id, time_ms) for tenant_id in ("tenant-a", "tenant-b") for time_ms in shaken]
+    order = ids(in_order(read(events, size=1_000)))
+    assert [i for i in order if i < 2_000] == list(range(2_000))
+    assert [i - 2_000 for i in order if i >= 2_000] == list(range(2_000))
+    assert max(abs(order.index(i) - order.index(i + 2_000)) for i in range(0, 2_000, 100)) < 20
 
 
 def test_no_more_is_held_than_is_allowed() -> None:
