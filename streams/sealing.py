@@ -100,6 +100,8 @@ class Sealer:
         self._cut: set[int] = set()
         # What is stored is to be counted here.
         self.unsealed = Unsealed()
+        # The oldest row that waits, as far as is known; while the store is away, when that was first found.
+        self._oldest_ms: float | None = None
         self._sealing_now = asyncio.Lock()
         self._finishing = False
 
@@ -142,11 +144,20 @@ class Sealer:
             claims = _whole_partitions(states)
             if not claims:
                 self._states, self._heads = None, {}
-                metrics.UNSEALED_AGE.set(0)
+                self._report_age(None)
                 return False
-            if self._states is not states:
-                await self._look_back(states, claims)
-            return await self._seal_due(states, claims, everything)
+            try:
+                if self._states is not states:
+                    await self._look_back(states, claims)
+                return await self._seal_due(states, claims, everything)
+            except StoreUnavailable:
+                self._report_age(self._oldest_ms or 1000 * self._now().timestamp())
+                raise
+
+    def _report_age(self, oldest_ms: float | None) -> None:
+        self._oldest_ms = oldest_ms
+        age_s = 0.0 if oldest_ms is None else max(self._now().timestamp() - oldest_ms / 1000, 0.0)
+        metrics.UNSEALED_AGE.set(age_s)
 
     async def _look_back(self, states: Mapping[Key, SealedState], claims: Mapping[int, list[Claim]]) -> None:
         """Read the heads that the last owners left, and see whether they are what is remembered here."""
@@ -182,6 +193,7 @@ class Sealer:
         weights = [self.unsealed.weight(stretch) for stretch in stretches]
         now = self._now()
         oldest_ms = min((weight.oldest_ms for weight in weights if weight.rows), default=None)
+        self._report_age(oldest_ms)
         due, rest = [], []
         for stretch, weight in zip(stretches, weights, strict=True):
             if not everything and not self._is_due(stretch, weight, now):
@@ -196,8 +208,7 @@ class Sealer:
         if self._states is states:
             await self._count([self._stretch(states, partition) for partition in rest])
         sealed_all = not more and len(due) == len(stretches)
-        age_s = 0.0 if sealed_all or oldest_ms is None else max(now.timestamp() - oldest_ms / 1000, 0.0)
-        metrics.UNSEALED_AGE.set(age_s)
+        self._report_age(None if sealed_all else oldest_ms)
         return more
 
     def _stretch(self, states: Mapping[Key, SealedState], partition: int) -> Stretch:

@@ -148,6 +148,28 @@ async def test_the_age_of_what_is_not_sealed_is_shown(sealed: Sealed) -> None:
     assert metrics.UNSEALED_AGE._value.get() == 0
 
 
+@pytest.mark.parametrize("answers", [Sealing.make, Sealing.heads])
+async def test_the_age_grows_while_the_store_is_away(
+    answers: Any, sealed: Sealed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is what the alert is for: whichever question of a round has no answer."""
+
+    def away(*args: Any) -> Any:
+        raise StoreUnavailable("no answer")
+
+    sealed.trail.store(3)
+    await sealed.after(40)
+    sealed.owner.reassign()
+    monkeypatch.setattr(Sealing, answers.__name__, away)
+    for age_s in (100, 160):
+        with pytest.raises(StoreUnavailable):
+            await sealed.after(60)
+        assert metrics.UNSEALED_AGE._value.get() == age_s
+    monkeypatch.undo()
+    await sealed.after(1)
+    assert metrics.UNSEALED_AGE._value.get() == 0
+
+
 async def test_each_tenant_has_a_chain_and_the_partition_names_them(sealed: Sealed) -> None:
     """A tenant without new rows gets no seal; its next one begins where its last one ended."""
     trail = sealed.trail
