@@ -13,9 +13,11 @@ import httpx
 import pytest
 from api_server import PLATFORM_TENANT, PLENTY, RunningApi, add_tenant, running_api
 from conftest import eventually
+from structlog.testing import capture_logs
 
 from api.v1.parts import ApiConfig
 from store.database import Database
+from streams.metrics import API_REQUESTS
 
 TENANT: Final = "bodies-own"
 MIB: Final = 1024 * 1024
@@ -111,3 +113,14 @@ def test_requests_that_were_answered_hold_nothing(api: RunningApi, admin: httpx.
         assert admin.post("/v1/keys", content=b"[" * MIB).status_code == 422
         assert stranger.post("/v1/oauth/token", content=b" " * 1_000).status_code in (400, 415)
     assert eventually(lambda: api.app.state.bodies.held_bytes == 0)
+
+
+def test_a_client_that_leaves_is_no_failure_of_ours(api: RunningApi) -> None:
+    """Its request is over, told without an error, and counts as none of the server's."""
+    failures = API_REQUESTS.labels("5xx")._value.get()
+    with capture_logs() as logs:
+        with sending(api, MIB):
+            pass
+        assert eventually(lambda: any(entry["event"] == "request_abandoned" for entry in logs))
+    assert not [entry for entry in logs if entry["log_level"] == "error"]
+    assert API_REQUESTS.labels("5xx")._value.get() == failures

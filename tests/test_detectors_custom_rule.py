@@ -124,6 +124,7 @@ def test_attributes(selection: dict[str, Any], attributes: str, expected: bool) 
         ("192.0.2.0/24", "2001:db8::1", False),
         ("192.0.2.0/24", None, False),
         ("2001:db8::/32", "2001:db8:1::1", True),
+        ("::ffff:192.0.2.0/120", "192.0.2.7", True),
     ],
 )
 def test_networks(network: str, address: str | None, expected: bool) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.v1.problems import Problem, response
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from api.v1.parts import Parts
 
 log = structlog.get_logger()
+CLIENT_LEFT: Final = 499
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAX_USER_AGENT: Final = 256
 # An API answers programs: nothing of it is to be framed, cached, sniffed or run.
@@ -78,6 +80,10 @@ class Manners:
 
         try:
             await self._app(scope, receive, answer)
+        except ClientDisconnect:
+            # No fault of ours, and nobody hears an answer; the status is the one that proxies log.
+            log.info("request_abandoned", request_id=trace.request_id, route=trace.route)
+            trace.status, trace.problem = CLIENT_LEFT, "client_left"
         except Exception:
             # With all of it in the log, and nothing of it in the answer.
             log.exception(

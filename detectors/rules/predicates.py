@@ -15,6 +15,7 @@ import numpy as np
 
 from schemas.batch import Bools
 from schemas.columns import search
+from schemas.tenant import meant_network
 
 Comparison = Literal["lt", "lte", "gt", "gte"]
 _COMPARE: Final[dict[Comparison, Callable[[Any, Any], bool]]] = {
@@ -122,7 +123,7 @@ class Within:
         >>> Within("source_ip", "192.0.2.0/24").accepts(["192.0.2.7", "198.51.100.1", "::1"]).tolist()
         [True, False, False]
         """
-        network = ipaddress.ip_network(self.network)
+        network = meant_network(self.network)
         return _flags(
             isinstance(v, str) and (address := _address(v)) is not None and address in network for v in values
         )
