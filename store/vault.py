@@ -246,13 +246,6 @@ class Vault:
     ) -> dict[str, int]:
         """Delete people's rows and keys, and wait until no file holds them.
 
-        Parameters
-        ----------
-        certificate_id
-            Names these people in ``shreddings``, and nobody else.
-        now
-            What Kafka had until then does not bring them back.
-
         Returns
         -------
         dict
@@ -263,12 +256,6 @@ class Vault:
         VaultBusy
             If the old files were not removed in time: the rows are deleted, their bytes may still be there.
         """
-        which = {"tenant": tenant_id, "certificate": certificate_id}
-        # However many they are: a list would be cut into parts, each of which rewrites files of the vault.
-        where = (
-            "tenant_id = {tenant:String} AND pseudonym IN (SELECT pseudonym FROM shreddings "
-            "WHERE tenant_id = {tenant:String} AND certificate_id = {certificate:String})"
-        )
         with self._writing:
             self._database.insert_rows(
                 "shreddings",
@@ -283,18 +270,21 @@ class Vault:
                 ],
             )
             self._end_inserts()
-            rows = self._database.query(f"SELECT uniqExact(pseudonym) AS n FROM vault WHERE {where}", which)
-            self._database.command(
-                f"ALTER TABLE vault DELETE WHERE {where} SETTINGS mutations_sync = 2", which
-            )
-            left = self._database.query(f"SELECT count() AS n FROM vault WHERE {where}", which)[0]["n"]
-        if left:
-            raise VaultBusy("rows of the vault were written while they were deleted; run it again")
+            gone = sum(self._delete(tenant_id, part) for part in in_parts(pseudonyms))
         self._await_removal()
         who = [Shredded(tenant_id, pseudonym) for pseudonym in pseudonyms]
         for listener in self.on_shredded:
             listener(who)
-        return {"vault": int(rows[0]["n"])}
+        return {"vault": gone}
+
+    def _delete(self, tenant_id: str, pseudonyms: Sequence[str]) -> int:
+        which = {"tenant": tenant_id, "pseudonyms": pseudonyms}
+        where = "tenant_id = {tenant:String} AND pseudonym IN {pseudonyms:Array(String)}"
+        [found] = self._database.query(f"SELECT uniqExact(pseudonym) AS n FROM vault WHERE {where}", which)
+        self._database.command(f"ALTER TABLE vault DELETE WHERE {where} SETTINGS mutations_sync = 2", which)
+        if self._database.query(f"SELECT count() AS n FROM vault WHERE {where}", which)[0]["n"]:
+            raise VaultBusy("rows of the vault were written while they were deleted; run it again")
+        return int(found["n"])
 
     def _end_inserts(self) -> None:
         """End inserts that were let in before a shredding was noted; those of later ones are refused."""
