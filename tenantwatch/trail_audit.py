@@ -5,6 +5,7 @@ Backups are of all tenants, so they are in the trail of the platform.
 
 import getpass
 import json
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,13 +18,16 @@ SERVICE: Final = "tenantwatch"
 
 
 def operator() -> str:
+    """Return who runs this command, as the trail has them."""
+    return f"operator:{user_name()}"
+
+
+def user_name() -> str:
     """Return who runs this command, as the machine knows them."""
     try:
-        return f"operator:{getpass.getuser()}"
+        return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as containers have
-        import os
-
-        return f"operator:uid-{os.getuid()}"
+        return f"uid-{os.getuid()}"
 
 
 def access_event(
