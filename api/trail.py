@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from api.standing import check_tenant
 from store.backups.create import create
 from store.backups.key_box import key_files, lock_keys
 from store.backups.manifest import BackupError
@@ -134,7 +135,7 @@ def add_trail(
         return seals.ring
 
     @app.post("/trail/verify")
-    async def verify(asked: VerifyRequest) -> dict[str, Any]:
+    async def verify(asked: VerifyRequest, response: Response) -> dict[str, Any]:
         started = time.monotonic()
         try:
             trust = seals.trust(*asked.keys)
@@ -147,6 +148,9 @@ def add_trail(
             trail, trust, [anchor.as_dict() for anchor in dict.fromkeys(anchors)], asked.since, asked.until
         )
         verdict = await asyncio.to_thread(verification.run, asked.tenant_id)
+        # Not before: of a trail of which all but the anchors was removed, the findings must be told.
+        if asked.tenant_id and not verdict.seals and not verdict.findings:
+            await check_tenant(database, asked.tenant_id, response)
         return {
             **verdict.as_dict(),
             "rows_by_tenant": verification.rows_by_tenant,

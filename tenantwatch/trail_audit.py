@@ -5,6 +5,7 @@ Backups are of all tenants, so they are in the trail of the platform.
 
 import getpass
 import json
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,13 +18,16 @@ SERVICE: Final = "tenantwatch"
 
 
 def operator() -> str:
+    """Return who runs this command, as the trail has them."""
+    return f"operator:{user_name()}"
+
+
+def user_name() -> str:
     """Return who runs this command, as the machine knows them."""
     try:
-        return f"operator:{getpass.getuser()}"
+        return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as containers have
-        import os
-
-        return f"operator:uid-{os.getuid()}"
+        return f"uid-{os.getuid()}"
 
 
 def access_event(
@@ -57,15 +61,47 @@ def access_event(
 
 
 def audit(settings: Settings, events: Iterable[dict[str, Any]]) -> str | None:
-    """Send events of reading to Kafka; return why they could not be sent, or None."""
+    """Send events of reading to Kafka; return why they could not be sent, or None.
+
+    Those of tenants that left the directory, which would be dead letters, go to the platform's.
+    """
     from streams.producer import Sender, SendError
+    from streams.topics import TopicError
 
     if settings.kafka is None and not running(settings):
         return "no worker runs here and TENANTWATCH_KAFKA is not set"
+    untold: dict[str, None] = {}
     try:
-        with Sender(kafka_bootstrap(settings)) as sender:
+        bootstrap = kafka_bootstrap(settings)
+        listed = _listed(bootstrap)
+        with Sender(bootstrap) as sender:
             for event in events:
+                tenant_id = event["tenant_id"]
+                if tenant_id not in listed:
+                    if settings.platform_tenant not in listed:
+                        untold[tenant_id] = None
+                        continue
+                    # Not resource_tenant_id, by which it would be an access beyond a tenant's walls.
+                    moved = {"tenant_id": settings.platform_tenant, "attributes": {"of_tenant_id": tenant_id}}
+                    event = event | moved
                 sender.event("access", event["tenant_id"], json.dumps(event).encode())
-    except (ControlError, SendError) as error:
+    except (ControlError, SendError, TopicError) as error:
         return str(error)
+    if untold:
+        return (
+            f"{', '.join(untold)} is not in the directory, so no trail of it takes any more; "
+            "set TENANTWATCH_PLATFORM_TENANT to a tenant that is"
+        )
     return None
+
+
+def _listed(bootstrap: str) -> set[str]:
+    """Return who is in the directory, as the workers will see it when they read the events."""
+    from streams.tenant_log import TenantLog
+
+    log = TenantLog(bootstrap)
+    try:
+        log.refresh()
+    finally:
+        log.close()
+    return log.tenant_ids

@@ -225,6 +225,23 @@ def test_a_misspelt_tenant_is_refused(trail: Up, command: tuple[str, ...]) -> No
     assert trail.json("privacy", "report")["noted"] == before
 
 
+def test_a_user_without_a_name_may_ask(
+    invoke: Callable[..., Result], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers run as a number that no file of users has."""
+    monkeypatch.setattr("os.getuid", lambda: 54_321)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    masters = Vault(database, MASTERS).keys.masters
+    monkeypatch.setattr("tenantwatch.vault.load_master_keys", lambda settings, create: masters)
+    tenant_id = f"nameless-{uuid4().hex[:8]}"
+    store_events(database, event(tenant_id=tenant_id))
+    done = invoke("privacy", "hold", "--tenant", tenant_id, "--reason", "case 7")
+    assert done.exit_code == 0, done.exception
+    [held] = json.loads(invoke("privacy", "holds", "--tenant", tenant_id, "--json").stdout)
+    assert held["placed_by"] == "uid-54321 (command line)"
+
+
 def test_somebody_whom_nobody_met_is_told_before_they_are_forgotten(trail: Up) -> None:
     """By name, among others who were met; a certificate of nobody looks like any other."""
     who = ("--subject", PEOPLE[31], "--subject", "jnae@example.com")

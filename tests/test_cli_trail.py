@@ -87,28 +87,6 @@ def test_reading_the_trail_is_in_the_trail(sealed: Up) -> None:
     assert found["holds"] is True
 
 
-def test_each_tenant_that_was_verified_is_told(
-    invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However many there are."""
-    rows = {f"many-{i}": i for i in range(10_001)}
-    verdict = {"rows_by_tenant": rows, "holds": True, "findings": []}
-    counts = dict.fromkeys(("rows", "seals", "chains", "tenants"), 0)
-    monkeypatch.setattr("tenantwatch.control.Control.request", lambda *_, **__: verdict | counts)
-    told: list[Any] = []
-    monkeypatch.setattr("tenantwatch.commands.verify.audit_reading", lambda _, events: told.extend(events))
-    assert invoke("verify").exit_code == 0
-    assert {one["tenant_id"]: one["record_count"] for one in told} == rows
-
-
-def test_verifying_without_a_worker_says_that_it_was_not_audited(tmp_path: Path) -> None:
-    """There is no Kafka to tell."""
-    (tmp_path / "data").mkdir()
-    done = CommandLine(settings_env(tmp_path / "data")).run("verify", "--json")
-    found = json.loads(done.stdout)
-    assert (done.returncode, found["holds"], found["seals"]) == (0, True, 0)
-
-
 def test_anchors_are_kept_and_compared(sealed: Up) -> None:
     """The newest heads are on this machine, outside the store."""
     log = sealed.data_dir / "seals" / "anchors.ndjson"

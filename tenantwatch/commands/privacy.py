@@ -1,6 +1,5 @@
 """A person's rights and the operator's duties: export, forget, legal holds, keys, the report."""
 
-import getpass
 import json
 import sys
 from datetime import UTC, datetime
@@ -39,7 +38,9 @@ def _ask(method: str, path: str, *, params: dict[str, Any] | None = None, json: 
 
 def actor() -> str:
     """Return who is at the terminal, as the system knows them."""
-    return f"{getpass.getuser()} (command line)"
+    from tenantwatch.trail_audit import user_name
+
+    return f"{user_name()} (command line)"
 
 
 @app.command()

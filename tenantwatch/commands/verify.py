@@ -80,6 +80,8 @@ def _online(
     }
     with Control(settings) as control:
         verdict: dict[str, Any] = control.request("POST", "/trail/verify", json=asked, timeout_s=TIMEOUT_S)
+    for warning in control.warnings:
+        note(warning, "yellow")
     rows = verdict.pop("rows_by_tenant")
     now = datetime.now(UTC)
     events = [access_event(t, "verify", "trail", n, now) for t, n in rows.items()]
