@@ -8,8 +8,18 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, FilePath, field_validator, model_validator
+from pydantic import AfterValidator, Field, FilePath, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from tenantwatch.setting_values import (
+    authorities,
+    brokers,
+    check_certificate,
+    provider_url,
+    proxies,
+    role_map,
+    server_url,
+)
 
 if TYPE_CHECKING:
     from streams.brokers import Brokers
@@ -32,6 +42,7 @@ def _with_password(url: str | None, password: str | None) -> str | None:
     return f"{scheme}://{name}:{quote(password, safe='')}@{host}"
 
 
+ServerUrl = Annotated[str, AfterValidator(server_url)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -46,7 +57,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default_factory=_default_data_dir, description="Kafka's and ClickHouse's data, the socket, locks."
     )
-    kafka: str | None = Field(
+    kafka: Annotated[str, AfterValidator(brokers)] | None = Field(
         None, description="Brokers, host:port[,host:port]; without it `up` starts Kafka."
     )
     kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
@@ -57,7 +68,7 @@ class Settings(BaseSettings):
     kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "SCRAM-SHA-512", description="Of SASL; PLAIN sends the password as it is, so only inside TLS."
     )
-    kafka_ca_file: FilePath | None = Field(
+    kafka_ca_file: Annotated[FilePath, AfterValidator(authorities)] | None = Field(
         None, description="PEM file of whom to trust for TLS; the system's authorities without it."
     )
     kafka_cert_file: FilePath | None = Field(
@@ -75,7 +86,7 @@ class Settings(BaseSettings):
         description="Of each topic, when it is created; 3 on a cluster. Of 3 or more, two must have a "
         "message before it is acknowledged.",
     )
-    clickhouse: str | None = Field(
+    clickhouse: ServerUrl | None = Field(
         None,
         description="http[s]://user:password@host:port/database; without it `up` runs the engine here, "
         "and `worker` and `api` refuse to start.",
@@ -96,7 +107,7 @@ class Settings(BaseSettings):
         None,
         description="package.module:function that returns a `store.master_key.MasterKey`, instead of both.",
     )
-    clickhouse_reader: str | None = Field(
+    clickhouse_reader: ServerUrl | None = Field(
         None,
         description="The same server as a user whose row policies go by the tenant asked for "
         "(deploy/clickhouse/users.d/reader.xml); gets every query that is bound to a tenant. None without.",
@@ -120,9 +131,10 @@ class Settings(BaseSettings):
     api_cors_origins: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="Origins whose pages may call the API, URL[,URL]; none by default."
     )
-    api_trusted_proxies: Annotated[list[str], NoDecode] = Field(
+    api_trusted_proxies: Annotated[list[str], NoDecode, AfterValidator(proxies)] = Field(
         default_factory=list,
-        description="Proxies whose X-Forwarded-For is believed, ADDRESS[,ADDRESS]; none by default.",
+        description="Proxies whose X-Forwarded-For is believed, ADDRESS[,ADDRESS], or networks (10.0.0.0/8); "
+        "none by default.",
     )
     api_sign_in_days: Annotated[int, Field(ge=1, le=366)] = Field(
         30,
@@ -133,7 +145,7 @@ class Settings(BaseSettings):
         64,
         description="Bodies that a process holds of requests it has not answered, in MiB; beyond that 503.",
     )
-    oidc_issuer: str | None = Field(
+    oidc_issuer: Annotated[str, AfterValidator(provider_url)] | None = Field(
         None, description="URL of the OIDC provider where people sign in to the API; none without."
     )
     oidc_client_id: str = Field("tenantwatch", description="Our client there.")
@@ -223,22 +235,10 @@ class Settings(BaseSettings):
             [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         )
 
-    @field_validator("oidc_issuer")
-    @classmethod
-    def _secure(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("https://", "http://127.0.0.1", "http://localhost")):
-            raise ValueError("must begin with https://: whoever is in between would sign in as everybody")
-        return value
-
     @field_validator("oidc_role_map", mode="before")
     @classmethod
     def _pairs(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return {
-            name.strip(): role.strip()
-            for name, _, role in (part.partition("=") for part in value.split(",") if part.strip())
-        }
+        return role_map(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _reader_needs_a_server(self) -> "Settings":
@@ -261,6 +261,8 @@ class Settings(BaseSettings):
                 "TENANTWATCH_KAFKA_MECHANISM=PLAIN would send the password readable to everybody on the way; "
                 "fix: sasl_ssl, or SCRAM-SHA-512"
             )
+        if self.kafka_cert_file is not None:
+            check_certificate(self.kafka_cert_file, self.kafka_key_file)
         return self
 
     @cached_property
