@@ -1,6 +1,6 @@
 """Legal holds: while one is there, nothing of a tenant or of a person is deleted, by wish or by age."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -74,10 +74,19 @@ def release(
 
 def active(database: Database, scope: Scope) -> list[Hold]:
     """Return the holds that are not released, the oldest first."""
+    return _read(database, scope, "NOT released")
+
+
+def with_ids(database: Database, tenant: TenantContext, hold_ids: Collection[str]) -> list[Hold]:
+    """Return holds of a tenant, released or not."""
+    return [hold for hold in _read(database, tenant, "true") if hold.hold_id in hold_ids] if hold_ids else []
+
+
+def _read(database: Database, scope: Scope, which: str) -> list[Hold]:
     condition, bound = scope.condition()
     rows = database.query(
         "SELECT hold_id, tenant_id, pseudonym, reason, placed_by, placed_at FROM legal_holds FINAL "
-        f"WHERE {condition} AND NOT released ORDER BY placed_at, hold_id",
+        f"WHERE {condition} AND {which} ORDER BY placed_at, hold_id",
         bound,
     )
     return [Hold(**row) for row in rows]

@@ -17,9 +17,9 @@ from store.alert_expiry import ALERT, OLDEST_ALERTS, aged_alerts, alert_days, de
 from store.backtests import BACKTEST, OLDEST_BACKTESTS, aged_backtests, delete_backtests
 from store.database import Database, Guard
 from store.expiry import Named
-from store.holds import WHOLE_TENANT, active
+from store.holds import WHOLE_TENANT, Hold, active, with_ids
 from store.people import speaks_of
-from store.queries import PlatformContext
+from store.queries import PlatformContext, TenantContext
 from store.seals.keys import Signer
 from store.seals.statements import keep, state_retention
 
@@ -42,6 +42,12 @@ _GROUPS: Final = (
     "SELECT kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition, count() AS rows_removed, "
     "countIf(flags = 0) AS evaluated_removed FROM events WHERE {condition} "
     "GROUP BY kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition"
+)
+_COUNTS: Final = frozenset({"rows_removed", "evaluated_removed"})
+_UNFINISHED: Final = (
+    "SELECT run_at, tenant_id, kind, retention_days, cutoff, groupUniqArrayArray(holds) AS holds "
+    "FROM retention_runs WHERE run_at NOT IN (SELECT run_at FROM retention_finished) "
+    "GROUP BY run_at, tenant_id, kind, retention_days, cutoff"
 )
 # Not what a tenant's deletion wrote: that has no settings.
 _LAST: Final = (
@@ -75,7 +81,7 @@ class _Told:
             tenant_id = row["tenant_id"]
             days[tenant_id] = alert_days(tenants.get(tenant_id))
             cutoff = now - timedelta(days=days[tenant_id])
-            if row["oldest"] < cutoff and not _all_held(tenant_id, self.kind, held):
+            if row["oldest"] < cutoff and not _all_held(self.kind, tenant_id, held.get(tenant_id, ())):
                 cutoffs[tenant_id] = cutoff
         aged = self.aged(database, cutoffs, held)
         account = [
@@ -102,7 +108,7 @@ class _Told:
         cutoffs: dict[str, datetime] = {}
         for row in counted:
             tenant_id, cutoff = row["tenant_id"], row["cutoff"]
-            if row["kind"] == self.kind and not _all_held(tenant_id, self.kind, held):
+            if row["kind"] == self.kind and not _all_held(self.kind, tenant_id, held.get(tenant_id, ())):
                 cutoffs[tenant_id] = max(cutoff, cutoffs.get(tenant_id, cutoff))
         self.delete(database, self.aged(database, cutoffs, held))
 
@@ -143,16 +149,17 @@ def run_retention(
         If the store does not answer; what was removed until then is logged.
     """
     tenants = {row["tenant_id"]: Tenant.model_validate_json(row["body"]) for row in database.query(_LAST)}
-    _finish_interrupted(database, _held(database))
+    _finish_interrupted(database, _held(database), guard)
     removed = 0
     # Holds are read each time: who is put on hold while this runs is kept from here on.
     for row in database.query(_OLDEST):
         tenant_id, kind = row["tenant_id"], row["kind"]
         days = _days_kept(tenants.get(tenant_id), kind)
         if row["oldest"] < now - timedelta(days=days):
-            removed += _remove(database, tenant_id, kind, days, now, _held(database), signer, guard)
+            held = _held(database).get(tenant_id, ())
+            removed += _remove(database, tenant_id, kind, days, now, held, signer, guard)
     for told in _TOLD:
-        removed += told.remove(database, tenants, now, _held(database), guard)
+        removed += told.remove(database, tenants, now, _people(_held(database)), guard)
     database.insert_rows("retention_finished", [{"run_at": now}])
     log.info("retention_finished", rows_removed=removed)
     return removed
@@ -173,16 +180,21 @@ def newest_known(database: Database) -> datetime | None:
     return max((row["at"] for row in times if row["n"]), default=None)
 
 
-def _held(database: Database) -> dict[str, set[str]]:
-    """Return by tenant who is on legal hold."""
-    held: dict[str, set[str]] = {}
+def _held(database: Database) -> dict[str, list[Hold]]:
+    """Return the legal holds by tenant."""
+    held: dict[str, list[Hold]] = {}
     for hold in active(database, PlatformContext("retention")):
-        held.setdefault(hold.tenant_id, set()).add(hold.pseudonym)
+        held.setdefault(hold.tenant_id, []).append(hold)
     return held
 
 
-def _all_held(tenant_id: str, kind: str, held: Mapping[str, set[str]]) -> bool:
-    if WHOLE_TENANT not in held.get(tenant_id, ()):
+def _people(held: Mapping[str, Sequence[Hold]]) -> dict[str, set[str]]:
+    """Return by tenant who is on legal hold."""
+    return {tenant_id: {hold.pseudonym for hold in holds} for tenant_id, holds in held.items()}
+
+
+def _all_held(kind: str, tenant_id: str, people: Collection[str]) -> bool:
+    if WHOLE_TENANT not in people:
         return False
     log.info("retention_held", tenant_id=tenant_id, kind=kind)
     return True
@@ -217,29 +229,68 @@ class _AgedEvents:
 
 
 def _aged(
-    database: Database, tenant_id: str, kind: str, cutoff: datetime, held: Mapping[str, set[str]]
+    database: Database, tenant_id: str, kind: str, cutoff: datetime, held: Sequence[Hold]
 ) -> _AgedEvents | None:
     """Return the events that have aged out; None: all of the tenant is held."""
-    if _all_held(tenant_id, kind, held):
+    people = {hold.pseudonym for hold in held}
+    if _all_held(kind, tenant_id, people):
         return None
-    return _AgedEvents(database, tenant_id, kind, cutoff, sorted(held.get(tenant_id, ())))
+    return _AgedEvents(database, tenant_id, kind, cutoff, sorted(people))
 
 
-def _finish_interrupted(database: Database, held: Mapping[str, set[str]]) -> None:
+def _finish_interrupted(
+    database: Database, held: Mapping[str, Sequence[Hold]], guard: Callable[[], Guard] | None
+) -> None:
     """Remove what a run that was cut short had counted already; nothing that is counted again can match."""
-    rows = database.query(
-        "SELECT DISTINCT tenant_id, kind, cutoff, run_at FROM retention_runs "
-        "WHERE run_at NOT IN (SELECT run_at FROM retention_finished)"
-    )
+    entries = database.query(_UNFINISHED)
     kinds_told = {told.kind for told in _TOLD}
-    for row in rows:
-        if row["kind"] in kinds_told:
-            continue
-        if aged := _aged(database, row["tenant_id"], row["kind"], row["cutoff"], held):
-            aged.delete()
+    for entry in entries:
+        holds = entry.pop("holds")
+        if entry["kind"] not in kinds_told:
+            _finish(database, entry, holds, held.get(entry["tenant_id"], ()), guard)
     for told in _TOLD:
-        told.finish(database, rows, held)
-    database.insert_rows("retention_finished", [{"run_at": at} for at in {row["run_at"] for row in rows}])
+        told.finish(database, entries, _people(held))
+    ended = {entry["run_at"] for entry in entries}
+    database.insert_rows("retention_finished", [{"run_at": at} for at in ended])
+
+
+def _finish(
+    database: Database,
+    entry: Mapping[str, Any],
+    left_out: Sequence[str],
+    held: Sequence[Hold],
+    guard: Callable[[], Guard] | None,
+) -> None:
+    """Remove what an entry has counted, but for what has come on hold since: that is taken back."""
+    which = entry["tenant_id"], entry["kind"], entry["cutoff"]
+    before = with_ids(database, TenantContext(entry["tenant_id"]), left_out)
+    if (counted := _aged(database, *which, before)) is None:
+        return  # it was taken back when this was last tried
+    free = _aged(database, *which, [*before, *held])
+    if since := [hold.hold_id for hold in held if hold.hold_id not in left_out]:
+        kept = _less(free.groups() if free else [], counted.groups())
+        # With the holds, so that another try does not take the same back again.
+        account = [{**entry, **group, "holds": since} for group in kept]
+        database.insert_rows("retention_runs", account, guard() if guard is not None else None)
+    if free:
+        free.delete()
+
+
+def _less(some: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return by how much less some groups count than others, as negative numbers, where they do."""
+
+    def key(group: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(value for name, value in group.items() if name not in _COUNTS)
+
+    known = {key(group): group for group in some}
+    less = []
+    for other in others:
+        counts = {
+            name: known.get(key(other), {}).get(name, 0) - other[name] for name in _COUNTS & other.keys()
+        }
+        if any(counts.values()):
+            less.append({**other, **counts})
+    return less
 
 
 def _remove(
@@ -248,7 +299,7 @@ def _remove(
     kind: str,
     days: int,
     now: datetime,
-    held: Mapping[str, set[str]],
+    held: Sequence[Hold],
     signer: Signer | None,
     guard: Callable[[], Guard] | None,
 ) -> int:
@@ -261,7 +312,7 @@ def _remove(
     if signer is not None:
         keep(database, [state_retention(tenant_id, kind, cutoff, days, rows, now, signer)])
     run = {"run_at": now, "tenant_id": tenant_id, "kind": kind, "retention_days": days, "cutoff": cutoff}
-    account = [{**run, **group} for group in groups]
+    account = [{**run, **group, "holds": [hold.hold_id for hold in held]} for group in groups]
     database.insert_rows("retention_runs", account, guard() if guard is not None else None)
     aged.delete()
     log.info("rows_expired", kind=kind, retention_days=days, rows_removed=rows)

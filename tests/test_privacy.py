@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from schemas.batch import EventBatch
 from schemas.event import KINDS
 from schemas.tenant import PersonalData, Tenant
+from store import retention
 from store.alert_notes import add_note
 from store.certificates import (
     TopicRetention,
@@ -28,7 +30,7 @@ from store.certificates import (
     signing,
     why_not_proven,
 )
-from store.database import Database
+from store.database import Database, StoreUnavailable
 from store.holds import Held
 from store.migrations import migrations, statements
 from store.people import FIELDS
@@ -500,6 +502,56 @@ def test_what_is_held_does_not_age_out(
     rights.release(tenant, [hold.hold_id], now=now + DAY, **WHO)
     run_retention(database, now + 401 * DAY)
     assert rows(database, "events", tenant) == []
+
+
+@pytest.mark.parametrize(
+    ("whom", "left"), [("jane@example.com", 2), (None, 4)], ids=["a person", "the whole tenant"]
+)
+def test_what_is_held_after_it_was_counted_is_counted_when_it_goes(
+    database: Database,
+    vault: Vault,
+    rights: Privacy,
+    tenant: TenantContext,
+    monkeypatch: pytest.MonkeyPatch,
+    whom: str | None,
+    left: int,
+) -> None:
+    """A store that is away comes between the account and the deletion, twice, and then a hold."""
+    of = {"tenant_id": tenant.tenant_id, "time": "2024-01-31T09:30:00Z"}
+    for user_id in ("jane@example.com", "jane@example.com", "ben@example.com", "cleo@example.com"):
+        store_events(database, vault, "auth", event(**of, event_id=uuid4().hex, user_id=user_id))
+    now = datetime.now(UTC) + 400 * DAY
+    # Held before, so in no account until it is released.
+    cleo = rights.hold(tenant, "cleo@example.com", now=now, **WHO)
+    delete = retention._AgedEvents.delete
+
+    def fail(aged: retention._AgedEvents) -> None:
+        if aged.tenant_id == tenant.tenant_id:
+            raise StoreUnavailable("away")
+        delete(aged)
+
+    def check(rows_left: int) -> None:
+        [counted] = database.query(
+            "SELECT sum(rows_removed) AS rows, sum(evaluated_removed) AS evaluated FROM retention_runs "
+            "WHERE tenant_id = {t:String}",
+            {"t": tenant.tenant_id},
+        )
+        assert len(rows(database, "events", tenant)) == rows_left
+        assert (counted["rows"], counted["evaluated"]) == (4 - rows_left, 4 - rows_left)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(retention._AgedEvents, "delete", fail)
+        with pytest.raises(StoreUnavailable):
+            run_retention(database, now)
+        hold = rights.hold(tenant, whom, now=now, **WHO)
+        with suppress(StoreUnavailable):  # of a tenant that is held nothing is deleted
+            run_retention(database, now + timedelta(hours=1))
+    rights.release(tenant, [cleo.hold_id], now=now, **WHO)
+    run_retention(database, now + timedelta(hours=2))
+    check(left)
+    rights.release(tenant, [hold.hold_id], now=now, **WHO)
+    run_retention(database, now + timedelta(hours=3))
+    check(0)
 
 
 def test_people_leave_the_vault_with_their_last_event(
