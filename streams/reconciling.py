@@ -81,9 +81,7 @@ class Reconciler:
         if topic not in self._whole_at or monotonic() - self._whole_at[topic] >= interval_s:
             return True
         known = self._reached[topic]
-        if (
-            offsets.keys() - known.keys()
-        ):  # taken over since: their last owners have checked them within the hour
+        if offsets.keys() - known.keys():  # taken over since; their last owners have checked them, too
             totals = await asyncio.to_thread(newest_totals, self._database, self._ids, topic)
             known = {p: total.next_offset for p, total in totals.items()} | known
         since = {p: at for p, at in known.items() if p in offsets}
