@@ -2,7 +2,8 @@
 
 A chunk's ledger row counts unless a later owner of the partition began at or before it: that one handled the
 same messages once more. What counts must form intervals that meet, and must add up to the rows that are
-there, plus those that retention removed.
+there, plus those that retention removed. What a check has found in order is kept as a total, and the next one
+begins there; the rows are counted all over again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,35 +12,21 @@ from typing import Any, Final
 
 from store.database import Database
 from store.events import KafkaIds
+from store.ledger_totals import ENDS, Totals, keep_totals, newest_totals, rows_after
 from store.ownership import OF_TOPIC, bound
 
 MAX_GAPS_SHOWN: Final = 100
-# Of each term, where the next owner began; rows from there on do not count. Rows from before there were terms
-# have term 0.
-_ENDS: Final = f"""
-    SELECT kafka_partition, term, min(start_offset) OVER (
-        PARTITION BY kafka_partition ORDER BY term ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
-    ) AS ends, count() OVER (
-        PARTITION BY kafka_partition ORDER BY term ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
-    ) AS later
-    FROM (
-        SELECT kafka_partition, term, argMax(start_offset, generation) AS start_offset
-        FROM ownership WHERE {OF_TOPIC} GROUP BY kafka_partition, term
-        UNION ALL
-        SELECT DISTINCT kafka_partition, 0 AS term, 0 AS start_offset FROM ownership WHERE {OF_TOPIC}
-    )
-"""
 _COUNTING: Final = f"""
     SELECT ledger.* FROM (
         SELECT * FROM ledger WHERE {OF_TOPIC} AND ({{since}}) LIMIT 1 BY kafka_partition, term, first_offset
     ) AS ledger
-    INNER JOIN ({_ENDS}) AS owners USING (kafka_partition, term)
+    INNER JOIN ({ENDS}) AS owners USING (kafka_partition, term)
     WHERE owners.later = 0 OR ledger.last_offset < owners.ends
 """
 _TOTALS: Final = f"""
     SELECT kafka_partition, min(first_offset) AS first, max(last_offset) + 1 AS next,
         sum(stored + skipped) AS rows, sum(rejected) AS rejected, sum(evaluated) AS evaluated,
-        sumMap(evaluated_by) AS evaluated_by
+        sumMap(evaluated_by) AS evaluated_by, max(term) AS term, max(handled_at) AS handled_until
     FROM ({_COUNTING}) GROUP BY kafka_partition ORDER BY kafka_partition
 """
 _GAPS: Final = f"""
@@ -116,6 +103,8 @@ def reconcile(
     topic: str,
     committed: Mapping[int, int] | None = None,
     since: Mapping[int, int] | None = None,
+    *,
+    keep: bool = False,
 ) -> Reconciliation:
     """Check one topic of a Kafka cluster. Workers may go on meanwhile.
 
@@ -126,6 +115,9 @@ def reconcile(
     since
         Check only what comes from these offsets on, by partition: `Account.next_offset` of an earlier check.
         What retention removed is then taken to be older. None: all.
+    keep
+        Check only the partitions of which `committed` is given, and what is committed of them; keep the
+        totals of those in which all adds up.
 
     Raises
     ------
@@ -133,28 +125,37 @@ def reconcile(
         If the store does not answer.
     """
     parameters = bound(ids, topic)
-    recent = " OR ".join(
-        f"(kafka_partition = {p} AND first_offset >= {at})" for p, at in (since or {}).items()
-    )
-    chosen = "1" if since is None else recent or "0"
-    found = database.query(_TOTALS.replace("{since}", chosen), parameters)
-    totals = {row["kafka_partition"]: row for row in found}
+    only = committed or {} if keep else None
+    totals: dict[int, Totals] = {}
+    if since is None:
+        found = newest_totals(database, ids, topic)
+        totals = {p: each for p, each in found.items() if only is None or p in only}
+        since = {p: each.next_offset for p, each in totals.items()}
+        chosen, removed = rows_after(totals, only), _removed(database, parameters)
+    else:
+        chosen, removed = _from(since), {}
+    new = {
+        row["kafka_partition"]: row for row in database.query(_TOTALS.replace("{since}", chosen), parameters)
+    }
     gaps = [_gap(topic, row) for row in database.query(_GAPS.replace("{since}", chosen), parameters)]
-    if since is not None:
-        gaps += _gaps_after(topic, since, totals)
-    events = _counts(database, _EVENTS, totals, parameters)
-    letters = _counts(database, _LETTERS, totals, parameters)
-    removed = _counts(database, _REMOVED, totals, parameters) if since is None else {}
+    gaps += _gaps_after(topic, since, new)
+    ledger = {p: _sum(totals.get(p), new.get(p, _NOTHING)) for p in sorted(totals.keys() | new.keys())}
+    events = _counts(database, _EVENTS, ledger, parameters)
+    letters = _counts(database, _LETTERS, ledger, parameters)
     accounts = []
-    for partition, row in totals.items():
+    for partition, row in ledger.items():
         there, set_aside, gone = (counts.get(partition, {}) for counts in (events, letters, removed))
         accounts.append(
             Account(topic, partition, row["next"], row["rows"], row["rejected"], gone.get("rows", 0))
         )
         gaps += _differences(topic, partition, row, there, set_aside, gone)
+    if keep:
+        wrong = {gap.partition for gap in gaps}
+        sound = [_total(partition, ledger[partition]) for partition in new if partition not in wrong]
+        keep_totals(database, ids, topic, sound)
     for partition, offset in (committed or {}).items():
         reached = (
-            totals[partition]["next"] if partition in totals else _start(database, parameters, partition)
+            ledger[partition]["next"] if partition in ledger else _start(database, parameters, partition)
         )
         if reached < offset:
             gaps.append(
@@ -166,6 +167,45 @@ def reconcile(
                 )
             )
     return Reconciliation(accounts, gaps)
+
+
+def _from(since: Mapping[int, int]) -> str:
+    """Return which ledger rows begin at some offsets or after them."""
+    each = " OR ".join(f"(kafka_partition = {p} AND first_offset >= {at})" for p, at in since.items())
+    return each or "0"
+
+
+_NOTHING: Final[Mapping[str, Any]] = {"rows": 0, "rejected": 0, "evaluated": 0, "evaluated_by": {}}
+
+
+def _sum(total: Totals | None, new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the ledger says in all; `handed` is what the detectors named in it should have been."""
+    if total is None:
+        return {**new, "handed": new["evaluated"]}
+    return {
+        "first": min(total.first_offset, new.get("first", total.first_offset)),
+        "next": max(total.next_offset, new.get("next", 0)),
+        "term": max(total.term, new.get("term", 0)),
+        "handled_until": max(total.handled_until, new.get("handled_until", total.handled_until)),
+        "rows": total.rows + new["rows"],
+        "rejected": total.rejected + new["rejected"],
+        "evaluated": total.evaluated + new["evaluated"],
+        "evaluated_by": new["evaluated_by"],
+        "handed": new["evaluated"],
+    }
+
+
+def _total(partition: int, row: Mapping[str, Any]) -> Totals:
+    return Totals(
+        partition,
+        row["first"],
+        row["next"],
+        row["term"],
+        row["rows"],
+        row["rejected"],
+        row["evaluated"],
+        row["handled_until"],
+    )
 
 
 _EVENTS: Final = f"""
@@ -182,6 +222,10 @@ _REMOVED: Final = f"""
     SELECT kafka_partition, sum(rows_removed) AS rows, sum(evaluated_removed) AS evaluated FROM retention_runs
     WHERE {OF_TOPIC} GROUP BY kafka_partition
 """
+
+
+def _removed(database: Database, parameters: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    return {row["kafka_partition"]: row for row in database.query(_REMOVED, parameters)}
 
 
 def _counts(
@@ -233,7 +277,7 @@ def _gaps_after(topic: str, since: Mapping[int, int], totals: Mapping[int, Mappi
     return [
         _gap(topic, {"kafka_partition": partition, "first": since[partition], "next": row["first"]})
         for partition, row in totals.items()
-        if row["first"] != since[partition]
+        if row["first"] != since.get(partition, row["first"])
     ]
 
 
@@ -276,8 +320,8 @@ def _differences(
     if evaluated != ledger["evaluated"]:
         differ("evaluated_differs", "events evaluated", ledger["evaluated"], evaluated)
     for detector, count in dict(ledger["evaluated_by"]).items():
-        if count != ledger["evaluated"]:
-            differ("evaluated_differs", f"events handed to {detector}", ledger["evaluated"], count)
+        if count != ledger["handed"]:
+            differ("evaluated_differs", f"events handed to {detector}", ledger["handed"], count)
     # There may be more: a letter whose message was accepted when it was delivered again stays.
     if letters.get("rows", 0) < ledger["rejected"]:
         differ("dead_letters_missing", "events rejected", ledger["rejected"], letters.get("rows", 0))

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import faust
 import structlog
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
@@ -32,10 +32,11 @@ from streams.floods import Flood, Floods
 from streams.groups import GroupWriter
 from streams.idleness import Idleness
 from streams.partition import PartitionState
+from streams.patience import waits_s
 from streams.pseudonyms import Pseudonymiser
 from streams.received_alerts import read_alerts
 from streams.records import Records, Scheduler
-from streams.recovery import GroupMember, Superseded
+from streams.recovery import LONGEST_WAIT_S, GroupMember, Superseded
 from streams.rekeying import Rekeyer
 from streams.topics import ALERTS, DEAD_LETTERS, FAILURES_BY_IP, KIND_OF, TOPIC_OF, Topics
 from streams.transport import Consumer
@@ -370,20 +371,31 @@ class Pipeline:
         self._taking_over = asyncio.create_task(self._prepare(set(assigned), self.app.consumer_generation_id))
 
     async def _prepare(self, assigned: set[TP], generation: int) -> None:
-        """Make ready for the events of an assignment: until then they stay unread."""
+        """Make ready for the events of an assignment: until then they stay unread.
+
+        For as long as Kafka is away it is begun again, until another assignment ends that.
+        """
         try:
-            await self.directory.follow()
-            consumer = cast(Any, self.app.consumer)
-            await self._addresses.take_over(consumer, assigned, generation)
-            self.states = await self._take_over(consumer, assigned, generation)
-            self._idleness.begin([*self.states, *self._addresses.states])
-            self.generation = generation
-            self.taken_over.set()
+            for wait_s in waits_s(LONGEST_WAIT_S):
+                try:
+                    return await self._make_ready(assigned, generation)
+                except KafkaError as error:
+                    log.warning("take_over_postponed", reason=repr(error)[:500], wait_s=wait_s)
+                    await asyncio.sleep(wait_s)
         except Superseded:
             log.info("take_over_superseded", generation=generation)
         except Exception as error:
             log.exception("take_over_failed")
             self._fail(error)
+
+    async def _make_ready(self, assigned: set[TP], generation: int) -> None:
+        await self.directory.follow()
+        consumer = cast(Any, self.app.consumer)
+        await self._addresses.take_over(consumer, assigned, generation)
+        self.states = await self._take_over(consumer, assigned, generation)
+        self._idleness.begin([*self.states, *self._addresses.states])
+        self.generation = generation
+        self.taken_over.set()
 
     def _end_taking_over(self) -> None:
         if self._taking_over is not None:

@@ -1,6 +1,7 @@
 """Reconciliation that runs by itself: each minute what is new, each hour all of it."""
 
 import asyncio
+from datetime import UTC, datetime
 from time import monotonic, time
 from typing import Final
 
@@ -9,13 +10,14 @@ import structlog
 from store.database import Database, StoreUnavailable
 from store.duplicates import collapse
 from store.events import KafkaIds
-from store.reconciliation import Gap, reconcile
+from store.ledger_totals import newest_totals, next_step, prune_ledger
+from store.reconciliation import Gap, Reconciliation, reconcile
 from streams import metrics
 from streams.snapshots import Owner
 
 log = structlog.get_logger()
 INTERVAL_S: Final = 60.0
-# All of it reads a few columns of every row there is.
+# All of it reads a few columns of every event there is, and the ledger from the last such check on.
 WHOLE_INTERVAL_S: Final = 3600.0
 # Where something is wrong, sooner; and within the five minutes after which the alert fires, so that what was
 # seen while retention was at work is looked at again first.
@@ -75,9 +77,15 @@ class Reconciler:
 
     async def _is_due(self, topic: str, offsets: dict[int, int]) -> bool:
         """Return whether all of a topic is to be checked, having checked what is new where it is not yet."""
-        since = {p: at for p, at in self._reached.get(topic, {}).items() if p in offsets}
         interval_s = OPEN_INTERVAL_S if self._open.get(topic) else WHOLE_INTERVAL_S
-        if since.keys() != offsets.keys() or monotonic() - self._whole_at[topic] >= interval_s:
+        if topic not in self._whole_at or monotonic() - self._whole_at[topic] >= interval_s:
+            return True
+        known = self._reached[topic]
+        if offsets.keys() - known.keys():  # taken over since; their last owners have checked them, too
+            totals = await asyncio.to_thread(newest_totals, self._database, self._ids, topic)
+            known = {p: total.next_offset for p, total in totals.items()} | known
+        since = {p: at for p, at in known.items() if p in offsets}
+        if since.keys() != offsets.keys():
             return True
         recent = await asyncio.to_thread(reconcile, self._database, self._ids, topic, None, since)
         if recent.gaps:
@@ -86,12 +94,26 @@ class Reconciler:
         return False
 
     async def _check_whole(self, topic: str, offsets: dict[int, int]) -> None:
-        found = await asyncio.to_thread(reconcile, self._database, self._ids, topic, offsets)
+        found = await asyncio.to_thread(self._check_in_steps, topic, offsets)
         if await self._collapse(found.gaps):
-            found = await asyncio.to_thread(reconcile, self._database, self._ids, topic, offsets)
-        self._open[topic] = [gap for gap in found.gaps if gap.partition in offsets]
+            found = await asyncio.to_thread(self._check_in_steps, topic, offsets)
+        self._open[topic] = found.gaps
         self._whole_at[topic] = monotonic()
-        self._reach(topic, {a.partition: a.next_offset for a in found.accounts})
+        # A partition in which nothing was handled has no account yet; it will begin at the committed offset.
+        self._reach(topic, offsets | {a.partition: a.next_offset for a in found.accounts})
+        await asyncio.to_thread(prune_ledger, self._database, self._ids, topic, datetime.now(UTC))
+
+    def _check_in_steps(self, topic: str, offsets: dict[int, int]) -> Reconciliation:
+        """Check up to some offsets; each step keeps its totals, so that the next reads no more than it."""
+        reached: dict[int, int] = {}
+        while True:
+            step = next_step(self._database, self._ids, topic, offsets)
+            if step == reached:  # something is wrong there, and is told by looking at all of it
+                step = offsets
+            found = reconcile(self._database, self._ids, topic, step, keep=True)
+            if step == offsets:
+                return found
+            reached = step
 
     async def _collapse(self, gaps: list[Gap]) -> bool:
         """Remove rows that are there twice; return whether any were."""

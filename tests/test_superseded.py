@@ -1,11 +1,14 @@
 """Chunks of an assignment that is over, which the pipeline still has in its hands."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import AsyncMock, Mock, patch
 
 import numpy as np
+from aiokafka.errors import KafkaTimeoutError
+from faust.types import TP
 from test_recovery import PARTITION, PARTITIONS, TENANT, TOPIC, guess
 
 from schemas.batch import EventBatch
@@ -116,3 +119,39 @@ async def test_failures_of_an_assignment_that_is_over_are_not_judged(tmp_path: P
     assign(pipeline, 2)
     await pipeline._consume_failures(Delivered(1, 2))
     assert [call.args[0].offsets for call in pipeline._addresses.handle.call_args_list] == [[1]]
+
+
+def taking_over(pipeline: Any, *outcomes: Any) -> Any:
+    """Let taking over have these outcomes, one at each try."""
+    pipeline.directory.follow = AsyncMock()
+    pipeline._addresses = Mock(take_over=AsyncMock(), states={})
+    pipeline._take_over = AsyncMock(side_effect=outcomes)
+    return patch.object(type(pipeline.app), "consumer", Mock())
+
+
+async def test_taking_over_is_tried_again_while_kafka_is_away(tmp_path: Path) -> None:
+    """It comes back, and the worker has not ended."""
+    pipeline = pipeline_of(tmp_path)
+    state = owned(2)
+    away = KafkaTimeoutError()
+    with taking_over(pipeline, away, away, {(TOPIC, PARTITION): state}):
+        await pipeline._prepare({TP(TOPIC, PARTITION)}, 2)
+    assert pipeline.states == {(TOPIC, PARTITION): state}
+    assert (pipeline.generation, pipeline.taken_over.is_set()) == (2, True)
+    assert not pipeline._fail.called
+
+
+async def test_taking_over_that_waits_for_kafka_ends_with_the_next_assignment(tmp_path: Path) -> None:
+    """Whose partitions they are is another question then."""
+    pipeline = pipeline_of(tmp_path)
+    with taking_over(pipeline, *[KafkaTimeoutError()] * 100):
+        await pipeline._on_assigned(pipeline.app, {TP(TOPIC, PARTITION)})
+        waiting = pipeline._taking_over
+        while not pipeline._take_over.called:
+            await asyncio.sleep(0.01)
+        pipeline._take_over = AsyncMock(return_value={})
+        await pipeline._on_assigned(pipeline.app, {TP(TOPIC, PARTITION)})
+        await pipeline._taking_over
+    assert waiting.cancelled()
+    assert pipeline.taken_over.is_set()
+    assert not pipeline._fail.called

@@ -34,7 +34,7 @@ from store.seals.keys import Signer
 from store.seals.seal import Seal
 
 ROWS_AT_ONCE: Final = 100_000
-FIRST: Final = ("seals", "ledger", "ownership", "snapshots")
+FIRST: Final = ("seals", "ledger_totals", "ledger", "ownership", "snapshots")
 # What tells why rows are not there must not be older than the rows.
 LAST: Final = ("retention_runs", "retention_finished", "seal_statements", "schema_migrations")
 # Before the vault and after it: a rotation meanwhile makes keys, and deletes those that it replaced.
