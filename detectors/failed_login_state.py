@@ -35,8 +35,8 @@ class FailedLoginState:
     clock
         Watermark of each tenant.
     addresses, networks, users, challenges
-        Leaky buckets by (tenant, address), of strangers by (tenant, network), by (tenant, user), and of
-        second factors denied by (tenant, user).
+        Leaky buckets by (tenant, address), of strangers by (tenant, network) and of users without an address
+        by tenant, by (tenant, user), and of second factors denied by (tenant, user).
     guessing
         Where users come from, and how hard each tenant is tried.
     known_ms
@@ -50,7 +50,7 @@ class FailedLoginState:
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 7
+    format_version: ClassVar[int] = 8
 
     clock: Clock = field(default_factory=Clock)
     addresses: BucketState = field(default_factory=lambda: BucketState(AddressTeller(), WIDTH))

@@ -57,7 +57,11 @@ class FailedLoginParameters:
     strict_leak_s: int = _leak(60)
     new_users: int = _bucket(4, "different users who fail at one address, where offices have a few a morning")
     new_users_leak_s: int = _leak(60)
-    network_users: int = _bucket(6, "strangers who fail in one /24 or /64, no address beyond its own bucket")
+    network_users: int = _bucket(
+        6,
+        "strangers who fail in one /24 or /64, no address beyond its own bucket; and users who fail without "
+        "an address",
+    )
     network_users_leak_s: int = _leak(60)
     network_memory_s: int = _parameter(
         300, 1, DAY_S, "seconds by which each of their failures keeps the network's users in mind"
