@@ -45,7 +45,7 @@ class BudgetParameters:
 class FailedLoginParameters:
     """Parameters of `failed_login`; the buckets are those of detection.md, part A."""
 
-    burst_failures: int = _bucket(5, "a script's pace: a person who retypes needs about 5 s a try")
+    burst_failures: int = _bucket(4, "a script's pace: a person who retypes needs about 5 s a try")
     burst_leak_s: int = _leak(10)
     minute_failures: int = _bucket(10, "faster than one a minute and kept up: no person")
     minute_leak_s: int = _leak(60)

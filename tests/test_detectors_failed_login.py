@@ -231,6 +231,16 @@ def test_strangers_are_allowed_less_than_people(known: bool, alerts: int) -> Non
     assert len(classes([*before, *guesses])) == alerts
 
 
+@pytest.mark.parametrize("address", ["203.0.113.9", None])
+def test_five_failures_within_ten_seconds_are_a_scripts(address: str | None) -> None:
+    """Whoever's they are: a person needs about five seconds to retype."""
+    before = [attempt(0, "ana", "192.0.2.1", outcome="success")]
+    assert classes([*before, *(attempt(60 + 2 * i, "ana", address) for i in range(5))]) == [
+        ("brute_force", address or "ana")
+    ]
+    assert classes([*before, *(attempt(60 + 5 * i, "ana", address) for i in range(7))]) == []
+
+
 def test_resuming_after_quiet_is_another_alert() -> None:
     """After half an hour without a failure the key starts afresh: one failure is just one."""
     burst = [attempt(i, "ana", "203.0.113.9") for i in range(30)]
