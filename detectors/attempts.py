@@ -1,8 +1,12 @@
 """Attempts to prove who one is: what of `auth` can be a guess, and what a second factor denied is."""
 
+import re
 from typing import Final
 
-from detectors.columns import among
+import numpy as np
+
+from detectors.columns import among, named
+from detectors.keys import values_at
 from schemas.batch import Bools, EventBatch
 
 # What proves identity. A token's refresh fails whenever one has expired, a logout or a password change
@@ -16,6 +20,9 @@ CHALLENGES: Final = frozenset({"mfa"})
 NO_GUESS: Final = frozenset(
     {"internal_error", "key_refused", "no_credentials", "service_unavailable", "timeout", "unavailable"}
 )
+# OpenSSH for Windows makes an account for each connection and hands it a password of its own, which some logs
+# tell as a failure without an address: a user nobody ever saw, with every connection.
+OF_A_CONNECTION: Final = re.compile(r"sshd_[0-9]+")
 # Somebody was asked and did not approve; whoever bombards them with requests is mostly met with silence.
 # What says no reason may be a denial and is taken for one. Any other failure is of what somebody typed.
 DENIED: Final = frozenset({None, "mfa_denied", "mfa_fraud_reported", "mfa_timeout"})
@@ -26,7 +33,11 @@ KEYS: Final = frozenset({"certificate", "hostbased", "passkey", "publickey"})
 def are_attempts(batch: EventBatch) -> Bools:
     """Return ``(n,)`` which events prove identity, or fail to, and may have been guesses."""
     no_guess = batch.failed & among(batch.columns["reason"], NO_GUESS)
-    return among(batch.columns["action"], ATTEMPTS) & ~no_guess
+    attempts = among(batch.columns["action"], ATTEMPTS) & ~no_guess
+    unplaced = np.flatnonzero(attempts & batch.failed & ~named(batch.columns["source_ip"]))
+    users = values_at(batch.columns["user_id"], unplaced)
+    attempts[unplaced] = [user is None or not OF_A_CONNECTION.fullmatch(user) for user in users]
+    return attempts
 
 
 def are_with_key(batch: EventBatch) -> Bools:

@@ -151,7 +151,8 @@ class _Fold:
             self.state.addresses, by_address, "source_ip", self.addresses, self.users, failures
         )
         unexplained = failures[by_addresses[failures] <= 1.0]
-        by_networks = self._fill_networks(unexplained[guessing.away[unexplained]])
+        apart = guessing.away | ~named(self.addresses.values)
+        by_networks = self._fill_networks(unexplained[apart[unexplained]])
         unexplained = unexplained[by_networks[unexplained] <= 1.0]
         by_users = self._fill(self.state.users, by_user, "user_id", self.users, self.addresses, unexplained)
         fullness = np.maximum(np.maximum(by_addresses, by_networks), by_users)
@@ -254,13 +255,23 @@ class _Fold:
         return self.earliest_ms > state.watched_until_ms and not self.watched
 
     def _fill_networks(self, failures: Int64s) -> Floats:
-        """Count the strangers of each network; return ``(n,)`` how full its bucket was after each failure."""
+        """Count the strangers of each network, and each tenant's users who fail without an address.
+
+        Parameters
+        ----------
+        failures
+            ``(f,)`` the attempts that fill buckets.
+
+        Returns
+        -------
+        fullness
+            ``(n,)`` how full the bucket was after each failure.
+        """
         fullness, state = np.zeros(len(self.rule)), self.state.networks
-        failures = failures[named(values_at(self.addresses.values, failures))]
         slot = state.keys.intern(*self._networks(failures))
         if not len(state.keys):
             return fullness
-        logins = (self.login & named(self.addresses.values)).nonzero()[0]
+        logins = self.login.nonzero()[0]
         good = state.take_good(slot, failures, state.keys.find(*self._networks(logins)), logins)
         if len(failures):
             rules = [rule.by_network for rule in self.rules]
@@ -293,10 +304,19 @@ class _Fold:
         return filled
 
     def _networks(self, rows: Int64s) -> tuple[tuple[Part, ...], Int64s]:
-        """Return keys of the networks of some rows, as columns of their own, and their positions."""
-        networks = [network_of(address) for address in values_at(self.addresses.values, rows)]
-        tenants = values_at(self.tenants.values, rows)
-        return (Hashed(tenants), "source_network", Hashed(networks)), np.arange(len(rows))
+        """Return keys of the networks of some rows, as columns of their own, and their positions.
+
+        Rows without an address, of which nobody knows how many networks they come from, are the tenant's.
+        """
+        addresses, tenants = (values_at(who.values, rows) for who in (self.addresses, self.tenants))
+        networks = [
+            network_of(address) if address else tenant
+            for address, tenant in zip(addresses, tenants, strict=True)
+        ]
+        entity_type: Part = "source_network"
+        if None in addresses:
+            entity_type = Hashed(["source_network" if address else "tenant_id" for address in addresses])
+        return (Hashed(tenants), entity_type, Hashed(networks)), np.arange(len(rows))
 
     def _raise_successes(
         self, rule: EpisodeRule, which: Bools, fullness: Floats, shares: Sequence[float]

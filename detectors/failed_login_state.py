@@ -35,8 +35,8 @@ class FailedLoginState:
     clock
         Watermark of each tenant.
     addresses, networks, users, challenges
-        Leaky buckets by (tenant, address), of strangers by (tenant, network), by (tenant, user), and of
-        second factors denied by (tenant, user).
+        Leaky buckets by (tenant, address), of strangers by (tenant, network) and of users without an address
+        by tenant, by (tenant, user), and of second factors denied by (tenant, user).
     guessing
         Where users come from, and how hard each tenant is tried.
     known_ms

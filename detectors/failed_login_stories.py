@@ -86,7 +86,7 @@ def is_stuffing(users: int, unknown: int, attempts: int) -> bool:
 
 
 class AddressTeller:
-    """Names what one address does, or several of one network.
+    """Names what one address does, several of one network, or many users' failures without an address.
 
     Parameters
     ----------
@@ -115,10 +115,11 @@ class AddressTeller:
             "unknown_users": unknown,
         }
         severity: Severity = "high" if episode.count >= HIGH_COUNT or users >= HIGH_COUNT else "medium"
+        where = "without an address" if episode.key[1] == "tenant_id" else f"from {episode.key[2]}"
         return Story(
             classification,
             severity,
-            f"{_failures(episode)} from {episode.key[2]}{_span(episode)}, {whom}; {_last(episode)}",
+            f"{_failures(episode)} {where}{_span(episode)}, {whom}; {_last(episode)}",
             numbers,
             ATTACK[classification],
             RUNBOOK[classification],
@@ -175,16 +176,21 @@ class GuessingTeller:
     def tell(self, episode: Episode) -> Story:
         """Return what is to be said about the episode."""
         facts: GuessingFacts = episode.facts
-        tally, addresses = facts.users, facts.addresses.count_text()
+        tally, addresses = facts.users, facts.addresses
         users, unknown = len(tally.values), len(tally.marked)
         stuffing = is_stuffing(users, unknown, tally.events)
         classification = "credential_stuffing" if stuffing else "distributed_guessing"
-        whom = f"{tally.count_text()} users" if users != 1 else f"{next(iter(tally.values))}"
+        whom = (
+            f" of {tally.count_text()} users"
+            if users > 1
+            else "".join(f" of {user}" for user in tally.values)
+        )
+        where = f"from {addresses.count_text()} addresses" if addresses.values else "without an address"
         return Story(
             classification,
             "high" if episode.count >= HIGH_COUNT else "medium",
-            f"{_failures(episode)} of {whom} from {addresses} addresses{_span(episode)}, each from where "
-            f"that user had never logged in; {_last(episode)}",
+            f"{_failures(episode)}{whom} {where}{_span(episode)}, each from where that user had never logged "
+            f"in; {_last(episode)}",
             {
                 "failures": episode.count,
                 "addresses": len(facts.addresses.values),

@@ -194,8 +194,14 @@ class Pressure:
         mistype elsewhere, is that address's.
         """
         led = [event for event in self.recent if event[0] >= verdict.since_ms]
-        by_network = Counter(address and network_of(address) for *_, address in led)
-        if min(len({user for _, _, user, _, _ in led}), len(by_network)) < MIN_DIFFERENT:
+        # Where it is not said who or from where, guesses would never be told of if that were one user, or one
+        # network. So without an address each minute is a network: within one it may be a passing scanner's,
+        # and is for the tenant's bucket of such failures. Without a user each address is one.
+        by_network = Counter(
+            network_of(address) if address else str(time_ms // MINUTE_MS) for time_ms, *_, address in led
+        )
+        users = {address if user is None else user for _, _, user, _, address in led}
+        if min(len(users), len(by_network)) < MIN_DIFFERENT:
             return []
         # Where not all of them are remembered, the others are taken to be alike.
         counted = (

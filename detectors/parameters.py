@@ -45,7 +45,7 @@ class BudgetParameters:
 class FailedLoginParameters:
     """Parameters of `failed_login`; the buckets are those of detection.md, part A."""
 
-    burst_failures: int = _bucket(5, "a script's pace: a person who retypes needs about 5 s a try")
+    burst_failures: int = _bucket(4, "a script's pace: a person who retypes needs about 5 s a try")
     burst_leak_s: int = _leak(10)
     minute_failures: int = _bucket(10, "faster than one a minute and kept up: no person")
     minute_leak_s: int = _leak(60)
@@ -57,7 +57,11 @@ class FailedLoginParameters:
     strict_leak_s: int = _leak(60)
     new_users: int = _bucket(4, "different users who fail at one address, where offices have a few a morning")
     new_users_leak_s: int = _leak(60)
-    network_users: int = _bucket(6, "strangers who fail in one /24 or /64, no address beyond its own bucket")
+    network_users: int = _bucket(
+        6,
+        "strangers who fail in one /24 or /64, no address beyond its own bucket; and users who fail without "
+        "an address",
+    )
     network_users_leak_s: int = _leak(60)
     network_memory_s: int = _parameter(
         300, 1, DAY_S, "seconds by which each of their failures keeps the network's users in mind"

@@ -231,6 +231,16 @@ def test_strangers_are_allowed_less_than_people(known: bool, alerts: int) -> Non
     assert len(classes([*before, *guesses])) == alerts
 
 
+@pytest.mark.parametrize("address", ["203.0.113.9", None])
+def test_five_failures_within_ten_seconds_are_a_scripts(address: str | None) -> None:
+    """Whoever's they are: a person needs about five seconds to retype."""
+    before = [attempt(0, "ana", "192.0.2.1", outcome="success")]
+    assert classes([*before, *(attempt(60 + 2 * i, "ana", address) for i in range(5))]) == [
+        ("brute_force", address or "ana")
+    ]
+    assert classes([*before, *(attempt(60 + 5 * i, "ana", address) for i in range(7))]) == []
+
+
 def test_resuming_after_quiet_is_another_alert() -> None:
     """After half an hour without a failure the key starts afresh: one failure is just one."""
     burst = [attempt(i, "ana", "203.0.113.9") for i in range(30)]
@@ -358,6 +368,33 @@ def test_an_office_where_people_get_in_may_fail_more_often() -> None:
             morning.append(attempt(6 * i, f"user-{i}", "192.0.2.1"))
         morning.append(attempt(6 * i + 3, f"user-{i}", "192.0.2.1", outcome="success"))
     assert classes(morning) == []
+
+
+def test_a_spray_without_an_address_is_told_of_the_tenant() -> None:
+    """Windows' 4776 has none, and everybody logged in without one before: nobody is new, just many."""
+    known = [attempt(i, f"user-{i}", None, outcome="success") for i in range(60)]
+    spray = [attempt(4_000 + i, f"user-{i}", None) for i in range(60)]
+    assert classes([*known, *spray]) == [("password_spray", "tenant-a")]
+
+
+def test_people_without_an_address_may_mistype_of_a_morning() -> None:
+    """Where no log names an address a hundred people log in, and every fifth of them mistypes first."""
+    morning = []
+    for i in range(100):
+        if i % 5 == 0:
+            morning.append(attempt(6 * i, f"user-{i}", None))
+        morning.append(attempt(6 * i + 3, f"user-{i}", None, outcome="success"))
+    assert classes(morning) == []
+
+
+def test_accounts_of_a_connection_are_nobody() -> None:
+    """OpenSSH for Windows has one for each connection: a stranger who fails once, and logs in."""
+    connections = [
+        attempt(20 * i + j / 10, f"sshd_{4_000 + i}", None, outcome=outcome)
+        for i in range(100)
+        for j, outcome in enumerate(("failure", "success"))
+    ]
+    assert classes(connections) == []
 
 
 def test_logging_in_again_and_again_hides_no_guesses() -> None:

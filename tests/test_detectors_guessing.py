@@ -91,6 +91,21 @@ def test_guessing_from_many_addresses_is_one_alert_of_the_tenant(count: int, gap
     assert alert.score > alert.threshold
 
 
+@pytest.mark.parametrize(
+    ("unnamed", "what"),
+    [("source_ip", "of 30 users without an address"), ("user_id", "from 30 addresses")],
+)
+def test_guesses_of_which_no_user_or_no_address_is_known_are_told(unnamed: str, what: str) -> None:
+    """Nothing says that they are one user's, or one network's."""
+    made_up = [
+        event | {"user_id": f"guess-{i}", unnamed: None, "event_id": f"g{i}"}
+        for i, event in enumerate(guesses(30, 200))
+    ]
+    [*_, alert] = run(FailedLogin(), [*numbered(usual_weeks()), *made_up])
+    assert (alert.classification, alert.entity.type) == ("distributed_guessing", "tenant_id")
+    assert what.replace("30", "16") in alert.summary
+
+
 def test_a_burst_is_told_within_seconds() -> None:
     """A quiet tenant's third or fourth stranger within a minute is one too many."""
     [alert] = told(guesses(10, 5))

@@ -73,7 +73,7 @@ def test_a_bad_override_in_the_directory_does_not_stop_the_worker() -> None:
     """What got past the check is passed over, the rest holds."""
     odd = tenant(failed_login={"burst_failures": -1, "minute_failures": 7, "nonsense": 1}, nobody={"x": 1})
     resolved = resolve("failed_login", FailedLoginParameters(), odd)
-    assert (resolved.burst_failures, resolved.minute_failures) == (5, 7)
+    assert (resolved.burst_failures, resolved.minute_failures) == (4, 7)
 
 
 def test_equal_rules_are_kept_once_and_follow_new_settings() -> None:
