@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 Asked = TypeVar("Asked")
@@ -22,6 +23,7 @@ class Together(Generic[Asked, Answer]):
     def __init__(self, work: Callable[[Sequence[Asked]], Sequence[Answer]], collect_s: float = 0.0) -> None:
         self._work = work
         self._collect_s = collect_s
+        self._hurried = asyncio.Event()
         self._waiting: list[tuple[Asked, asyncio.Future[Answer]]] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -33,9 +35,18 @@ class Together(Generic[Asked, Answer]):
             self._running = asyncio.create_task(self._run())
         return await answer
 
+    def hurry(self) -> None:
+        """Wait for no others from now on."""
+        self._hurried.set()
+
+    async def _collect(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._collect_s):
+                await self._hurried.wait()
+
     async def _run(self) -> None:
         while self._waiting:
-            await asyncio.sleep(self._collect_s)
+            await self._collect()
             waiting, self._waiting = self._waiting, []
             askers = [answer for _, answer in waiting]
             try:

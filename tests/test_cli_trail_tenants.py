@@ -45,7 +45,7 @@ def test_verifying_a_tenant_that_left_makes_no_dead_letter(up: Up) -> None:
         done = up.run("privacy", "export", "--tenant", "trail-platform", "--subject", operator())
         found = [one for one in map(json.loads, done.stdout.splitlines()) if one["type"] == "event"]
         return ("verify", "trail-left") in [
-            (one["action"], (one["attributes"] or {}).get("of_tenant_id")) for one in found
+            (one["action"], (one.get("attributes") or {}).get("of_tenant_id")) for one in found
         ]
 
     eventually(told)

@@ -69,3 +69,13 @@ async def test_the_first_to_ask_waits_for_others() -> None:
     await asyncio.sleep(0.02)
     assert await asyncio.gather(first, together.ask(2)) == [1, 2]
     assert calls == [[1, 2]]
+
+
+async def test_in_a_hurry_nobody_waits_for_others() -> None:
+    """Neither who waits already nor who comes later."""
+    together: Together[int, int] = Together(lambda numbers: numbers, collect_s=60)
+    first = asyncio.create_task(together.ask(1))
+    await asyncio.sleep(0)
+    together.hurry()
+    async with asyncio.timeout(10):
+        assert [await first, await together.ask(2)] == [1, 2]

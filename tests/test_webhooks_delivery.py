@@ -598,6 +598,20 @@ async def test_a_slow_store_slows_down_sending_only_in_the_end(
     assert len(world.receiver.received) == len(alerts)
 
 
+@pytest.mark.parametrize("answer", [Answer(429, headers={"Retry-After": "600"}), Answer(410)])
+async def test_who_asks_to_be_left_alone_gets_no_more_than_what_is_under_way(
+    answer: Answer, world: World
+) -> None:
+    """However many alerts wait: its share at a time, and after the first answers nothing."""
+    world.add()
+    world.receiver.answers.extend([answer] * 50)
+    async with world.running() as delivery:
+        await delivery.on_alerts([(world.alert(f"a-{n}"), world.partition) for n in range(50)])
+        await until(lambda: len(world.receiver.received) == PER_ENDPOINT)
+        await asyncio.sleep(2)
+    assert len(world.receiver.received) == PER_ENDPOINT
+
+
 async def test_our_own_error_is_not_hidden(world: World, database: Database) -> None:
     """A wrong statement ends the sending, and the next alert is refused with the cause."""
 

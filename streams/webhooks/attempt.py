@@ -61,6 +61,10 @@ class Attempts:
         self._clock = clock
         self._random = random
 
+    def hurry(self) -> None:
+        """Let outcomes collect no longer: the worker is about to end."""
+        self._outcomes.hurry()
+
     def now(self) -> datetime:
         """Return the clock's time."""
         return datetime.fromtimestamp(self._clock(), UTC)
@@ -77,7 +81,8 @@ class Attempts:
         Parameters
         ----------
         on_answer
-            Called when the attempt is over, whatever came of it; that is still to be stored.
+            Called when the receiver has taken it; that is still to be stored. After a failure it is not:
+            what it says of the endpoint comes first.
 
         Raises
         ------
@@ -94,7 +99,8 @@ class Attempts:
             return Outcome(delivery)
         started = self.now()
         result = await self.send(endpoint, delivery.delivery_id, delivery.body)
-        on_answer()
+        if result.delivered:
+            on_answer()
         return Outcome(await self._conclude(endpoint, delivery, started, result), result)
 
     async def _conclude(

@@ -110,6 +110,7 @@ class WebhookDelivery:
     async def stop(self, deadline_s: float = STOP_DEADLINE_S) -> None:
         """Finish the attempts in flight, but wait no longer than the deadline; the queue is in the store."""
         self._stopping.set()
+        self._attempts.hurry()
         self._wake.set()
         tasks = [*self._in_flight, *([self._loop] if self._loop else [])]
         if tasks:
