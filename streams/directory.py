@@ -163,7 +163,7 @@ class Directory:
                 raise ValueError(f"tenant_id is {tenant.tenant_id!r}, the message key is {tenant_id!r}")
             _warn(tenant_id, tenant.detectors)
             # Compiled here for the detectors too, which meet the same texts at the tenant's next event.
-            for problem in check_rules(tenant.rules):
+            for problem in check_rules(tenant.rules, stored=True):
                 log.warning("tenant_rule_ignored", tenant_id=tenant_id, detail=problem)
             self._told[tenant_id] = entry = Entry(tenant, version)
             self._entries[tenant_id] = self._tuned(entry)

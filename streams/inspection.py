@@ -39,9 +39,9 @@ class ClusterView:
     replicas
         Topic to the copies that its partitions have, the fewest of them.
     max_message_bytes
-        Topic to the largest message it takes.
+        Topic to the largest message it takes; topics whose settings we may not read are missing here.
     min_in_sync
-        Topic to the copies that a message must have before it is acknowledged.
+        Topic to the copies that a message must have before it is acknowledged; as far as we may read it.
     lag
         Topic to the messages that the workers have not committed.
     """
@@ -67,12 +67,17 @@ class ClusterView:
         }
 
     @property
+    def unreadable(self) -> list[str]:
+        """Topics whose settings we may not read."""
+        return sorted(self.partitions.keys() - self.min_in_sync.keys())
+
+    @property
     def in_one_place(self) -> list[str]:
         """Topics with enough replicas whose acknowledged messages may be on one broker alone all the same."""
         return sorted(
             topic
             for topic, replicas in self.replicas.items()
-            if replicas >= SAFE_REPLICATION and self.min_in_sync[topic] < SAFE_IN_SYNC
+            if replicas >= SAFE_REPLICATION and self.min_in_sync.get(topic, SAFE_IN_SYNC) < SAFE_IN_SYNC
         )
 
 
@@ -139,7 +144,8 @@ def _numbers(admin: Any, topics: list[str], key: str) -> dict[str, int]:
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic, {key: None}) for topic in topics]
     found = admin.describe_configs(resources, config_filter="all") if resources else {}
     configs: dict[str, Any] = next(iter(found.values()), {})
-    return {topic: int(config[key]["value"]) for topic, config in configs.items()}
+    # Whoever may not read a topic's settings is answered with none of them.
+    return {topic: int(config[key]["value"]) for topic, config in configs.items() if key in config}
 
 
 def _lag(admin: Any, partitions: Mapping[str, int]) -> dict[str, int]:

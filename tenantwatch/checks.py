@@ -193,6 +193,10 @@ def _check_topics(view: "ClusterView") -> Check:
         found = f"what is acknowledged may be on one broker alone: {', '.join(view.in_one_place)}"
         fix = "set min.insync.replicas=2 on them (kafka-configs.sh --alter --add-config)"
         return Check("topics", "warn", found, fix)
+    if view.unreadable:
+        found = f"settings could not be read: {', '.join(view.unreadable)}"
+        fix = "allow our user to (kafka-acls.sh --add --operation DescribeConfigs)"
+        return Check("topics", "warn", found, fix)
     return Check("topics", "ok", f"all there, {next(iter(counts.values()))} partitions each")
 
 

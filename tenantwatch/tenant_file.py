@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from detectors.parameters import check_overrides
 from detectors.rules.ruleset import check_rules
 from schemas.errors import describe
-from schemas.tenant import Tenant
+from schemas.tenant import Tenant, check_planned_tests
 
 
 class TenantFileError(Exception):
@@ -59,6 +59,7 @@ def read_tenants(content: bytes) -> list[Tenant]:
             continue
         faults += [f"{named}: {fault}" for fault in check_overrides(tenant.detectors)]
         faults += [f"{named}: {fault}" for fault in check_rules(tenant.rules)]
+        faults += [f"{named}: {fault}" for fault in check_planned_tests(tenant.planned_tests)]
         if tenant.tenant_id in tenants:
             faults.append(f"{named}: there twice; fix: keep one of them")
         tenants[tenant.tenant_id] = tenant

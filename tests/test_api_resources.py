@@ -47,14 +47,17 @@ def test_a_tenant_is_added_changed_and_removed(operator: httpx.Client) -> None:
 
 
 def test_a_tenant_with_a_fault_is_refused(operator: httpx.Client) -> None:
-    """The field is named: misspelt, another's id, a parameter that no detector has, a rule that is none."""
+    """The field is named: misspelt, another's id, a parameter no detector has, a rule, a test."""
     url = "/v1/tenants/resources-new"
     settings = {"tenant_id": "resources-new", "organization_id": "org", "name": "New"}
+    times = {"start": "2026-01-05T09:00:00Z", "end": "2026-01-05T17:00:00Z"}
+    everybody = {**times, "source_networks": ["::ffff:0:0/96"]}
     for change, field in (
         ({"teir": "free"}, "body.teir"),
         ({"tenant_id": "resources-else"}, "body.tenant_id"),
         ({"detectors": {"failed_login": {"no_such": 1}}}, "body.detectors"),
         ({"rules": ["nonsense: ["]}, "body.rules"),
+        ({"planned_tests": [everybody]}, "body.planned_tests"),
     ):
         answer = operator.put(url, json={**settings, **change})
         assert answer.status_code == 422

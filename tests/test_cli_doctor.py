@@ -141,6 +141,7 @@ def test_what_the_store_tells_has_a_fix(name: str, found: dict[str, Any], status
         ),
         ("topics", {"max_message_bytes": {TOPIC_OF["auth"]: 1_048_588}}, "warn", "max.message.bytes"),
         ("topics", {"min_in_sync": dict.fromkeys(CONFIGS, 1)}, "warn", "min.insync.replicas=2"),
+        ("topics", {"max_message_bytes": {}, "min_in_sync": {}}, "warn", "could not be read: audit.access"),
         (
             "topics",  # one node has no second place, and two would stop when either is away
             {"min_in_sync": dict.fromkeys(CONFIGS, 1), "replicas": dict.fromkeys(CONFIGS, 2)},

@@ -60,6 +60,14 @@ def test_a_misspelt_detector_parameter_is_answered_with_the_nearest() -> None:
     assert "did you mean `burst_failures`?" in fault
 
 
+def test_all_of_ipv4_is_no_network_of_testers() -> None:
+    """Also as IPv6 writes it, which the record itself may hold: it was stored before that was understood."""
+    times = {"start": "2026-01-05T09:00:00Z", "end": "2026-01-05T17:00:00Z"}
+    tests = [times | {"source_networks": [network]} for network in ("::ffff:0.0.0.0/104", "::ffff:0:0/96")]
+    [fault] = faults(tenant(planned_tests=tests))
+    assert fault.startswith("tenant tenant-a: planned_tests[1]: ::ffff:0:0/96 is wider than IPv4's /8")
+
+
 def test_a_tenant_that_is_there_twice_is_a_fault() -> None:
     """Which of the two was meant is not for us to guess."""
     assert faults([tenant(), tenant()]) == ["[1] tenant-a: there twice; fix: keep one of them"]

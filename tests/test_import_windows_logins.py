@@ -148,6 +148,30 @@ def test_the_order_of_the_log_stays() -> None:
     assert made[1].not_understood == 1
 
 
+@pytest.mark.parametrize(
+    ("later", "taken_at_first"),
+    [
+        (record(4634, "08:00:01.001"), 2),  # an event that is no login
+        (record(5156, "08:00:01.001"), 2),  # no event
+        (record(7036, "08:00:01.001", Channel="System"), 2),
+        (record(4634, "08:00:01.000"), 3),
+        (record(7036, "07:59:00.000", Channel="System"), 3),  # a log that lags behind
+    ],
+)
+def test_a_validation_waits_for_a_later_record_only(later: dict[str, Any], taken_at_first: int) -> None:
+    """From a pipe, in which the next login may be hours away."""
+    taken = 0
+
+    def log() -> Any:
+        nonlocal taken
+        for one in read_json([json.dumps(each).encode() for each in (validated(), later, refused())]):
+            taken += 1
+            yield one
+
+    next(WindowsReader(UTC).items(log()))
+    assert taken == taken_at_first
+
+
 def test_a_validation_waits_for_so_many_records_only() -> None:
     """A log of any length needs no more memory than a short one."""
     reader, taken = WindowsReader(UTC), 0

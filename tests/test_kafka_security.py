@@ -5,9 +5,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -16,13 +17,24 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from kafka.admin import KafkaAdminClient, ScramMechanism, UserScramCredentialUpsertion
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    KafkaAdminClient,
+    ResourcePattern,
+    ResourceType,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 from pydantic import ValidationError
 from schema_examples import event
 
 import streams.broker
 from streams.broker import BrokerConfig, EmbeddedKafka
 from streams.brokers import Brokers, KafkaSecurity, client_options
+from streams.inspection import ClusterView, view_cluster
+from streams.topics import CONFIGS, TopicError, ensure_topics
 from tenantwatch.settings import Settings
 from tests.clickhouse_server import _free_port
 
@@ -140,6 +152,48 @@ def enters(env: dict[str, str]) -> bool:
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 or "TopicError" in done.stderr, done.stderr
     return done.returncode == 0
+
+
+def seen_without_settings(bootstrap: str) -> ClusterView | None:
+    """Return what `doctor` sees, once the cluster has the topic of groups' offsets and our ACLs."""
+    with suppress(TopicError):
+        view = view_cluster(bootstrap)
+        return view if view.unreadable else None
+    return None
+
+
+@pytest.mark.slow
+def test_a_cluster_whose_settings_we_may_not_read_is_seen(tmp_path: Path) -> None:
+    """Many clusters allow clients no more than what they need; the rest of `doctor` is told all the same."""
+    plain_properties = streams.broker._server_properties
+    broker = EmbeddedKafka(BrokerConfig(tmp_path, port=0, controller_port=0))
+
+    def properties(*ports: Any) -> str:
+        return plain_properties(*ports) + (
+            "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
+            "allow.everyone.if.no.acl.found=true\n"
+        )
+
+    with patch.object(streams.broker, "_server_properties", properties):
+        address = broker.start()
+    try:
+        ensure_topics(address, partitions=1, replication=1)
+        admin = KafkaAdminClient(bootstrap_servers=[address])
+        everyone = ("User:*", "*")
+        every_topic = ResourcePattern(ResourceType.TOPIC, "*")
+        admin.create_acls(
+            [
+                ACL(*everyone, ACLOperation.ALL, ACLPermissionType.ALLOW, every_topic),
+                ACL(*everyone, ACLOperation.DESCRIBE_CONFIGS, ACLPermissionType.DENY, every_topic),
+            ]
+        )
+        admin.close()
+        view = eventually(lambda: seen_without_settings(address))
+        assert view.partitions == dict.fromkeys(CONFIGS, 1)
+        assert view.unreadable == sorted(CONFIGS)
+        assert (view.max_message_bytes, view.min_in_sync) == ({}, {})
+    finally:
+        broker.stop()
 
 
 def test_addresses_are_shown_without_the_password() -> None:

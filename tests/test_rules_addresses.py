@@ -48,3 +48,21 @@ def test_what_is_no_address_is_refused(written: str, told: str) -> None:
     """The rule would select nothing, and nobody would know."""
     [fault] = check_rules([text_of(plain({"source_ip": written}))])
     assert fault.endswith(f"detection.selection.source_ip: {told}")
+
+
+@pytest.mark.parametrize("written", ["-", "", "unknown", "192.0.2.0/24", ["192.0.2.1", "localhost"]])
+def test_a_stored_rule_with_what_is_no_address_goes_on(written: Any) -> None:
+    """It was taken before that was refused; as no event has such an address, it matches nothing."""
+    rule = plain(
+        {"selection": {"action": "login"}, "filter": {"source_ip": written}},
+        condition="selection and not filter",
+    )
+    assert check_rules([text_of(rule)])
+    tenant = ruled(rule)
+
+    def alerts(address: str) -> bool:
+        events = numbered([{"time_ms": START_MS, "action": "login", "source_ip": address}])
+        return bool(run(CustomRule("auth", CustomRuleParameters(60)), events, (), {tenant.tenant_id: tenant}))
+
+    assert alerts("198.51.100.7")
+    assert alerts("192.0.2.1") != isinstance(written, list)

@@ -13,8 +13,13 @@ MAX_COMPILED: Final = 4_096
 
 
 @lru_cache(maxsize=MAX_COMPILED)
-def compiled(text: str) -> tuple[Rule, ...]:
+def compiled(text: str, stored: bool = False) -> tuple[Rule, ...]:
     """Return the rules of a text.
+
+    Parameters
+    ----------
+    stored
+        Whether it is a tenant's already: an address that is none, once taken, then matches nothing.
 
     Raises
     ------
@@ -25,7 +30,7 @@ def compiled(text: str) -> tuple[Rule, ...]:
     from detectors.rules.sigma import read
 
     try:
-        return read(text)
+        return read(text, stored)
     except RuleError:
         raise
     # A parser that is not ours, on texts that are not either: whatever it trips over, the worker goes on.
@@ -33,8 +38,13 @@ def compiled(text: str) -> tuple[Rule, ...]:
         raise RuleError([f"cannot be read: {type(error).__name__}: {error}"]) from error
 
 
-def check_rules(texts: Sequence[str]) -> list[str]:
+def check_rules(texts: Sequence[str], stored: bool = False) -> list[str]:
     """Return what is wrong with a tenant's ``rules``, one line for a person each; empty: nothing.
+
+    Parameters
+    ----------
+    stored
+        As `compiled`.
 
     >>> check_rules(["title: Exports"])[0]
     'rules[0]: Exports: logsource: missing; fix: {product: tenantwatch, category: auth}'
@@ -43,7 +53,7 @@ def check_rules(texts: Sequence[str]) -> list[str]:
     places: dict[str, int] = {}
     for place, text in enumerate(texts):
         try:
-            rules = compiled(text)
+            rules = compiled(text, stored)
         except RuleError as error:
             faults += [f"rules[{place}]: {fault}" for fault in error.faults]
             continue
@@ -69,6 +79,6 @@ def rules_for(texts: Sequence[str], kind: Kind) -> tuple[Rule, ...]:
 def _good(texts: Sequence[str]) -> Iterator[Rule]:
     for text in texts:
         try:
-            yield from compiled(text)
+            yield from compiled(text, True)
         except RuleError:
             continue  # told by who took the record (streams.directory)

@@ -49,15 +49,20 @@ MAX_DEPTH: Final = 32
 _WILDCARDS: Final[dict[Any, str]] = {SpecialChars.WILDCARD_MULTI: ".*", SpecialChars.WILDCARD_SINGLE: "."}
 
 
-def predicate_of(detections: SigmaDetections, kind: Kind) -> Predicate:
+def predicate_of(detections: SigmaDetections, kind: Kind, stored: bool = False) -> Predicate:
     """Return what a rule's detection asks of an event.
+
+    Parameters
+    ----------
+    stored
+        As `detectors.rules.ruleset.compiled`.
 
     Raises
     ------
     RuleError
         It asks for what events of the kind do not have, or for what is not supported.
     """
-    reader = _Reader(detections, kind)
+    reader = _Reader(detections, kind, stored)
     try:
         tree = detections.parsed_condition[0].parse(postprocess=False)
         predicate = reader.condition(tree, 0)
@@ -75,9 +80,10 @@ def predicate_of(detections: SigmaDetections, kind: Kind) -> Predicate:
 class _Reader:
     """Reads one detection; collects everything that is wrong with it."""
 
-    def __init__(self, detections: SigmaDetections, kind: Kind) -> None:
+    def __init__(self, detections: SigmaDetections, kind: Kind, stored: bool) -> None:
         self._detections = detections
         self._kind = kind
+        self._stored = stored
         self.used: set[str] = set()
         self.faults: list[str] = []
 
@@ -120,7 +126,7 @@ class _Reader:
         parts: list[Predicate] = []
         for value in item.value:
             try:
-                parts.append(_test(field, value, fields_of(self._kind).get(field)))
+                parts.append(_test(field, value, fields_of(self._kind).get(field), self._stored))
             except ValueError as error:
                 self.faults.append(f"{where}: {error}")
         found = _joined(item.value_linking, parts)
@@ -147,13 +153,15 @@ def _merged(parts: Sequence[Predicate]) -> list[Predicate]:
     return [*merged.values()]
 
 
-def _test(field: str, value: SigmaType, holds: FieldRule | None) -> Predicate:
+def _test(field: str, value: SigmaType, holds: FieldRule | None, stored: bool) -> Predicate:
     """Return the test of a field for one value.
 
     Parameters
     ----------
     holds
         What the field may hold; None: an attribute, which may hold any scalar.
+    stored
+        As `detectors.rules.ruleset.compiled`.
 
     Raises
     ------
@@ -183,7 +191,7 @@ def _test(field: str, value: SigmaType, holds: FieldRule | None) -> Predicate:
     if isinstance(value, SigmaRegularExpression):
         return _expression(field, value)
     assert isinstance(value, SigmaString)
-    return _text(field, value, holds)
+    return _text(field, value, holds, stored)
 
 
 def _expression(field: str, value: SigmaRegularExpression) -> Predicate:
@@ -192,7 +200,7 @@ def _expression(field: str, value: SigmaRegularExpression) -> Predicate:
     return Matches(field, pattern)
 
 
-def _text(field: str, value: SigmaString, holds: FieldRule | None) -> Predicate:
+def _text(field: str, value: SigmaString, holds: FieldRule | None, stored: bool) -> Predicate:
     cased = isinstance(value, SigmaCasedString)
     parts = [part if cased or not isinstance(part, str) else part.lower() for part in value.s]
     if not value.contains_special():
@@ -200,13 +208,13 @@ def _text(field: str, value: SigmaString, holds: FieldRule | None) -> Predicate:
         if holds is not None and holds.choices and text not in holds.choices:
             raise ValueError(f"never {text!r}; {advice(text, holds.choices)}")
         if holds is not None and holds.address:
-            text = _address(text)
+            text = _address(text, stored)
         return Among(field, (text,), cased)
     pattern = "".join(re.escape(part) if isinstance(part, str) else _WILDCARDS[part] for part in parts)
     return Matches(field, f"(?s)^{pattern}$", lowered=not cased)
 
 
-def _address(text: str) -> str:
+def _address(text: str, stored: bool = False) -> str:
     """Return an address as events have it: in one spelling, whichever the rule has.
 
     >>> _address("2001:DB8:0:0::1")
@@ -215,5 +223,8 @@ def _address(text: str) -> str:
     try:
         return ip_address(text)
     except ValueError:
+        # No event has it, so it matches nothing; refusing it would stop a rule that has long alerted.
+        if stored:
+            return text
         fix = "did you mean `|cidr`?" if "/" in text else "fix: an IPv4 or IPv6 address"
         raise ValueError(f"never {text!r}, the field holds an address; {fix}") from None

@@ -32,8 +32,13 @@ class _Document(NamedTuple):
     rule: SigmaRule | SigmaCorrelationRule
 
 
-def read(text: str) -> tuple[Rule, ...]:
+def read(text: str, stored: bool = False) -> tuple[Rule, ...]:
     """Return the rules of a text: those that alert, not those that others only refer to.
+
+    Parameters
+    ----------
+    stored
+        As `detectors.rules.ruleset.compiled`.
 
     Raises
     ------
@@ -57,7 +62,7 @@ def read(text: str) -> tuple[Rule, ...]:
     faults: list[str] = []
     for rule in collection:
         try:
-            compiled = _compiled(rule, documents)
+            compiled = _compiled(rule, documents, stored)
         except RuleError as error:
             faults += error.faults
             continue
@@ -120,9 +125,9 @@ def _located(detection: dict[str, Any]) -> Iterator[str]:
                 yield f"detection.{name}.{key}: {error}"
 
 
-def _compiled(rule: SigmaRuleBase, documents: Sequence[_Document]) -> Rule:
+def _compiled(rule: SigmaRuleBase, documents: Sequence[_Document], stored: bool) -> Rule:
     if isinstance(rule, SigmaRule):
-        kind, selection = _selection(rule)
+        kind, selection = _selection(rule, stored)
         return Rule(kind, headline_of(rule, [], _sources([rule], documents)), (selection,))
     assert isinstance(rule, SigmaCorrelationRule)
     referred = [reference.rule for reference in rule.referenced_rules]
@@ -130,7 +135,7 @@ def _compiled(rule: SigmaRuleBase, documents: Sequence[_Document]) -> Rule:
     where = f"{rule.title}: correlation.rules"
     if len(rules) < len(referred):
         raise RuleError([f"{where}: a correlation of correlations is not supported; fix: name plain rules"])
-    kinds, selections = zip(*map(_selection, rules), strict=True)
+    kinds, selections = zip(*(_selection(other, stored) for other in rules), strict=True)
     if len({*kinds}) > 1:
         told = " and ".join(sorted({*kinds}))
         raise RuleError([f"{where}: {told} events are not correlated; fix: rules of one category"])
@@ -145,10 +150,10 @@ def _sources(
     return [document.source for rule in rules for document in documents if document.rule is rule]
 
 
-def _selection(rule: SigmaRule) -> tuple[Kind, Predicate]:
+def _selection(rule: SigmaRule, stored: bool) -> tuple[Kind, Predicate]:
     kind = cast(Kind, rule.logsource.category)
     try:
-        predicate = predicate_of(rule.detection, kind)
+        predicate = predicate_of(rule.detection, kind, stored)
     except RuleError as error:
         raise RuleError(f"{rule.title}: {fault}" for fault in error.faults) from error
     service = rule.logsource.service

@@ -106,7 +106,7 @@ def list_rules(tenant: OfTenant, as_json: AsJson = False) -> None:
     rows: list[dict[str, Any]] = []
     for place, text in enumerate(texts):
         try:
-            rows += [{**_shown(rule), "text": text} for rule in compiled(text)]
+            rows += [{**_shown(rule), "text": text} for rule in compiled(text, True)]
         except RuleError as error:
             complain(f"rules[{place}] is not used: {error.faults[0]}", "warning")
     _print(rows, as_json, f"{tenant} has no rules; give it some with `tenantwatch rules apply`")

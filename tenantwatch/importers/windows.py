@@ -71,7 +71,7 @@ def read(record: Record, zone: tzinfo = UTC) -> Reading:
     >>> event["action"], event["user_id"], event["outcome"], event["reason"]
     ('login', 'ana', 'failure', 'unknown_user')
     """
-    system = next((node for name in SYSTEM if (node := record.node(name))), record)
+    system = _system(record)
     number = _event_id(record, system)
     channel = system.text_of("channel", "Provider.Name", "provider_name") or record.text_of(
         "Channel", "log_name", "SourceName", "LogName"
@@ -94,6 +94,25 @@ def read(record: Record, zone: tzinfo = UTC) -> Reading:
     if not named:
         raise NotUnderstood("neither an account nor an address: export the event with its EventData")
     return fields
+
+
+def written_at(record: Record, zone: tzinfo) -> str:
+    """Return the time of a record, whatever else it says.
+
+    Raises
+    ------
+    NotUnderstood
+        If it has none.
+    """
+    at = _system(record).first(
+        "TimeCreated.#attributes.SystemTime", "TimeCreated.@SystemTime", "TimeCreated.SystemTime"
+    )
+    at = at or record.first("@timestamp", "TimeCreated", "TimeGenerated", "EventTime", "UtcTime")
+    return time_of(at, "TimeCreated, @timestamp or EventTime", zone)
+
+
+def _system(record: Record) -> Record:
+    return next((node for name in SYSTEM if (node := record.node(name))), record)
 
 
 def _event_id(record: Record, system: Record) -> int:
@@ -253,14 +272,10 @@ def _common(record: Record, system: Record, data: Record, number: int, zone: tzi
         or record.text_of("source.ip")
         or ""
     )
-    at = system.first(
-        "TimeCreated.#attributes.SystemTime", "TimeCreated.@SystemTime", "TimeCreated.SystemTime"
-    )
-    at = at or record.first("@timestamp", "TimeCreated", "TimeGenerated", "EventTime", "UtcTime")
     computer = system.text_of("computer_name", "Computer") or record.text_of(
         "Computer", "computer_name", "Hostname", "MachineName", "host.name"
     )
-    time = time_of(at, "TimeCreated, @timestamp or EventTime", zone)
+    time = written_at(record, zone)
     row = system.text_of("record_id", "EventRecordID") or record.text_of(
         "EventRecordID", "RecordNumber", "record_number", "RecordId"
     )

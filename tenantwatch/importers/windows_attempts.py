@@ -10,7 +10,7 @@ from tenantwatch.importers.importer import Line, Reading
 from tenantwatch.importers.json_stream import of_records
 from tenantwatch.importers.record import Record
 from tenantwatch.importers.values import NotUnderstood
-from tenantwatch.importers.windows import read
+from tenantwatch.importers.windows import read, written_at
 
 # NTLM checked a password. Where somebody logs in to the same computer, the other two tell of it again and say
 # more: the address, and what kind of login it was.
@@ -90,6 +90,7 @@ class WindowsReader:
     """
 
     def __init__(self, zone: tzinfo) -> None:
+        self._zone = zone
         self._read = of_records(lambda record: read(record, zone))
         # Those whose other may still come.
         self._alone: deque[_Login] = deque(maxlen=MOST_HELD)
@@ -111,6 +112,7 @@ class WindowsReader:
         held: deque[Told] = deque()
         for item in items:
             told = Told(item, self._reading(item))
+            self._release(told)
             if login := _login(told):
                 self._pair(login)
             held.append(told)
@@ -124,6 +126,21 @@ class WindowsReader:
             return self._read(item)
         except NotUnderstood as error:
             return error
+
+    def _release(self, told: Told) -> None:
+        """Let those wait no longer that a record, whatever it tells of, was written long after.
+
+        Only after, not before: of several logs in one file another may lag behind.
+        """
+        alone = self._alone
+        if not alone or not isinstance(told.item, Record):
+            return
+        try:
+            at = datetime.fromisoformat(written_at(told.item, self._zone))
+        except NotUnderstood:
+            return
+        while alone and at - alone[0].at > APART:
+            alone.popleft().told.waits = False
 
     def _pair(self, login: _Login) -> None:
         alone = self._alone

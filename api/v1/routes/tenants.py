@@ -12,7 +12,7 @@ from api.v1.problems import Problem, not_found
 from api.v1.routing import Routes
 from detectors.parameters import check_overrides
 from detectors.rules.ruleset import check_rules
-from schemas.tenant import Tenant
+from schemas.tenant import Tenant, check_planned_tests
 from store.queries import PlatformContext, Reader, TenantContext
 from streams.producer import SendError
 
@@ -51,6 +51,9 @@ async def put_tenant(parts: PartsOf, tenant_id: TenantIdPath, tenant: Tenant) ->
     if faults := await asyncio.to_thread(check_rules, tenant.rules):
         errors = [{"field": "body.rules", "detail": fault} for fault in faults]
         raise Problem("invalid", "see `errors`: each names a rule by its place", errors=errors)
+    if faults := check_planned_tests(tenant.planned_tests):
+        errors = [{"field": "body.planned_tests", "detail": fault} for fault in faults]
+        raise Problem("invalid", "see `errors`: each names a test by its place", errors=errors)
     await write_tenant(parts, tenant_id, tenant)
     return tenant
 
