@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
@@ -12,6 +12,8 @@ from store.queries import Scope, TenantContext
 
 WHOLE_TENANT: Final = ""
 _ID_CHARACTERS: Final = 16
+# The store's times have milliseconds.
+_NEXT: Final = timedelta(milliseconds=1)
 
 
 class Held(Exception):
@@ -68,7 +70,9 @@ def release(
         for hold in active(database, tenant)
         if hold.hold_id in hold_ids or hold.hold_id[:_ID_CHARACTERS] in hold_ids
     ]
-    database.insert_rows("legal_holds", [_row(hold, 1, actor, now) for hold in released])
+    # Of a hold's rows the latest counts, and the clock here may be behind the one that it was placed by.
+    rows = [_row(hold, 1, actor, max(now, hold.placed_at + _NEXT)) for hold in released]
+    database.insert_rows("legal_holds", rows)
     return released
 
 

@@ -1,11 +1,15 @@
 """Refresh tokens, and whatever else may be used only once."""
 
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Final
 
-from store.database import Database
+from store.database import Database, StoreUnavailable
+
+_AGAIN_S: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,32 @@ def use_once(database: Database, ids: Sequence[str], keep_until: datetime) -> li
         ``(n,)``; one that is in it twice passes once at most.
     keep_until
         How long a second use must be refused.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the store does not answer twice; the ids may be used up then.
     """
     mine = uuid.uuid4().hex
     first = [id_ not in ids[:at] for at, id_ in enumerate(ids)]
-    rows = [{"id": id_, "claimed_by": mine, "keep_until": keep_until} for id_ in dict.fromkeys(ids)]
+    try:
+        unused = _claimed(database, ids, mine, keep_until)
+    except StoreUnavailable:
+        # The rows may be there all the same, and would refuse whoever is told to try again. By the same name
+        # a second claim is no second use.
+        time.sleep(_AGAIN_S)
+        unused = _claimed(database, ids, mine, keep_until)
+    return [id_ in unused and is_first for id_, is_first in zip(ids, first, strict=True)]
+
+
+def _claimed(database: Database, ids: Sequence[str], mine: str, keep_until: datetime) -> set[str]:
+    """Claim ids by a name, and return those that no other name has claimed."""
+    asked = list(dict.fromkeys(ids))
+    rows = [{"id": id_, "claimed_by": mine, "keep_until": keep_until} for id_ in asked]
     database.insert_rows("single_uses", rows)
     counted = database.query(
         "SELECT id FROM single_uses WHERE id IN {ids:Array(String)} GROUP BY id "
         "HAVING countIf(claimed_by != {mine:String}) = 0",
-        {"ids": list(dict.fromkeys(ids)), "mine": mine},
+        {"ids": asked, "mine": mine},
     )
-    unused = {row["id"] for row in counted}
-    return [id_ in unused and is_first for id_, is_first in zip(ids, first, strict=True)]
+    return {row["id"] for row in counted}

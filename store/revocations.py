@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from schemas.personal import normalised
 from store.database import Database
 
 # As the table's TTL has it, but for keys; nothing that can be revoked may live longer.
@@ -31,7 +32,13 @@ class Revocations:
             Whose it is: the tokens of other tenants live on, so guessing ids gains nothing. Empty for the
             platform, whose word holds for everyone.
         """
-        row = {"id": id_, "tenant_id": tenant_id, "revoked_at": now, "revoked_by": by, "reason": reason}
+        row = {
+            "id": _one_form(id_),
+            "tenant_id": tenant_id,
+            "revoked_at": now,
+            "revoked_by": by,
+            "reason": reason,
+        }
         self._database.insert_rows("revocations", [row])
 
     def latest(self, ids: Sequence[str], tenant_id: str) -> datetime | None:
@@ -67,6 +74,23 @@ class Revocations:
             "SELECT DISTINCT tenant_id FROM revocations WHERE id IN {ids:Array(String)} "
             "AND tenant_id IN {tenant_ids:Array(String)} "
             "AND (NOT startsWith(id, 'user:') OR revoked_at >= {begun_at:DateTime64(3, 'UTC')})",
-            {"ids": list(ids), "tenant_ids": ["", *tenant_ids], "begun_at": begun_at},
+            {
+                # As they are, too: earlier versions stored them so.
+                "ids": [*ids, *map(_one_form, ids)],
+                "tenant_ids": ["", *tenant_ids],
+                "begun_at": begun_at,
+            },
         )
         return frozenset(row["tenant_id"] for row in rows)
+
+
+def _one_form(id_: str) -> str:
+    """Return the one form of all ways to write a person's id, and other ids as they are.
+
+    An administrator writes an address as they know it, the provider as it likes: else a revocation would be
+    stored that no token answers to. Who is one person to the vault is one here.
+
+    >>> _one_form("user:email|Ana%40Example.com"), _one_form("user:Ana"), _one_form("token:A@B")
+    ('user:ana@example.com', 'user:Ana', 'token:A@B')
+    """
+    return f"user:{normalised(id_).removeprefix('user:')}" if id_.startswith("user:") else id_

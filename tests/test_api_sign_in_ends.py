@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from oidc_provider import provider as provider
 from api.v1.single_use import SingleUse
 from store.database import Database
 from store.revocations import Revocations
+from store.vault import Subject
 
 
 def test_a_person_that_refreshes_in_a_loop_is_stopped(api: RunningApi, database: Database) -> None:
@@ -47,6 +49,53 @@ def test_revoking_a_person_ends_its_tokens(api: RunningApi) -> None:
     assert api.client(pair["access_token"]).get("/v1/me").status_code == 401
     form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
     assert api.client().post("/v1/oauth/token", data=form).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("sub", "revoked"),
+    [
+        ("ana@{}.com", "ana@{}.Com"),
+        ("ana@{}.com", "ana%40{}.com"),
+        ("email|Ana@{}.Com", "ana@{}.com"),
+        ("email|Ana@{}.Com", "email|Ana@{}.Com"),
+    ],
+)
+def test_a_person_is_revoked_however_they_are_written(
+    api: RunningApi, provider: SmallProvider, sub: str, revoked: str
+) -> None:
+    """As they are one person to the vault."""
+    mark = uuid4().hex
+    sub, revoked = sub.format(mark), revoked.format(mark)
+    provider.claims["sub"] = sub
+    pair = signed_in(api).json()
+    admin = api.client(api.key(TENANT, "tenant_admin"))
+    assert admin.post("/v1/revocations", json={"id": f"user:{revoked}.org"}).status_code == 204
+    assert api.client(pair["access_token"]).get("/v1/me").status_code == 200
+    assert admin.post("/v1/revocations", json={"id": f"user:{revoked}"}).status_code == 204
+    assert api.client(pair["access_token"]).get("/v1/me").status_code == 401
+    assert refreshed(api, pair).status_code == 400
+
+
+@pytest.mark.parametrize("stored", ["email|Cleo@{}.com", "user:cleo-{}"])
+def test_a_person_is_revoked_by_the_pseudonym_that_the_trail_has(
+    api: RunningApi, provider: SmallProvider, stored: str
+) -> None:
+    """Where the vault knows them; else it is refused, for nobody would be revoked."""
+    stored = stored.format(uuid4().hex)
+    assert api.parts.privacy is not None
+    vault = api.parts.privacy.vault
+    provider.claims["sub"] = stored.removeprefix("user:")
+    pair = signed_in(api).json()
+    pseudonym = vault.pseudonym(TENANT, stored)
+    vault.keep([Subject(TENANT, pseudonym, stored, 2**43)])
+    stranger = vault.pseudonym(TENANT, "dan@example.com")
+    admin = api.client(api.key(TENANT, "tenant_admin"))
+    assert admin.post("/v1/revocations", json={"id": f"user:{stranger}"}).status_code == 422
+    elsewhere = api.client(api.key(OTHER, "tenant_admin"))
+    assert elsewhere.post("/v1/revocations", json={"id": f"user:{pseudonym}"}).status_code == 422
+    assert api.client(pair["access_token"]).get("/v1/me").status_code == 200
+    assert admin.post("/v1/revocations", json={"id": f"user:{pseudonym}"}).status_code == 204
+    assert api.client(pair["access_token"]).get("/v1/me").status_code == 401
 
 
 def test_a_person_revoked_while_refreshing(

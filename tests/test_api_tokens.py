@@ -11,7 +11,7 @@ from api_server import RunningApi, add_tenant, running_api
 
 from api.v1.parts import ApiConfig
 from api.v1.tokens import LIFETIME
-from store.database import Database
+from store.database import Database, StoreUnavailable
 from store.revocations import KEPT, Revocations
 
 TENANT = "tokens-tenant"
@@ -112,6 +112,37 @@ def test_asking_for_tokens_counts_as_requests(api: RunningApi, database: Databas
     assert [api.token(key).status_code for _ in range(3)] == [200, 200, 429]
     add_tenant(database, "tokens-suspended", status="suspended")
     assert api.token(api.key("tokens-suspended", "viewer")).json()["code"] == "tenant_suspended"
+
+
+@pytest.mark.parametrize("table", ["refresh_tokens", "single_uses"])
+@pytest.mark.parametrize("landed", [False, True])
+def test_a_store_that_fails_once_makes_nobody_a_thief(
+    api: RunningApi, monkeypatch: pytest.MonkeyPatch, table: str, landed: bool
+) -> None:
+    """Whoever is told to try again may do so with the same token; a third use is one of a copy."""
+    key = api.key(TENANT, "viewer")
+    pair = api.token(key, scope="offline_access").json()
+    insert, failed = api.parts.database.insert_rows, list[str]()
+
+    def failing(to: str, *given: Any) -> None:
+        if to != table or failed:
+            return insert(to, *given)
+        failed.append(to)
+        if landed:
+            insert(to, *given)
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api.parts.database, "insert_rows", failing)
+        answer = refreshed(api, key, pair["refresh_token"])
+    assert failed
+    if answer.status_code == 503:
+        answer = refreshed(api, key, pair["refresh_token"])
+    assert answer.status_code == 200, answer.text
+    assert api.produced.alerts == []
+    assert refreshed(api, key, pair["refresh_token"]).json()["error"] == "invalid_grant"
+    assert refreshed(api, key, answer.json()["refresh_token"]).json()["error"] == "invalid_grant"
+    assert api.produced.alerts.pop().classification == "refresh_token_reused"
 
 
 def test_what_is_taken_from_a_key_is_taken_from_its_refresh_tokens(api: RunningApi) -> None:

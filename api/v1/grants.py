@@ -127,13 +127,16 @@ class Grants:
             kept = held.permissions & client.permissions
             principal = replace(left, permissions=kept, roles=client.roles, expires_at=client.expires_at)
         narrowed = narrow(principal, [each for each in (scope or "").split() if each != OFFLINE])
+        # Stored before the old one is used up: if the store fails on the way, nobody has seen the new token,
+        # and the client may try again with the old one, which would else look like theft.
+        granted = await self._with_refresh(narrowed, begun_at)
         # Last: a request that is refused for what it asks uses nothing up, and may be sent again, mended.
         if not await self._once.use(f"refresh:{token.token_hash}", token.expires_at):
             await self._revoke_family(token, now)
             raise GrantRefused(
                 "invalid_grant", "the refresh token holds no longer", "refresh_token_reused", token
             )
-        return await self._with_refresh(narrowed, begun_at)
+        return granted
 
     async def revoke(self, text: str, principal: Principal) -> bool:
         """Let a token of this principal hold no longer; return whether it was one.
