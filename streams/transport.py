@@ -355,6 +355,15 @@ class Consumer(driver.Consumer):
         self._acked[tp].clear()
         return offset
 
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit what is acknowledged by now.
+
+        Faust's leaves that to a commit that is under way, which does not know what was acknowledged since it
+        began: at a stop or before partitions go, nothing would come after it.
+        """
+        await self.maybe_wait_for_commit_to_finish()
+        return bool(await super().commit(topics, start_new_transaction))
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Let Faust complain about a partition that does not move, unless it is held."""
         if tp not in self._held:
