@@ -19,6 +19,7 @@ from store.master_key import MasterKeys
 from store.people import alerts_of, counts, dealings_with, events_of, notes_about
 from store.privacy_log import entries, record
 from store.queries import MAX_ROWS, Scope, TenantContext
+from store.seals.bounded import EARLIEST, LATEST
 from store.vault import Rotation, Vault
 from store.webhook_secrets import OpenBox
 
@@ -247,6 +248,7 @@ class Privacy:
 
         Of each list at most the latest `MAX_ROWS`; ``cut`` names those that had more.
         """
+        since = min(max(since, EARLIEST), LATEST)
         condition, bound = scope.condition()
         aged = self._database.query(
             "SELECT run_at, tenant_id, kind, retention_days, cutoff, sum(rows_removed) AS rows_removed "
