@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.standing import check_tenant
 from store.database import Database
@@ -231,7 +231,7 @@ def _add_duties(app: FastAPI, database: Database, privacy: Opened) -> None:
 
     @app.get("/privacy/report")
     async def get_report(
-        tenant_id: str | None = None, since: Annotated[datetime | None, Query()] = None
+        tenant_id: str | None = None, since: Annotated[AwareDatetime | None, Query()] = None
     ) -> dict[str, Any]:
         rights = await privacy()
         return await asyncio.to_thread(rights.report, _scope(tenant_id), since or _now() - _REPORTED)

@@ -15,10 +15,11 @@ from schemas.personal import is_identifier, is_pseudonym, normalised, pseudonyms
 from store.certificates import Sign, TopicRetention, certificate, raw_copies
 from store.database import Database
 from store.holds import WHOLE_TENANT, Hold, active, check_free, place, release
-from store.master_key import MasterKeys
+from store.master_key import MasterKeyError, MasterKeys
 from store.people import alerts_of, counts, dealings_with, events_of, notes_about
 from store.privacy_log import entries, record
 from store.queries import MAX_ROWS, Scope, TenantContext
+from store.seals.bounded import EARLIEST, LATEST
 from store.vault import Rotation, Vault
 from store.webhook_secrets import OpenBox
 
@@ -230,8 +231,16 @@ class Privacy:
         Parameters
         ----------
         master
-            The master key too, where it is in a file of ours.
+            The master key too, where it is in a file of ours; of all tenants only.
+
+        Raises
+        ------
+        MasterKeyError
+            If the master key is to change for one tenant, or cannot be changed.
         """
+        if master and tenant_id:
+            # The others' keys would stay wrapped by the earlier master key, and that is deleted.
+            raise MasterKeyError("the master key is every tenant's: rotate it without naming a tenant")
         if master and self._master_change is not None:
             with self._master_change() as masters:
                 self.vault.keys.masters = masters
@@ -247,6 +256,7 @@ class Privacy:
 
         Of each list at most the latest `MAX_ROWS`; ``cut`` names those that had more.
         """
+        since = min(max(since, EARLIEST), LATEST)
         condition, bound = scope.condition()
         aged = self._database.query(
             "SELECT run_at, tenant_id, kind, retention_days, cutoff, sum(rows_removed) AS rows_removed "

@@ -110,7 +110,7 @@ class MasterChange:
     ------
     MasterKeyError
         If the master key is not in a file, or several hosts may have copies of it: then only its owner can
-        change it.
+        change it; at the end, if something is still wrapped by the earlier one.
     """
 
     def __init__(self, settings: Settings, database: Database) -> None:
@@ -121,10 +121,22 @@ class MasterChange:
                 "by itself), restart them, run `tenantwatch privacy rotate-keys`, then take the old one away"
             )
         self._path = settings.key_path
+        self._database = database
 
     def __enter__(self) -> MasterKeys:
         return add_key(self._path)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            drop_earlier_keys(self._path)
+        if kind is not None:
+            return
+        # A key made meanwhile may be wrapped by the earlier one, and could never be opened without it.
+        [left] = self._database.query(
+            "SELECT count() AS keys FROM tenant_keys FINAL WHERE master_key_id != {current:String}",
+            {"current": read_key_file(self._path).current.key_id},
+        )
+        if left["keys"]:
+            raise MasterKeyError(
+                f"{left['keys']:,} keys are still wrapped by the earlier master key, which stays in "
+                f"{self._path}: run `tenantwatch privacy rotate-keys --master` again"
+            )
+        drop_earlier_keys(self._path)

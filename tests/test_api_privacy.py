@@ -214,6 +214,18 @@ def test_a_person_is_exported_held_and_forgotten(api: RunningApi) -> None:
     assert told["certificate_id"] in [one["certificate_id"] for one in forgotten]
 
 
+@pytest.mark.parametrize(
+    "since", ["0001-01-02T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T00:00:00Z"]
+)
+def test_a_report_since_any_time_is_given(api: RunningApi, since: str) -> None:
+    """Also since one that ClickHouse cannot hold."""
+    client = api.client(api.key(OWN, "tenant_admin"))
+    client.post("/v1/privacy/holds", json={"subject": "nora@example.com", "reason": "case 9"})
+    told = client.get("/v1/privacy/report", params={"since": since})
+    assert told.status_code == 200, told.text
+    assert ("case 9" in {one["reason"] for one in told.json()["noted"]}) is since.startswith("0001")
+
+
 def test_an_api_process_signs_certificates(database: Database, tmp_path: Path) -> None:
     """With the key of the settings, as workers of a cluster share it."""
     keys = {"master_key": b64encode(b"m" * 32).decode(), "seal_key": b64encode(b"s" * 32).decode()}
