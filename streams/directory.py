@@ -121,6 +121,10 @@ class Directory:
         """Return a tenant's settings, or None for a tenant that the directory does not hold."""
         return self._entries.get(tenant_id)
 
+    def holds(self, tenant_id: str) -> bool:
+        """Return whether a tenant is in the directory."""
+        return tenant_id in self._entries
+
     def tenant(self, tenant_id: str) -> Tenant | None:
         """Return a tenant's settings without their version."""
         entry = self._entries.get(tenant_id)
