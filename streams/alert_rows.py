@@ -34,6 +34,8 @@ class AlertRows:
         """Return once revisions are durable; each comes with its partition of ``audit.alerts``."""
         self._taken_at = monotonic()
         rows = [alert for alert, _ in alerts]
-        await patiently(partial(asyncio.to_thread, self._writer.insert_alerts, rows), "insert_retried")
-        await patiently(partial(self._webhooks.on_alerts, alerts), "insert_retried")
-        self._taken_at = None
+        try:
+            await patiently(partial(asyncio.to_thread, self._writer.insert_alerts, rows), "insert_retried")
+            await patiently(partial(self._webhooks.on_alerts, alerts), "insert_retried")
+        finally:
+            self._taken_at = None  # also after a rebalance: then they are another's to wait for

@@ -150,7 +150,7 @@ class Pipeline:
         self.pseudonymiser = pseudonymiser
         self.topics = topics
         self.directory = Directory(app, topics.partitions, on_tenant, on_tuning)
-        self.floods = Floods(limits, lambda tenant_id: self.directory.get(tenant_id) is not None)
+        self.floods = Floods(limits, self.directory.holds)
         self.states: States = {}
         self.assigned: set[TP] = set()
         # Set while events may be handled, and of which generation of the group.
@@ -344,7 +344,7 @@ class Pipeline:
         advanced: list[tuple[PartitionState | AddressState, list[Alert]]] = []
         for tp, passed_ms in passed.items():
             if tp in self.states:
-                advanced.append((self.states[tp], self.states[tp].advance(passed_ms)))
+                advanced.append((self.states[tp], self.states[tp].advance(passed_ms, self.directory.holds)))
         advanced += self._addresses.advance(passed)
         told = [(state, alerts) for state, alerts in advanced if alerts]
         for state, _ in told:

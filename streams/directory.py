@@ -121,6 +121,10 @@ class Directory:
         """Return a tenant's settings, or None for a tenant that the directory does not hold."""
         return self._entries.get(tenant_id)
 
+    def holds(self, tenant_id: str) -> bool:
+        """Return whether a tenant is in the directory."""
+        return tenant_id in self._entries
+
     def tenant(self, tenant_id: str) -> Tenant | None:
         """Return a tenant's settings without their version."""
         entry = self._entries.get(tenant_id)
@@ -217,11 +221,17 @@ class Directory:
             if len(self._looked_for) > MAX_LOOKED_FOR:
                 self._looked_for.clear()
             self._looked_for |= dict.fromkeys(unknown, now)
-            try:
-                async with asyncio.timeout(LOOK_TIMEOUT_S):
-                    await self._read_to_the_end()
-            except (TimeoutError, KafkaError) as error:
-                log.warning("directory_not_read", reason=str(error) or f"took longer than {LOOK_TIMEOUT_S} s")
+            await self._try_to_read()
+
+    async def _try_to_read(self) -> bool:
+        """Read ``audit.tenants`` to its end, unless Kafka is away; what was read of it counts anyhow."""
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                await self._read_to_the_end()
+        except (TimeoutError, KafkaError) as error:
+            log.warning("directory_not_read", reason=str(error) or f"took longer than {LOOK_TIMEOUT_S} s")
+            return False
+        return True
 
     async def _read_to_the_end(self) -> None:
         """Read ``audit.tenants`` by a consumer of our own.
@@ -261,8 +271,9 @@ class Directory:
             # fetched and lost on its way looks the same from here, so that is read before it is believed.
             if quiet_s >= MARKER_QUIET_S and await self._positions_reached(ends, waiting):
                 async with self._looking:
-                    await self._read_to_the_end()
-                break
+                    if await self._try_to_read():
+                        break
+                quiet_s = 0.0  # before the next try
         self._end_restoring(ends)
 
     def _end_restoring(self, ends: dict[int, int]) -> None:

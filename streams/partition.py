@@ -112,15 +112,18 @@ class PartitionState:
         self.unexcused(batch)
         self.fold(batch)
 
-    def advance(self, passed_ms: int) -> list[Alert]:
+    def advance(self, passed_ms: int, is_held: Callable[[str], bool]) -> list[Alert]:
         """Let time pass for quiet tenants.
 
         Parameters
         ----------
         passed_ms
             How much has passed so far in which nothing waited, as `Idleness.look` counts it.
+        is_held
+            Whether the directory holds a tenant; the silence of one that has left is no news.
         """
-        until = self._quiet.until_ms(self.admission.watermark_ms, passed_ms)
+        quiet = self._quiet.until_ms(self.admission.watermark_ms, passed_ms)
+        until = {tenant_id: at_ms for tenant_id, at_ms in quiet.items() if is_held(tenant_id)}
         return [alert for detector, state in self.detectors for alert in detector.advance(state, until)]
 
     def _named(self) -> list[tuple[str, Any]]:

@@ -65,19 +65,26 @@ class TopicWatch:
             await asyncio.sleep(INTERVAL_S)
             await self.check()
 
-    async def check(self) -> None:
+    async def check(self) -> bool:
         """Return once it is known that all is as it was; waits for a Kafka that is away.
+
+        Returns
+        -------
+        bool
+            Whether Kafka was away meanwhile.
 
         Raises
         ------
         TopicReplaced
             If a topic has another id.
         """
+        away = False
         while True:
             try:
                 now = await asyncio.to_thread(self._read, list(self._begun_with))
                 break
             except (KafkaError, OSError) as error:
+                away = True
                 log.warning("topic_check_retried", error=str(error)[:500], wait_s=RETRY_S)
                 await asyncio.sleep(RETRY_S)
         for name, began in self._begun_with.items():
@@ -88,3 +95,4 @@ class TopicWatch:
                     f"and is {now[name]}. Nothing was acknowledged since that was seen. Start the worker "
                     "again: it then knows the new topic's events for new ones"
                 )
+        return away

@@ -189,6 +189,11 @@ class Worker:
                 f"store: an insert has had no answer for {self._groups.insert_waits_s:.0f} s; "
                 "events wait in Kafka and nothing is lost"
             )
+        if self._alert_rows.waiting_s > SLOW_STORE_S:
+            problems.append(
+                f"alerts: the store has not taken what is in hand for {self._alert_rows.waiting_s:.0f} s; "
+                "alerts wait in Kafka and nothing is lost"
+            )
         return [*problems, *(flood.problem for flood in self.pipeline.floods.stopped)]
 
     def _fail(self, error: BaseException) -> None:
@@ -333,7 +338,9 @@ class Worker:
             still_s = still_s + 1.0 if now is not None and now == left else 0.0
             left = now
             if still_s > RESTORE_S:
-                await self._topic_watch.check()  # a Kafka that is away is waited for
+                if await self._topic_watch.check():  # it waited for a Kafka that was away, and so did Faust
+                    still_s = 0.0
+                    continue
                 raise RuntimeError(
                     f"the directory was not restored after partitions were assigned: nothing of {TENANTS} "
                     f"has come for {still_s:.0f} s, and Kafka answers. Nothing is lost; start it again"

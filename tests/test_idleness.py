@@ -1,6 +1,7 @@
 """Time that passes without events: only where it is known that there are none."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from time import time
 from types import SimpleNamespace
@@ -102,7 +103,8 @@ class State:
         self.alerts, self.advanced, self.told, self.next_offset = list(alerts), 0, True, 7
         self.freeze = Mock()
 
-    def advance(self, passed_ms: int) -> list[Alert]:
+    def advance(self, passed_ms: int, is_held: Callable[[str], bool]) -> list[Alert]:
+        assert not is_held("tenant-a"), "the directory is empty"
         self.advanced += 1
         return self.alerts
 

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import pytest
 from faust.types import TP
 from scenarios.streams import START_MS, batch_of
 
@@ -31,6 +32,7 @@ class Partition:
         self.now_s = 0.0
         self.idleness = Idleness(lambda: self.now_s)
         self.idleness.begin([KEY])
+        self.left: set[str] = set()  # of the directory
 
     def fold(self, *events: Any) -> list[Alert]:
         return self.state.fold(self.state.admission.admit(batch_of(self.state.kind, events)))
@@ -40,7 +42,7 @@ class Partition:
         for _ in range(seconds):
             self.now_s += 1
             for passed_ms in self.idleness.look(lambda _: True).values():
-                alerts += self.state.advance(passed_ms)
+                alerts += self.state.advance(passed_ms, lambda tenant_id: tenant_id not in self.left)
         return alerts
 
 
@@ -70,23 +72,26 @@ def test_an_episode_is_resolved_beside_a_tenant_that_goes_on_as_its_own_next_eve
     assert alerts == replayed.fold(*attack(QUIET)) + replayed.fold(login(QUIET, START_MS + 4 * HOUR_MS))
 
 
-def test_a_tenant_whose_requests_all_stop_is_told_of_beside_one_that_goes_on() -> None:
-    """Nothing of its own would tell of it until it speaks again."""
+def requests(tenant_id: str, start_ms: int, stop_ms: int) -> list[dict[str, Any]]:
+    every = range(start_ms, stop_ms, 5_000)
+    fields = {"tenant_id": tenant_id, "http_route": "/v1/jobs", "http_status": 200, "duration_ms": 80.0}
+    return [{"time_ms": at, "event_id": f"{tenant_id}{at}", **fields} for at in every]
 
-    def requests(tenant_id: str, start_ms: int, stop_ms: int) -> list[dict[str, Any]]:
-        every = range(start_ms, stop_ms, 5_000)
-        fields = {"tenant_id": tenant_id, "http_route": "/v1/jobs", "http_status": 200, "duration_ms": 80.0}
-        return [{"time_ms": at, "event_id": f"{tenant_id}{at}", **fields} for at in every]
 
+@pytest.mark.parametrize("has_left", [False, True])
+def test_a_tenant_whose_requests_all_stop_is_told_of_beside_one_that_goes_on(has_left: bool) -> None:
+    """Nothing of its own would tell of it until it speaks again; one that was deleted is to be silent."""
     partition = Partition("request")
     last_ms = START_MS + 72 * HOUR_MS
     alerts = partition.fold(*requests(QUIET, START_MS, last_ms), *requests(BUSY, START_MS, last_ms))
     assert alerts == []
+    partition.left = {QUIET} if has_left else set()
     for minute in range(2 * 60):
         alerts += partition.wait(60)
         now_ms = last_ms + minute * MINUTE_MS
         alerts += partition.fold(*requests(BUSY, now_ms, now_ms + MINUTE_MS))
-    assert [(a.tenant_id, a.classification, a.status) for a in alerts] == [(QUIET, "silence", "open")]
+    told = [] if has_left else [(QUIET, "silence", "open")]
+    assert [(a.tenant_id, a.classification, a.status) for a in alerts] == told
 
 
 def test_a_tenant_whose_events_come_is_not_quiet_whatever_their_times() -> None:
