@@ -21,7 +21,7 @@ from store.holds import WHOLE_TENANT, Hold, active, with_ids
 from store.people import speaks_of
 from store.queries import PlatformContext, TenantContext
 from store.seals.keys import Signer
-from store.seals.statements import keep, state_retention
+from store.seals.statements import keep, state_retention, stated_rows
 
 log = structlog.get_logger()
 
@@ -45,7 +45,8 @@ _GROUPS: Final = (
 )
 _COUNTS: Final = frozenset({"rows_removed", "evaluated_removed"})
 _UNFINISHED: Final = (
-    "SELECT run_at, tenant_id, kind, retention_days, cutoff, groupUniqArrayArray(holds) AS holds "
+    "SELECT run_at, tenant_id, kind, retention_days, cutoff, groupUniqArrayArray(holds) AS holds, "
+    "sum(rows_removed) AS counted "
     "FROM retention_runs WHERE run_at NOT IN (SELECT run_at FROM retention_finished) "
     "GROUP BY run_at, tenant_id, kind, retention_days, cutoff"
 )
@@ -138,8 +139,8 @@ def run_retention(
         Signs what is about to be removed, so that verification can tell it from tampering; None where nothing
         is sealed.
     guard
-        Refuses the account of what is removed once another worker has taken over; that one first finishes
-        what this one had counted, so nothing is counted twice.
+        Refuses the account of what is removed, and its statement, once another worker has taken over; that
+        one first finishes what this one had counted, so nothing is counted or stated twice.
 
     Raises
     ------
@@ -148,8 +149,10 @@ def run_retention(
     StoreUnavailable
         If the store does not answer; what was removed until then is logged.
     """
+    # As the store keeps it: by the cutoff, to the millisecond, a statement is found again.
+    now = now.replace(microsecond=now.microsecond // 1000 * 1000)
     tenants = {row["tenant_id"]: Tenant.model_validate_json(row["body"]) for row in database.query(_LAST)}
-    _finish_interrupted(database, _held(database), guard)
+    _finish_interrupted(database, tenants, _held(database), now, signer, guard)
     removed = 0
     # Holds are read each time: who is put on hold while this runs is kept from here on.
     for row in database.query(_OLDEST):
@@ -239,15 +242,23 @@ def _aged(
 
 
 def _finish_interrupted(
-    database: Database, held: Mapping[str, Sequence[Hold]], guard: Callable[[], Guard] | None
+    database: Database,
+    tenants: Mapping[str, Tenant],
+    held: Mapping[str, Sequence[Hold]],
+    now: datetime,
+    signer: Signer | None,
+    guard: Callable[[], Guard] | None,
 ) -> None:
     """Remove what a run that was cut short had counted already; nothing that is counted again can match."""
     entries = database.query(_UNFINISHED)
     kinds_told = {told.kind for told in _TOLD}
     for entry in entries:
-        holds = entry.pop("holds")
+        holds, counted = entry.pop("holds"), entry.pop("counted")
         if entry["kind"] not in kinds_told:
-            _finish(database, entry, holds, held.get(entry["tenant_id"], ()), guard)
+            tenant_id, kind = entry["tenant_id"], entry["kind"]
+            by_now = entry["cutoff"] <= now - timedelta(days=_days_kept(tenants.get(tenant_id), kind))
+            of_tenant = held.get(tenant_id, ())
+            _finish(database, entry, holds, counted, of_tenant, by_now, now, signer, guard)
     for told in _TOLD:
         told.finish(database, entries, _people(held))
     ended = {entry["run_at"] for entry in entries}
@@ -258,22 +269,59 @@ def _finish(
     database: Database,
     entry: Mapping[str, Any],
     left_out: Sequence[str],
+    rows: int,
     held: Sequence[Hold],
+    by_now: bool,
+    now: datetime,
+    signer: Signer | None,
     guard: Callable[[], Guard] | None,
 ) -> None:
     """Remove what an entry has counted, but for what has come on hold since: that is taken back."""
     which = entry["tenant_id"], entry["kind"], entry["cutoff"]
     before = with_ids(database, TenantContext(entry["tenant_id"]), left_out)
-    if (counted := _aged(database, *which, before)) is None:
-        return  # it was taken back when this was last tried
+    # By the holds of then, released or not. None: all was taken back when this was last tried.
+    counted = _aged(database, *which, before)
     free = _aged(database, *which, [*before, *held])
-    if since := [hold.hold_id for hold in held if hold.hold_id not in left_out]:
-        kept = _less(free.groups() if free else [], counted.groups())
+    left = free.groups() if free else []
+    since = [hold.hold_id for hold in held if hold.hold_id not in left_out]
+    if counted is not None and since:
+        kept = _less(left, counted.groups())
+        rows += _rows(kept)
         # With the holds, so that another try does not take the same back again.
         account = [{**entry, **group, "holds": since} for group in kept]
         database.insert_rows("retention_runs", account, guard() if guard is not None else None)
+    if signer is not None:
+        stated = stated_rows(database, *which, entry["retention_days"], signer)
+        # Anybody can write an account. So what is stated first is what is there, of which nothing can have
+        # been deleted yet, and of that what has aged by the settings of now; after that the account only
+        # lessens it.
+        first = _rows(left) if by_now else 0
+        more = first if stated is None else min(0, rows - stated)
+        _state(database, *which, entry["retention_days"], more, now, signer, guard)
     if free:
         free.delete()
+
+
+def _state(
+    database: Database,
+    tenant_id: str,
+    kind: str,
+    cutoff: datetime,
+    days: int,
+    rows: int,
+    now: datetime,
+    signer: Signer,
+    guard: Callable[[], Guard] | None,
+) -> None:
+    """State that retention removes so many rows."""
+    if rows:
+        statement = state_retention(tenant_id, kind, cutoff, days, rows, now, signer)
+        # Guarded as the account is: who takes over states what we had counted.
+        keep(database, [statement], guard() if guard is not None else None)
+
+
+def _rows(groups: Sequence[Mapping[str, Any]]) -> int:
+    return sum(int(group["rows_removed"]) for group in groups)
 
 
 def _less(some: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -307,13 +355,14 @@ def _remove(
     aged = _aged(database, tenant_id, kind, cutoff, held)
     if aged is None or not (groups := aged.groups()):
         return 0
-    rows = sum(int(group["rows_removed"]) for group in groups)
-    # First of all: a run that a crash cut short is finished without us.
-    if signer is not None:
-        keep(database, [state_retention(tenant_id, kind, cutoff, days, rows, now, signer)])
+    rows = _rows(groups)
     run = {"run_at": now, "tenant_id": tenant_id, "kind": kind, "retention_days": days, "cutoff": cutoff}
     account = [{**run, **group, "holds": [hold.hold_id for hold in held]} for group in groups]
     database.insert_rows("retention_runs", account, guard() if guard is not None else None)
+    # Not before the account, without which the next run would count and state the same rows again; but before
+    # they go, or they would be missed until the next run.
+    if signer is not None:
+        _state(database, tenant_id, kind, cutoff, days, rows, now, signer, guard)
     aged.delete()
     log.info("rows_expired", kind=kind, retention_days=days, rows_removed=rows)
     return rows

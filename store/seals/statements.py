@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from store.database import Database
+from store.database import Database, Guard
 from store.seals.keys import STATEMENT, Signer, Trust, key_id, pem, read_public
 
 StatementKind = Literal["retention", "shredded", "key", "end"]
@@ -85,8 +85,14 @@ class Statement:
         return counts and bool(trust.verifies(self.key_id, STATEMENT, self.body, self.signature))
 
 
-def keep(database: Database, statements: Iterable[Statement]) -> None:
-    """Store statements."""
+def keep(database: Database, statements: Iterable[Statement], guard: Guard | None = None) -> None:
+    """Store statements.
+
+    Raises
+    ------
+    Fenced
+        If the guard refused.
+    """
     database.insert_rows(
         "seal_statements",
         [
@@ -99,6 +105,7 @@ def keep(database: Database, statements: Iterable[Statement]) -> None:
             }
             for statement in statements
         ],
+        guard,
     )
 
 
@@ -146,7 +153,13 @@ def state_retention(
     now: datetime,
     signer: Signer,
 ) -> Statement:
-    """Return the statement that retention removes a tenant's rows of a kind that are older than a moment."""
+    """Return the statement that retention removes a tenant's rows of a kind that are older than a moment.
+
+    Parameters
+    ----------
+    rows
+        How many; negative where so many of those that were stated stay.
+    """
     content = {
         "event_kind": kind,
         "cutoff_ms": int(cutoff.timestamp() * 1000),
@@ -154,6 +167,30 @@ def state_retention(
         "rows": rows,
     }
     return Statement.make("retention", tenant_id, content, now, signer)
+
+
+def stated_rows(
+    database: Database, tenant_id: str, kind: str, cutoff: datetime, retention_days: int, signer: Signer
+) -> int | None:
+    """Return how many rows are stated of what a run of retention removes; None where nothing is.
+
+    Of what the signer did not sign, only more rows count: a key before it may have, and who forges it can
+    not have more stated.
+    """
+    like = state_retention(tenant_id, kind, cutoff, retention_days, 0, cutoff, signer).content
+    sql = "SELECT body, signature FROM seal_statements WHERE tenant_id = {t:String} AND kind = 'retention'"
+    own = Trust([signer.public])
+    # Once: what a stolen key stated may be stated anew.
+    found: set[tuple[str, int]] = set()
+    for row in database.query(sql, {"t": tenant_id}):
+        try:
+            statement = Statement.read(row["body"].encode(), row["signature"])
+            rows, same = int(statement.content["rows"]), {**statement.content, "rows": 0} == like
+        except (KeyError, TypeError, ValueError):
+            continue  # none, which `verify` names
+        if same and (rows > 0 or statement.holds(own)):
+            found.add((statement.stated_at, rows))
+    return sum(rows for _, rows in found) if found else None
 
 
 def state_shredded(tenant_id: str, subject: str, now: datetime, signer: Signer) -> Statement:
