@@ -424,14 +424,3 @@ def test_what_retention_removes_meanwhile_has_expired(trail: SealedTrail) -> Non
     _keep_for_a_day(trail)
     kinds = seen_while(trail, lambda: run_retention(trail.database, trail.now, trail.signer))
     assert kinds == ["expired", "expired"]
-
-
-def test_rows_of_a_kafka_that_was_never_sealed_are_not_inserted(trail: SealedTrail) -> None:
-    """Though another one was sealed long after they came: no worker is at work on theirs."""
-    gone = SealedTrail(trail.database)
-    gone.signer = trail.signer
-    gone.store(3)
-    trail.now += timedelta(hours=1)
-    trail.store(1)
-    trail.seal()
-    assert gone.kinds() == [("unsealed", 3)]

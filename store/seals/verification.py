@@ -348,14 +348,13 @@ class Verification:
                 chain.position.get(key.topic_id, 0) if chain is not None else 0,
             ),
             self._ledger_ends.get((key.chain.cluster_id, key.chain.partition, key.topic_id), 0),
-            # Where a partition has no seal, by when anything of its Kafka was: workers are at work.
-            _ms(last.sealed_at if last is not None else self._sealed_until(key.chain.cluster_id)),
+            # Where a partition has no seal, by when anything was sealed: workers are at work.
+            _ms(last.sealed_at if last is not None else self._sealed_until()),
             whole,
         )
 
-    def _sealed_until(self, cluster_id: str) -> str:
-        own = (c for c in self._partitions.values() if c.good and c.id.cluster_id == cluster_id)
-        return max((c.good[-1].sealed_at for c in own), default="")
+    def _sealed_until(self) -> str:
+        return max((c.good[-1].sealed_at for c in self._partitions.values() if c.good), default="")
 
 
 def _ms(text: str) -> int:
