@@ -102,11 +102,11 @@ def guesses(count: int) -> dict[str, Any]:
 
 
 def test_the_level_of_the_fullest_bucket_is_told() -> None:
-    """Four failures within three seconds: 3.7 of 5 in the bucket that leaks one in ten seconds."""
+    """Four failures within three seconds: 3.7 of 4 in the bucket that leaks one in ten seconds."""
     _, recorders = replayed(guesses(4))
     address = recorders["auth", "failed_login", "address"]
     assert address.closest is not None
-    assert address.closest == (1_767_603_603_000, "e3", 3.7, 5.0, ("tenant-a", "source_ip", "192.0.2.7"))
+    assert address.closest == (1_767_603_603_000, "e3", 3.7, 4.0, ("tenant-a", "source_ip", "192.0.2.7"))
     assert address.tested == 4
 
 

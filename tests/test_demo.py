@@ -101,7 +101,7 @@ def test_attacks_happen_amid_the_tenant_s_ordinary_traffic(small: Scenario) -> N
 
 
 def test_each_burst_raises_one_alert_with_its_last_event() -> None:
-    """What latency is measured by is exact: the sixth failure of a burst, and no alert but its own."""
+    """What latency is measured by is exact: the fifth failure of a burst, and no alert but its own."""
     bursts = probes(1)
     result = backtest(timed.json for burst in bursts for timed in burst.events)
     assert len(result.alerts) == len(bursts)

@@ -59,23 +59,22 @@ def run(trail: SealedTrail) -> None:
 
 def cut_off(trail: SealedTrail, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """Run it beside a store that is away from one step on, for this tenant."""
-    insert_rows, command = Database.insert_rows, Database.command
+    store = trail.database
+    insert_rows, command = store.insert_rows, store.command
 
-    def insert(
-        database: Database, table: str, rows: Sequence[Mapping[str, Any]], guard: Guard | None = None
-    ) -> None:
+    def insert(table: str, rows: Sequence[Mapping[str, Any]], guard: Guard | None = None) -> None:
         if table == step and any(row.get("tenant_id") == trail.tenant for row in rows):
             raise StoreUnavailable("away")
-        insert_rows(database, table, rows, guard)
+        insert_rows(table, rows, guard)
 
-    def delete(database: Database, sql: str, bound: Mapping[str, Any] | None = None) -> None:
+    def delete(sql: str, bound: Mapping[str, Any] | None = None) -> None:
         if sql.startswith(f"DELETE FROM {step} ") and (bound or {}).get("tenant_id") == trail.tenant:
             raise StoreUnavailable("away")
-        command(database, sql, bound)
+        command(sql, bound)
 
     with monkeypatch.context() as away:
-        away.setattr(Database, "insert_rows", insert)
-        away.setattr(Database, "command", delete)
+        away.setattr(store, "insert_rows", insert)
+        away.setattr(store, "command", delete)
         with pytest.raises(StoreUnavailable):
             run(trail)
 
