@@ -10,7 +10,8 @@ from typing import Final
 from schemas.event import KINDS
 from schemas.tenant import DEFAULT_RETENTION_DAYS, Tenant
 from store.database import Database
-from store.expiry import BEFORE, Named, bound_cutoffs, delete_named, parts
+from store.expiry import BEFORE, Named, bound_cutoffs, delete_named, named_parts
+from store.parts import in_parts
 from store.people import alerts_speak_of
 
 # Among the kinds of what retention removes.
@@ -66,7 +67,7 @@ def aged_alerts(
     return [
         (row["tenant_id"], row["alert_id"])
         for people, tenant_ids in tenants.items()
-        for part in parts(tenant_ids)
+        for part in in_parts(tenant_ids)
         for row in database.query(_AGED, {**bound_cutoffs(part, cutoffs), "held": list(people)})
     ]
 
@@ -76,8 +77,8 @@ def delete_alerts(database: Database, alerts: Sequence[Named]) -> None:
 
     The alerts go last, because all else is found by them: so it is found again after a crash in between.
     """
-    for part in parts(alerts):
-        bound = {"named": list(part), "ids": sorted({alert_id for _, alert_id in part})}
+    for part in named_parts(alerts):
+        bound = {"named": part, "ids": sorted({alert_id for _, alert_id in part})}
         found = database.query(_DELIVERIES, bound)
         deliveries = [(row["tenant_id"], row["delivery_id"]) for row in found]
         for table in ("webhook_attempts", "webhook_deliveries"):

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from store.database import Database
-from store.expiry import BEFORE, Named, bound_cutoffs, delete_named, parts
+from store.expiry import BEFORE, Named, bound_cutoffs, delete_named
+from store.parts import in_parts
 from store.queries import TenantContext
 
 BacktestStatus = Literal["running", "finished", "failed"]
@@ -85,7 +86,7 @@ def aged_backtests(
     free = [tenant_id for tenant_id in cutoffs if not held.get(tenant_id)]
     return [
         (row["tenant_id"], row["backtest_id"])
-        for part in parts(free)
+        for part in in_parts(free)
         for row in database.query(_AGED, bound_cutoffs(part, cutoffs))
     ]
 

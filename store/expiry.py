@@ -1,29 +1,27 @@
 """What leaves the store of many tenants at once: a statement takes as long for one row as for a thousand."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from store.database import Database
+from store.parts import in_parts
 
 # A tenant's id, and what is its own: ids need not differ between tenants.
 Named = tuple[str, str]
-# A statement names what it deletes: one that looked for it in other tables hung on a server (26.7). The names
-# go by HTTP in one field, of which a server takes 128 KiB.
-AT_ONCE: Final = 500
 # The condition that something is older than its tenant's moment (`bound_cutoffs`).
 BEFORE: Final = (
     "toUnixTimestamp64Milli({age}) "
     "< transform(tenant_id, {{tenant_ids:Array(String)}}, {{cutoffs_ms:Array(Int64)}}, toInt64(0))"
 )
 
-T = TypeVar("T")
 
+def named_parts(named: Iterable[Named]) -> Iterator[list[Named]]:
+    """Yield as many as go into one statement.
 
-def parts(named: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield as many as go into one statement."""
-    for first in range(0, len(named), AT_ONCE):
-        yield named[first : first + AT_ONCE]
+    A statement names what it deletes: one that looked for it in other tables hung on a server (26.7).
+    """
+    return in_parts(named, "".join)
 
 
 def bound_cutoffs(tenant_ids: Sequence[str], cutoffs: Mapping[str, datetime]) -> dict[str, Any]:
@@ -40,8 +38,8 @@ def delete_named(database: Database, table: str, column: str, named: Sequence[Na
     column
         Holds the id.
     """
-    for part in parts(named):
+    for part in named_parts(named):
         database.command(
             f"DELETE FROM {table} WHERE (tenant_id, {column}) IN {{named:Array(Tuple(String, String))}}",
-            {"named": list(part)},
+            {"named": part},
         )

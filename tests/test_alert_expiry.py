@@ -12,7 +12,6 @@ from schemas.event import Kind
 from schemas.tenant import Tenant
 from store.alert_notes import add_note
 from store.database import Database, StoreUnavailable
-from store.expiry import AT_ONCE
 from store.holds import place
 from store.privacy import Privacy
 from store.queries import TenantContext
@@ -274,7 +273,7 @@ def test_alerts_of_many_tenants_go_in_as_few_statements_as_those_of_one(
 ) -> None:
     """Each by its own tenant's days, though all have one id, and the ids of tenants are as long as may be."""
     run_retention(each_store, NOW)  # what other tests left
-    tenants = [f"{tenant_id}-{n:03}".ljust(64, "x") for n in range(AT_ONCE - 100)]
+    tenants = [f"{tenant_id}-{n:03}".ljust(64, "x") for n in range(400)]
     row = {"version": 1, "applied_at": NOW}
     settings = [
         Tenant(tenant_id=each, organization_id="o", name="n", retention_days=30 + 20 * (n % 2))
@@ -299,7 +298,7 @@ def test_alerts_of_many_tenants_go_in_as_few_statements_as_those_of_one(
     assert [left(each_store, each) for each in tenants[:4]] == [{"b" * 32}, {"a" * 32}, set(), {"a" * 32}]
     assert removed(each_store, tenants[2]) == [{"kind": "alert", "retention_days": 30, "rows_removed": 1}]
     # More than one statement names.
-    many = [{**rows[0], "tenant_id": tenants[0], "alert_id": f"{n:032}"} for n in range(AT_ONCE + 1)]
+    many = [{**rows[0], "tenant_id": tenants[0], "alert_id": f"{n:032}"} for n in range(501)]
     each_store.insert_rows("alerts", many)
     assert run_retention(each_store, NOW + timedelta(minutes=1)) == len(many)
     assert left(each_store, tenants[0]) == {"b" * 32}
