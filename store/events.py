@@ -12,7 +12,6 @@ from schemas.batch import FIELDS, Column, EventBatch, Int64s
 from schemas.columns import ArrowColumn
 from schemas.event import Kind
 from schemas.tenant import Tenant
-from schemas.tuning import NO_VERSION
 from store.native import encode_block
 
 # Few distinct values each: sent as a dictionary and stored as LowCardinality.
@@ -127,9 +126,9 @@ def encode(kind: Kind, batches: Sequence[EventBatch], ids: KafkaIds) -> tuple[li
         texts = [getattr(tenant, attribute) for tenant, _ in settings]
         arrays[name] = _texts_by_setting(codes, texts)
     arrays["tenant_version"] = pa.array(np.array([version for _, version in settings], np.int64)[codes])
-    if any(batch.tuning_version != NO_VERSION for batch in batches):
-        versions = [batch.tuning_version for batch in batches]
-        arrays["tuning_version"] = pa.array(_per_batch(batches, versions, np.int64))
+    # Always: where another block of the insert has the column, what this one lacked would be 0.
+    versions = [batch.tuning_version for batch in batches]
+    arrays["tuning_version"] = pa.array(_per_batch(batches, versions, np.int64))
     arrays["ingest_time"] = pa.array(_per_batch(batches, [b.ingest_time_ms for b in batches], np.int64), _MS)
     flags = [b.flags if b.flags is not None else np.zeros(len(b), np.uint8) for b in batches]
     arrays["flags"] = pa.array(np.concatenate(flags))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,10 +14,14 @@ from store.events import KafkaIds, encode
 from store.native import FORMAT
 from store.ownership import Claim, Ownership
 
+# Fewer rows than these are one insert, of whatever topics. An insert costs the engine some 20 ms, and what it
+# writes is merged later; of more rows, sorting those of all topics together would cost more.
+FEW_ROWS: Final = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class EventBlock:
-    """Rows of one topic that are inserted together.
+    """Rows that are inserted together: those of one topic, or of several if they are few.
 
     Parameters
     ----------
@@ -55,16 +59,22 @@ class EventWriter:
         self._ownership = Ownership(database, ids, worker_id)
 
     def encode_events(self, chunks: Sequence[tuple[EventBatch, Claim]]) -> list[EventBlock]:
-        """Return one block of rows for each topic."""
+        """Return one block of rows for each topic, or for all if they are few."""
         by_topic: dict[str, list[tuple[EventBatch, Claim]]] = {}
         for batch, claim in chunks:
             if len(batch):
                 by_topic.setdefault(batch.topic, []).append((batch, claim))
-        return [self._block(chosen) for _, chosen in sorted(by_topic.items())]
+        topics = [chosen for _, chosen in sorted(by_topic.items())]
+        few = sum(len(batch) for batch, _ in chunks) < FEW_ROWS
+        return [self._block(topics)] if few and topics else [self._block([chosen]) for chosen in topics]
 
-    def _block(self, chunks: Sequence[tuple[EventBatch, Claim]]) -> EventBlock:
+    def _block(self, topics: Sequence[Sequence[tuple[EventBatch, Claim]]]) -> EventBlock:
+        chunks = [chunk for chosen in topics for chunk in chosen]
+        encoded = [encode(chosen[0][0].kind, [batch for batch, _ in chosen], self._ids) for chosen in topics]
+        # The Native format is of any number of blocks, and what one of them lacks has its default.
+        columns = list(dict.fromkeys(name for names, _ in encoded for name in names))
+        payload = b"".join(payload for _, payload in encoded)
         batches, claims = [batch for batch, _ in chunks], [claim for _, claim in chunks]
-        columns, payload = encode(batches[0].kind, batches, self._ids)
         return EventBlock(batches, claims, columns, payload, self._ownership.guard(claims))
 
     def insert_events(self, block: EventBlock) -> None:
@@ -80,16 +90,17 @@ class EventWriter:
     def remaining(self, block: EventBlock) -> list[EventBlock]:
         """Return what is left of a block whose insert failed in a way that tells nothing of its outcome."""
         self._ownership.end_insert(block.guard.query_id)
-        spans: dict[int, tuple[int, int]] = {}
+        spans: dict[str, dict[int, tuple[int, int]]] = {}
         for batch in block.batches:
             first, last = int(batch.offset[0]), int(batch.offset[-1])
-            low, high = spans.get(batch.partition, (first, last))
-            spans[batch.partition] = min(first, low), max(last, high)
-        stored = self._ownership.stored_between(block.batches[0].topic, spans)
+            low, high = spans.setdefault(batch.topic, {}).get(batch.partition, (first, last))
+            spans[batch.topic][batch.partition] = min(first, low), max(last, high)
+        stored = {topic: self._ownership.stored_between(topic, spans[topic]) for topic in spans}
         chunks = []
         for batch, claim in zip(block.batches, block.claims, strict=True):
-            if batch.partition in stored:
-                known, _ = stored[batch.partition].find(batch.offset, batch.message_index)
+            found = stored[batch.topic].get(batch.partition)
+            if found is not None:
+                known, _ = found.find(batch.offset, batch.message_index)
                 batch = batch.select(np.flatnonzero(~known)) if known.any() else batch
             chunks.append((batch, claim))
         return self.encode_events(chunks)

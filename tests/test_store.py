@@ -13,12 +13,14 @@ import pytest
 
 import schemas.joined
 import store.migrations
+import store.writer
 from schemas.alert import Alert, Entity, Evidence
 from schemas.batch import EventBatch
 from schemas.columns import ArrowColumn
 from schemas.event import Kind
 from schemas.parse import parse
 from schemas.tenant import Tenant
+from schemas.tuning import NO_VERSION
 from store.database import Database, StoreError
 from store.events import KafkaIds
 from store.lock import StoreLocked
@@ -98,28 +100,52 @@ def test_zero_is_a_number_and_null_is_none(database: Database) -> None:
     assert [row["record_count"] for row in rows] == [0, None]
 
 
-def test_batches_of_many_tenants_and_kinds_are_one_insert_for_each_topic(database: Database) -> None:
-    """Enrichment follows each row's own tenant, whatever the batch it came in."""
-    auth = batch("auth", event(tenant_id="many-a"), event(tenant_id="many-b"))
-    more = batch("auth", event(tenant_id="many-b"))
-    access = batch("access", event("access", tenant_id="many-a"))
-    assert (
-        len(
-            EventWriter(database, IDS, "worker").encode_events(
-                [(found, CLAIM) for found in (auth, access, more)]
-            )
-        )
-        == 2
+@pytest.mark.parametrize(("few", "inserts"), [(10_000, 1), (4, 2)])
+def test_rows_of_many_tenants_and_kinds_are_one_insert_if_few_and_else_one_for_each_topic(
+    each_store: Database, few: int, inserts: int
+) -> None:
+    """Enrichment follows each row's own tenant, and what a kind lacks has its default."""
+    tenants = [f"many-{few}-{name}" for name in "ab"]
+    auth = batch("auth", *[event(tenant_id=name, auth_method="password") for name in tenants])
+    more = replace(batch("auth", event(tenant_id=tenants[1])), tuning_version=7)
+    access = batch("access", event("access", tenant_id=tenants[0], record_count=0))
+    with patch.object(store.writer, "FEW_ROWS", few):
+        writer = EventWriter(each_store, IDS, "worker")
+        blocks = writer.encode_events([(found, CLAIM) for found in (auth, access, more)])
+    assert len(blocks) == inserts
+    for block in blocks:
+        writer.insert_events(block)
+    rows = each_store.query(
+        "SELECT tenant_id, kind, any(tier) AS chosen, uniqExact(tier) AS tiers, count() AS n, "
+        "groupUniqArray(record_count) AS counts, arraySort(groupUniqArray(auth_method)) AS methods, "
+        "arraySort(groupArray(tuning_version)) AS versions "
+        "FROM events WHERE tenant_id IN {tenants:Array(String)} GROUP BY tenant_id, kind "
+        "ORDER BY tenant_id, kind",
+        {"tenants": tenants},
     )
-    insert(database, auth, access, more)
-    rows = database.query(
-        "SELECT tenant_id, any(tier) AS chosen, uniqExact(tier) AS tiers, count() AS n FROM events "
-        "WHERE startsWith(tenant_id, 'many-') GROUP BY tenant_id ORDER BY tenant_id"
-    )
-    assert [(r["tenant_id"], r["chosen"], r["tiers"], r["n"]) for r in rows] == [
-        ("many-a", "free", 1, 2),
-        ("many-b", "enterprise", 1, 2),
+    assert [tuple(row.values()) for row in rows] == [
+        (tenants[0], "access", "free", 1, 1, [0], [""], [NO_VERSION]),
+        (tenants[0], "auth", "free", 1, 1, [], ["password"], [NO_VERSION]),
+        (tenants[1], "auth", "enterprise", 1, 2, [], ["", "password"], [NO_VERSION, 7]),
     ]
+
+
+def test_what_is_left_of_an_insert_of_several_topics_is_told_apart_by_topic(database: Database) -> None:
+    """The same offsets of two topics: one of each was stored."""
+    writer = EventWriter(database, replace(IDS, cluster_id="cluster-left"), "worker")
+    chunks = []
+    for kind, stored in (("access", 0), ("auth", 1)):
+        events = [event(kind, tenant_id="left", event_id=f"{kind}-{offset}") for offset in range(2)]
+        found = batch(kind, *events, offset=np.arange(2))
+        chunks.append((found, replace(CLAIM, topic=found.topic)))
+        for block in writer.encode_events([(found.select(np.array([stored])), chunks[-1][1])]):
+            writer.insert_events(block)
+    [whole] = writer.encode_events(chunks)
+    [rest] = writer.remaining(whole)
+    writer.insert_events(rest)
+    rows = database.query("SELECT event_id FROM events WHERE tenant_id = 'left' ORDER BY event_id")
+    assert [row["event_id"] for row in rows] == ["access-0", "access-1", "auth-0", "auth-1"]
+    assert writer.remaining(whole) == []
 
 
 def test_settings_that_change_between_two_batches_hold_for_their_own_rows(database: Database) -> None:
