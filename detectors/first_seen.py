@@ -24,6 +24,9 @@ DAY_MS: Final = 24 * HOUR_MS
 WEEK_MS: Final = 7 * DAY_MS
 # A user's own habit outweighs the tenant's after five hours of it (detection.md, part C).
 TENANT_WEIGHT: Final = 5.0
+# More hours of a habit weigh no more: two months of full days. Or the surprise at whatever is new would grow
+# with every year that somebody stays, until a journey alone were an alarm.
+FULL_HABIT: Final = 320
 # The frozen prior, version 1: how often somebody else behind a user's name shows a value that the tenant has
 # never met. An intruder mostly calls from elsewhere, often with another program, and mostly does what the
 # service is there for. Assumed, not fitted: no tenant's live state tells another's.
@@ -135,14 +138,17 @@ def surprises(seen: Seen) -> Floats:
 
     ``p = (n_uv + 5 p_t) / (n_u + 5)`` is the user's habit backed by the tenant's: by what share of the
     tenant's pairs of user and value have the value, after ``(1 + .5 K) / (1 + n)`` of it were left to values
-    that nobody has shown, K being how many there are (detection.md, part C).
+    that nobody has shown, K being how many there are (detection.md, part C). Where n_u is more than a full
+    habit, both counts are made smaller alike until it is not.
     """
     left = (1 + 0.5 * seen.tenant_distinct) / (1 + seen.tenant_total)
     share = seen.of_tenant / np.maximum(seen.tenant_total, 1)
     unmet = seen.of_tenant == 0
     by_tenant = np.where(unmet, left, (1 - left) * share)
     by_stranger = np.where(unmet, STRANGER, (1 - STRANGER) * share)
-    by_user = (seen.of_user + TENANT_WEIGHT * by_tenant) / (seen.user_total + TENANT_WEIGHT)
+    total = np.minimum(seen.user_total, FULL_HABIT)
+    of_user = seen.of_user * (total / np.maximum(seen.user_total, 1))
+    by_user = (of_user + TENANT_WEIGHT * by_tenant) / (total + TENANT_WEIGHT)
     return np.log10(by_stranger / by_user)
 
 

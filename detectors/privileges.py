@@ -94,6 +94,8 @@ class _Teller:
             ("T1098.003", "T1548.005"),
             "Ask the user, and whoever approves such changes, what it was for. If nobody knows, undo it, "
             "revoke the sessions, and look at what the rights were used for.",
+            # Somebody may do both in one millisecond: the alerts would have the same id.
+            rule="impersonation" if identity else None,
         )
 
 
@@ -106,17 +108,18 @@ class PrivilegesState:
     since
         ``(u, 2)`` the hour in which each user first did so; `NEVER`; or that and that it was told.
     firsts, firsts_hour
-        ``(t,)`` users who did so for the first time though they were known well, decayed to the hour given.
-    changes
-        Open episodes.
+        ``(t, 2)`` users who did so for the first time though they were known well, decayed to the hour given.
+    rights, identity
+        Open episodes of either kind.
     """
 
     saved: ClassVar[Saved] = Saved()
 
     since: Int32s = field(default_factory=lambda: np.full((0, 2), NEVER, np.int32))
-    firsts: Floats = field(default_factory=lambda: np.zeros(0))
-    firsts_hour: Int32s = field(default_factory=lambda: np.zeros(0, np.int32))
-    changes: EpisodeRule = field(default_factory=lambda: EpisodeRule(_Teller()))
+    firsts: Floats = field(default_factory=lambda: np.zeros((0, 2)))
+    firsts_hour: Int32s = field(default_factory=lambda: np.zeros((0, 2), np.int32))
+    rights: EpisodeRule = field(default_factory=lambda: EpisodeRule(_Teller()))
+    identity: EpisodeRule = field(default_factory=lambda: EpisodeRule(_Teller()))
 
     def forget(self, users: Int64s) -> None:
         """Let users start afresh."""
@@ -130,8 +133,8 @@ class PrivilegesState:
 class PrivilegesFold:
     """Finds who changes rights for the first time.
 
-    Whether a first is worth an alarm depends on how often there is one: where `firsts` of users known as well
-    come more often than false alarms are tolerated, it is how the tenant works. So
+    Whether a first is worth an alarm depends on how often there is one of its kind: where `firsts` of users
+    known as well come more often than false alarms are tolerated, it is how the tenant works. So
     ``score = -log10(firsts a week)``, and the threshold is the same of the budget.
 
     Parameters
@@ -174,7 +177,7 @@ class PrivilegesFold:
         at = hour.at[self._changes[hour.at]]
         if not len(at):
             return []
-        state, present = self.state, self.present
+        state = self.state
         state.since = grown(state.since, len(self.people.users), NEVER)
         state.firsts = grown(state.firsts, len(self.people.tenants), 0.0)
         state.firsts_hour = grown(state.firsts_hour, len(self.people.tenants), 0)
@@ -182,11 +185,18 @@ class PrivilegesFold:
         for row in at.tolist():
             if found := self._test(row, working):
                 tested[row] = found
-        if state.changes.watch is not None:
+        if state.rights.watch is not None:
             self._show(tested)
+        alerts: list[Alert] = []
         tested = {row: found for row, found in tested.items() if found.crosses}
-        if not tested:
-            return []
+        for kind, episodes in ((RIGHTS, state.rights), (IDENTITY, state.identity)):
+            if mine := {row: found for row, found in tested.items() if found.change.kind == kind}:
+                alerts += self._tell(mine, episodes)
+        return alerts
+
+    def _tell(self, tested: dict[int, _Tested], episodes: EpisodeRule) -> list[Alert]:
+        """Return the revisions that rows of one kind give rise to."""
+        present = self.present
         looks = [(found.score, found.threshold, found.change) for found in tested.values()]
         at = np.array(list(tested), np.int64)
         quiet_ms = np.array([r.quiet_ms for r in self._rules], np.int64)[self._rule[at]]
@@ -198,7 +208,7 @@ class PrivilegesFold:
             picked(self.batch.columns["event_id"], present.rows[at]),
             looks.__getitem__,
         )
-        return crossings.fold(state.changes)
+        return crossings.fold(episodes)
 
     def _test(self, row: int, working: WorkingHours) -> _Tested | None:
         """Return what there is to say of a row; None: the user is not known well enough, or known for it."""
@@ -214,13 +224,14 @@ class PrivilegesFold:
         known_well = hours >= rule.user_habit_min and working.taught[tenant] >= rule.tenant_habit_min
         if not (new and known_well) and not goes_on:
             return None
-        firsts = float(state.firsts[tenant] * share_left(hour - state.firsts_hour[tenant], HALF_LIFE_HOURS))
+        since_last = hour - state.firsts_hour[tenant, kind]
+        firsts = float(state.firsts[tenant, kind] * share_left(since_last, HALF_LIFE_HOURS))
         weeks = weeks_remembered(hour - self.people.first_ms[tenant] // HOUR_MS, HALF_LIFE_HOURS)
         score = -np.log10((firsts + FIRSTS_GRANTED) / weeks)
         threshold = -np.log10(rule.false_alarms_per_week)
         crosses = goes_on or score > threshold
         if new:
-            state.firsts[tenant], state.firsts_hour[tenant] = firsts + 1, hour
+            state.firsts[tenant, kind], state.firsts_hour[tenant, kind] = firsts + 1, hour
             if crosses:
                 state.since[user, kind] = _TOLD - hour
         columns, at = self.batch.columns, present.rows[row : row + 1]
@@ -229,13 +240,13 @@ class PrivilegesFold:
         return _Tested(new, crosses, float(score), float(threshold), change)
 
     def _show(self, tested: dict[int, _Tested]) -> None:
-        """Tell who listens of firsts."""
+        """Tell who listens of firsts, of both kinds at once: it is one rule."""
         rows = np.array([row for row, found in tested.items() if found.new], np.int64)
         scores, thresholds = (
             np.array([getattr(tested[row], name) for row in rows.tolist()]) for name in ("score", "threshold")
         )
-        assert self.state.changes.watch is not None
-        self.state.changes.watch.see(
+        assert self.state.rights.watch is not None
+        self.state.rights.watch.see(
             self.people.users,
             self.present.user[rows],
             self.present.time_ms[rows],

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from scenarios.streams import START_MS, TENANT, numbered, run
 from sizes import examples
 
+from detectors import first_seen
 from detectors.access_anomaly import AccessAnomaly
 from detectors.features import FEATURES, network_of, user_agent_family
 from detectors.first_seen import STRANGER, TENANT_WEIGHT
@@ -22,6 +24,9 @@ from detectors.working_hours import HALF_LIFE_HOURS, KERNEL, LEAST, MOST
 from schemas.tenant import unknown_tenant
 
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+# 1970 began on a Thursday.
+WEEKEND = (2, 3)
 BINS = 96
 # Every surprising event is an episode of its own: one revision each tells its score.
 PARAMETERS = AccessAnomalyParameters(
@@ -111,9 +116,9 @@ def simulate(events: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
             q_new = STRANGER[FEATURES.index(name)]
             by_tenant = (1 - left) * of_tenant / total if of_tenant else left
             by_stranger = (1 - q_new) * of_tenant / total if of_tenant else q_new
-            p = (of_user[user, name, value] + TENANT_WEIGHT * by_tenant) / (
-                user_total[user, name] + TENANT_WEIGHT
-            )
+            known = min(user_total[user, name], first_seen.FULL_HABIT)
+            mine = of_user[user, name, value] * known / max(user_total[user, name], 1)
+            p = (mine + TENANT_WEIGHT * by_tenant) / (known + TENANT_WEIGHT)
             score += math.log10(by_stranger / p)
         new = any(of_user[user, name, value] == 0 for name, value in values)
         if new and user_total[user, "action"] >= 2 and actions >= 4:
@@ -156,13 +161,15 @@ def accesses(seed: int, n: int, pause_days: int = 0) -> list[dict[str, Any]]:
     seed=st.integers(0, 2**32 - 1),
     cuts=st.lists(st.integers(0, 150), max_size=6),
     pause_days=st.sampled_from([0, 0, 89, 95]),
+    full=st.sampled_from([10, first_seen.FULL_HABIT]),
 )
 @examples(8, thorough=50)
-def test_scores_equal_those_of_a_simulation(seed: int, cuts: list[int], pause_days: int) -> None:
+def test_scores_equal_those_of_a_simulation(seed: int, cuts: list[int], pause_days: int, full: int) -> None:
     """Every surprising access has the simulated score and threshold; the others are silent."""
     events = accesses(seed, 150, pause_days)
-    expected = simulate(events)
-    alerts = run(AccessAnomaly(PARAMETERS), events, cuts, {TENANT: GENEROUS})
+    with mock.patch.object(first_seen, "FULL_HABIT", full):
+        expected = simulate(events)
+        alerts = run(AccessAnomaly(PARAMETERS), events, cuts, {TENANT: GENEROUS})
     alerts = [alert for alert in alerts if alert.classification == "first_seen"]
     told = {alert.evidence.event_ids[0]: alert for alert in alerts if alert.status == "open"}
     assert set(told) <= set(expected)
@@ -262,6 +269,30 @@ def test_an_unusual_hour_adds_to_the_surprise_and_is_none_alone() -> None:
     assert night.evidence.numbers["surprise_hour"] > 0.9
     assert noon.evidence.numbers["surprise_hour"] < 0
     assert at(3, **{name: days[0][name] for name in STRANGE if name != "time_ms"}) == []
+
+
+def office(weeks: int) -> list[dict[str, Any]]:
+    """Return what five people do on weekdays from nine to five, each from a network of their own."""
+    return [
+        {**event, "source_ip": f"198.51.{i}.7"}
+        for event in habit("ana", weeks * 7 * 24)
+        if 9 <= event["time_ms"] // HOUR_MS % 24 < 17 and event["time_ms"] // DAY_MS % 7 not in WEEKEND
+        for i, event["user_id"] in enumerate(("ana", "ben", "cleo", "dora", "eve"))
+    ]
+
+
+@pytest.mark.parametrize("weeks", [4, 26])
+def test_a_long_time_makes_nobody_suspect(weeks: int) -> None:
+    """A journey across time zones is silent after half a year as after four weeks; somebody else is not."""
+    days = office(weeks)
+    begin_ms = START_MS + weeks * 7 * DAY_MS - 6 * HOUR_MS
+    journey = [
+        {**days[0], "time_ms": begin_ms + night * DAY_MS, "source_ip": f"203.0.{night}.7"}
+        for night in (1, 2, 3)
+    ]
+    stranger = {**STRANGE, "time_ms": begin_ms + 8 * DAY_MS, "event_id": "stranger"}
+    alerts = run(AccessAnomaly(), numbered([*days, *journey, stranger]))
+    assert [alert.evidence.event_ids for alert in alerts] == [["stranger"]]
 
 
 def test_tenant_is_the_default_of_the_stream() -> None:

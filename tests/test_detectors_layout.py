@@ -21,7 +21,7 @@ from detectors.service_health import ServiceHealthState
 
 # Class, format version, and the fingerprint of that version's layout.
 LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
-    "access_anomaly": (AccessAnomalyState, 7, "b91bbd717a50840f"),
+    "access_anomaly": (AccessAnomalyState, 8, "486d22585b9435ec"),
     "address_credit": (AddressCredit, 3, "ec604ac071390b1f"),
     "cross_tenant_spray": (CrossTenantSprayState, 1, "f8fc8475f9477919"),
     "admission": (Admission, 2, "9c3bd611cf1e52aa"),

@@ -62,6 +62,16 @@ def test_support_that_acts_as_customers_is_not_known_for_giving_rights() -> None
     assert len(told_of(TEAM, support, work("ana", 1, 300, **GRANT))) == 1
 
 
+@pytest.mark.parametrize("who", ["ana", "ben"])
+@pytest.mark.parametrize("pause_h", [0, 1])
+def test_a_first_grant_hides_no_first_impersonation(who: str, pause_h: int) -> None:
+    """Nor of whoever granted, be it in the same millisecond: it is an alert of its own, and a high one."""
+    acts = {**GRANT, "action": "impersonate", "resource_type": "user"}
+    alerts = told_of(TEAM, work("ana", 1, 300, **GRANT), work(who, 1, 300 + pause_h, **acts))
+    told = {(a.entity.value, a.severity, a.evidence.numbers["action"], a.event_count) for a in alerts}
+    assert told == {("ana", "medium", "grant", 1), (who, "high", "impersonate", 1)}
+
+
 def test_somebody_new_and_a_new_tenant_are_not_told() -> None:
     """Nobody knows what they do as a rule."""
     assert told_of(TEAM, work("dora", 1, 300, **GRANT)) == []
