@@ -18,7 +18,7 @@ TenantId = Annotated[str, typer.Argument(help="The tenant's id.", metavar="TENAN
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 # Whoever changes only ids and names has what a tenant without them would have. Not `rules`, which would take
 # away those of `rules apply`.
-TEMPLATE = {
+TEMPLATE: dict[str, Any] = {
     "tenant_id": "tenant-a",
     "organization_id": "org-a",
     "name": "Tenant A",
