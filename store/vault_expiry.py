@@ -10,12 +10,13 @@ from store.database import Database
 from store.holds import WHOLE_TENANT, active
 from store.people import TEXT
 from store.privacy_log import record
-from store.queries import PlatformContext, TenantContext
+from store.queries import TenantContext
 from store.vault import Vault
 
 log = structlog.get_logger()
 # Whoever was met since may have events that are not stored yet.
 GRACE: Final = timedelta(days=1)
+# Of a tenant, in one statement and one entry of the log.
 AT_ONCE: Final = 10_000
 _PATTERN: Final = "p_[a-z2-7]{26}"
 _UNSPOKEN_OF: Final = (
@@ -41,29 +42,30 @@ def expire_people(database: Database, vault: Vault, now: datetime) -> int:
     VaultBusy
         If old files were not removed in time.
     """
-    holds = active(database, PlatformContext("retention"))
-    whole = {hold.tenant_id for hold in holds if hold.pseudonym == WHOLE_TENANT}
     before, gone = now - GRACE, 0
     for row in database.query("SELECT DISTINCT tenant_id FROM vault"):
         tenant = TenantContext(row["tenant_id"])
-        if tenant.tenant_id in whole:
-            continue
-        scope, bound = tenant.condition()
-        found = database.query(
-            _UNSPOKEN_OF.format(scope=scope, text=TEXT, at_once=AT_ONCE),
-            {**bound, "before": before, "pattern": _PATTERN},
-        )
-        if pseudonyms := [one["pseudonym"] for one in found if PSEUDONYM.fullmatch(one["pseudonym"])]:
-            entry_id = record(
-                database,
-                "expire",
-                tenant.tenant_id,
-                pseudonyms,
-                "retention",
-                "no event and no alert speaks of them",
-            )
-            # As of then: events that Kafka had since make them known anew.
-            gone += vault.shred(tenant.tenant_id, pseudonyms, entry_id, before)["vault"]
+        more = True
+        while more:
+            people = _unspoken_of(database, tenant, before)
+            if people:
+                reason = "no event and no alert speaks of them"
+                entry_id = record(database, "expire", tenant.tenant_id, people, "retention", reason)
+                # As of then: events that Kafka had since make them known anew.
+                gone += vault.shred(tenant.tenant_id, people, entry_id, before)["vault"]
+            more = len(people) == AT_ONCE
     if gone:
         log.info("people_expired", people=gone)
     return gone
+
+
+def _unspoken_of(database: Database, tenant: TenantContext, before: datetime) -> list[str]:
+    """Return whom nothing of a tenant speaks of, at most `AT_ONCE` of them, by the holds of now."""
+    if any(hold.pseudonym == WHOLE_TENANT for hold in active(database, tenant)):
+        return []
+    scope, bound = tenant.condition()
+    found = database.query(
+        _UNSPOKEN_OF.format(scope=scope, text=TEXT, at_once=AT_ONCE),
+        {**bound, "before": before, "pattern": _PATTERN},
+    )
+    return [one["pseudonym"] for one in found if PSEUDONYM.fullmatch(one["pseudonym"])]

@@ -57,7 +57,7 @@ ALERT_LATENCY: Final = Histogram(
 )
 STAGE_SECONDS: Final = Counter(
     "tenantwatch_stage_seconds",
-    "Time spent by stage: parse, enrich, detect, encode, insert.",
+    "Time spent by stage: parse, enrich, detect, encode, keep (new people, into the vault), insert.",
     ["stage"],
     registry=REGISTRY,
 )

@@ -169,7 +169,10 @@ def _create(
     except TopicAlreadyExistsError:
         pass  # another worker was faster
     except KafkaError as error:
-        raise TopicError(f"cannot create the topic {name}: {error}") from error
+        raise TopicError(
+            f"cannot create the topic {name}: {error}. The user needs Kafka's right Create on it, and there "
+            f"must be as many brokers as TENANTWATCH_REPLICATION says ({replication}); or create it yourself"
+        ) from error
 
 
 def _describe(admin: KafkaAdminClient, names: list[str]) -> dict[str, dict[str, list[object]]]:

@@ -81,6 +81,20 @@ def test_a_revoked_key_holds_no_longer_at_once(api: RunningApi) -> None:
     assert admin.get(f"/v1/keys/{key[3:19]}").json()["status"] == "revoked"
 
 
+def test_an_expired_key_is_rotated_over_http_only_with_a_new_end(api: RunningApi) -> None:
+    """As on the command line; the old secret stays dead."""
+    old = api.key(TENANT, "viewer")
+    rotation = f"/v1/keys/{old[3:19]}/rotate"
+    api.clock.pass_(days=91)
+    admin = api.client(api.key(TENANT, "tenant_admin"))
+    refused = admin.post(rotation, json={})
+    assert refused.status_code == 409
+    assert "`days`" in refused.json()["detail"]
+    rotated = admin.post(rotation, json={"days": 7}).json()
+    assert rotated["status"] == "active"
+    assert [me(api, key).status_code for key in (old, rotated["key"])] == [401, 200]
+
+
 def test_the_last_use_is_shown_to_the_minute(api: RunningApi) -> None:
     """It is written once a minute at most, however often the key is used."""
     key = api.key(TENANT, "viewer")
@@ -163,3 +177,16 @@ def test_the_api_s_own_keys_are_readable_by_their_owner_only(api: RunningApi, tm
     path.chmod(0o640)
     with pytest.raises(KeyRingError, match="chmod 600"):
         KeyRing(path)
+
+
+@pytest.mark.parametrize(("name", "fix"), [("damaged.json", "backup"), ("missing/keys.json", "directory")])
+def test_a_file_of_keys_that_cannot_be_used_is_told_with_its_setting(
+    tmp_path: Path, name: str, fix: str
+) -> None:
+    """Its content, or where it is, is wrong; what to do differs."""
+    from api.v1.key_ring import KeyRing, KeyRingError
+
+    (tmp_path / "damaged.json").write_text("{}")
+    (tmp_path / "damaged.json").chmod(0o600)
+    with pytest.raises(KeyRingError, match=f"{fix}.*TENANTWATCH_API_KEYS_FILE"):
+        KeyRing(tmp_path / name)

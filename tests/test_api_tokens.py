@@ -48,6 +48,14 @@ def test_a_client_gets_a_token_that_anybody_can_verify(api: RunningApi) -> None:
     assert claims["jti"]
 
 
+@pytest.mark.parametrize("grant_type", ["password", "", "refresh_token"])
+def test_a_grant_that_is_not_given_is_answered_with_those_there_are(api: RunningApi, grant_type: str) -> None:
+    """Also the one whose token is left out."""
+    answer = api.token(api.key(TENANT, "viewer"), grant_type=grant_type)
+    assert answer.status_code == 400
+    assert "client_credentials, or refresh_token" in answer.json()["error_description"]
+
+
 def test_a_token_names_the_organization_of_its_tenant(api: RunningApi, database: Database) -> None:
     """As the directory has it when the token is issued, refreshed ones too; the platform has none."""
     add_tenant(database, "tokens-moving", organization_id="org-before")

@@ -86,11 +86,15 @@ def test_only_the_seals_of_the_time_are_verified(api: RunningApi, trail: SealedT
 def test_too_much_is_refused(
     api: RunningApi, trail: SealedTrail, monkeypatch: pytest.MonkeyPatch, limit: str, value: Any
 ) -> None:
-    """More rows or more time than somebody may wait for; and told what to do instead."""
+    """More rows or more time than somebody may wait for; and told what to do instead.
+
+    Fewer rows are in a shorter time; chains are read from their first seal however short it is.
+    """
     monkeypatch.setattr(bounded, limit, value)
     answer = verify(api, trail.tenant)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
-    assert "shorter" in answer.json()["detail"]
+    assert ("shorter" in answer.json()["detail"]) == (limit == "MAX_ROWS")
+    assert "tenantwatch verify" in answer.json()["detail"]
 
 
 def test_one_is_verified_at_a_time(api: RunningApi, trail: SealedTrail) -> None:

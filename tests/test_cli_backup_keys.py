@@ -56,3 +56,6 @@ def test_a_backup_says_that_the_seal_key_is_a_setting(tmp_path: Path) -> None:
     told = " ".join(line.run(*create).stderr.split())
     assert "the seal key is not in the backup: it is the setting TENANTWATCH_SEAL_KEY" in told
     assert secret not in told
+    other = CommandLine(settings_env(tmp_path / "other", seal_key=secret))
+    none = other.run("backup", "restore", str(tmp_path / "backups"), "--passphrase-file", str(passphrase))
+    assert "leave --passphrase-file out" in none.stderr

@@ -1,14 +1,16 @@
 """`tenants`: a file is checked whole before one tenant is applied; what is applied holds at once."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from conftest import Up, eventually
+from conftest import REPOSITORY, Up, eventually
 from typer.testing import CliRunner, Result
 
+from schemas.tenant import PersonalData, Tenant
 from tenantwatch.cli import app
 from tenantwatch.tenant_file import TenantFileError, read_tenants
 
@@ -86,11 +88,22 @@ def test_a_file_that_is_no_json_is_one_fault(content: str) -> None:
     assert "no JSON" in fault
 
 
-def test_the_template_can_be_applied() -> None:
-    """What `template` prints is a valid tenant, and it is a fresh one's example of every setting."""
+def test_the_template_sets_nothing() -> None:
+    """Whoever edits only ids and names has a tenant with every default; `rules apply` keeps the rules."""
     result = CliRunner().invoke(app, ["tenants", "template"])
     [read] = read_tenants(result.stdout.encode())
-    assert json.loads(result.stdout).keys() == type(read).model_fields.keys()
+    names = ("tenant_id", "organization_id", "name")
+    defaults = Tenant(**{name: getattr(read, name) for name in names}, personal_data=PersonalData())
+    assert read == defaults
+    assert json.loads(result.stdout).keys() == type(read).model_fields.keys() - {"rules"}
+
+
+def test_the_documented_tenant_can_be_applied() -> None:
+    """It shows every setting but rules, each with another value than the template's, and none is misspelt."""
+    text = (REPOSITORY / "docs" / "tuning.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    [read] = read_tenants(example.encode())
+    assert json.loads(example).keys() == type(read).model_fields.keys() - {"rules"}
 
 
 def invoke(up: Up, *arguments: object) -> Result:

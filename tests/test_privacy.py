@@ -580,6 +580,21 @@ def test_people_leave_the_vault_with_their_last_event(
     assert ("expire", 1) in [(entry["action"], entry["people"]) for entry in noted]
 
 
+def test_all_who_may_leave_the_vault_leave_it_in_one_run(
+    database: Database, vault: Vault, tenant: TenantContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many they are; each part is a statement and an entry of the log."""
+    monkeypatch.setattr("store.vault_expiry.AT_ONCE", 2)
+    originals = [f"u{n}@example.com" for n in range(5)]
+    vault.keep(
+        [Subject(tenant.tenant_id, vault.pseudonym(tenant.tenant_id, one), one, 1) for one in originals]
+    )
+    expire_people(database, vault, datetime.now(UTC) + 2 * DAY)
+    assert rows(database, "vault", tenant) == []
+    noted = [len(entry["pseudonyms"]) for entry in rows(database, "privacy_log", tenant)]
+    assert sorted(noted) == [1, 2, 2]
+
+
 # The report.
 
 

@@ -12,7 +12,7 @@ from schemas.tenant import unknown_tenant
 from streams import producer
 from streams.producer import Sender, SendError
 from streams.tenant_log import TenantLog
-from streams.topics import TENANTS, TopicError, ensure_topics, partition_of
+from streams.topics import TENANTS, TopicError, ensure_anchor_topic, ensure_topics, partition_of
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,12 @@ def test_the_tenant_log_reads_from_the_beginning(cluster: str) -> None:
     log.close()
     assert "old-a" in log.tenant_ids
     assert received(cluster, TENANTS, "old-a")[0]["tenant_id"] == "old-a"
+
+
+def test_a_topic_that_cannot_be_made_is_told_with_what_it_takes(cluster: str) -> None:
+    """Three replicas on one broker: Kafka says no, and not which setting asked for them."""
+    with pytest.raises(TopicError, match=r"right Create .* TENANTWATCH_REPLICATION says \(3\)"):
+        ensure_anchor_topic(cluster, "audit.anchors-of-three", replication=3)
 
 
 def test_a_tenant_log_without_kafka_is_an_error() -> None:

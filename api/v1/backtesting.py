@@ -41,7 +41,9 @@ class Backtests:
             If one of the tenant's runs already, or too many of others'.
         """
         if self._run is None:
-            raise Problem("not_configured", "no backtests can be run from here")
+            raise Problem(
+                "not_configured", "this process runs no backtests: ask one of `tenantwatch api` or `up`"
+            )
         if tenant_id in self._running:
             raise Problem("conflict", "a backtest of the tenant is running: wait until it has finished")
         if len(self._running) >= MAX_RUNNING:

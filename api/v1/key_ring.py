@@ -175,7 +175,7 @@ class KeyRing:
             # For its owner only.
             descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}-")
         except OSError as error:
-            raise KeyRingError(f"cannot write {self._path}: {error.strerror}") from error
+            raise self._not_written(error) from error
         try:
             with os.fdopen(descriptor, "w") as file:
                 json.dump(held, file, indent=1)
@@ -189,9 +189,15 @@ class KeyRing:
         except FileExistsError:
             pass
         except OSError as error:
-            raise KeyRingError(f"cannot write {self._path}: {error.strerror}") from error
+            raise self._not_written(error) from error
         finally:
             Path(name).unlink(missing_ok=True)
+
+    def _not_written(self, error: OSError) -> KeyRingError:
+        return KeyRingError(
+            f"cannot write the API's keys to {self._path}: {error.strerror}. Make its directory, writable "
+            "for this user, or name another file in TENANTWATCH_API_KEYS_FILE"
+        )
 
     def _refresh(self) -> None:
         try:
@@ -219,6 +225,8 @@ class KeyRing:
             self._sealing = _unb64(held["sealing_key"])
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise KeyRingError(
-                f"{self._path} does not hold the API's keys ({type(error).__name__})"
+                f"{self._path} does not hold the API's keys ({type(error).__name__}). Put the file back "
+                "from its backup, or name the right one in TENANTWATCH_API_KEYS_FILE; with new keys every "
+                "key must be rotated"
             ) from error
         self._stamp = stamp

@@ -22,7 +22,7 @@ LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 class TooMuch(Exception):
-    """The part of the trail is too large to be verified while somebody waits."""
+    """The part of the trail is too large to be verified while somebody waits; the message says what to do."""
 
 
 def verify_part(
@@ -51,7 +51,10 @@ def verify_part(
         {**bound, "since": since, "until": until},
     )
     if counted["rows"] > MAX_ROWS:
-        raise TooMuch(f"{counted['rows']:,} rows came then, and at most {MAX_ROWS:,} are verified at once")
+        raise TooMuch(
+            f"{counted['rows']:,} rows came then, and at most {MAX_ROWS:,} are verified at once: ask for a "
+            "shorter time, or use `tenantwatch verify`"
+        )
     trail = _Hurried(StoredTrail(database, since, until), monotonic_s)
     verification = Verification(cast(Trail, trail), trust, anchors, since, until)
     verdict = verification.run(tenant.tenant_id)
@@ -69,5 +72,9 @@ class _Hurried:
 
     def __getattr__(self, name: str) -> Any:
         if self._monotonic_s() >= self._until_s:
-            raise TooMuch(f"it takes longer than {MAX_S:.0f} s")
+            # However short the span, the partitions' chains are read from their first seal.
+            raise TooMuch(
+                f"it takes longer than {MAX_S:.0f} s: use `tenantwatch verify`, or have evidence exported "
+                "and verify that"
+            )
         return getattr(self._trail, name)

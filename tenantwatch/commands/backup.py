@@ -244,7 +244,7 @@ def _restore_keys(backup: "Backup", settings: Settings, passphrase: str | None) 
     if passphrase is None:
         return
     if KEYS_FILE not in backup.manifest["other_files"]:
-        raise fail(f"there are no keys in {backup.path}")
+        raise fail(f"there are no keys in {backup.path}: leave --passphrase-file out")
     names = unlock_keys((backup.path / KEYS_FILE).read_bytes(), passphrase, settings.keys_dir)
     note(f"restored the keys {', '.join(names)}")
 

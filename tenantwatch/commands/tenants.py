@@ -16,28 +16,22 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 TenantId = Annotated[str, typer.Argument(help="The tenant's id.", metavar="TENANT")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-TEMPLATE = {
+# Whoever changes only ids and names has what a tenant without them would have. Not `rules`, which would take
+# away those of `rules apply`.
+TEMPLATE: dict[str, Any] = {
     "tenant_id": "tenant-a",
     "organization_id": "org-a",
     "name": "Tenant A",
-    "tier": "standard",
+    "tier": "free",
     "status": "active",
-    "region": "eu-central",
-    "roles": {"admin": ["jobs:read", "jobs:write"], "viewer": ["jobs:read"]},
-    "rate_limit": {"requests": 100, "window_s": 900},
-    "retention_days": {"auth": 730, "access": 365, "request": 90},
-    "detectors": {"failed_login": {"burst_failures": 5}},
-    "rules": [],
-    "planned_tests": [
-        {
-            "start": "2026-03-02T08:00:00Z",
-            "end": "2026-03-06T18:00:00Z",
-            "source_networks": ["203.0.113.0/28"],
-            "note": "penetration test",
-        }
-    ],
-    "personal_data": {"user_id": "auto", "attributes": ["employee_number"], "not_personal": ["name"]},
-    "contacts": [{"name": "Security", "email": "security@example.com", "role": "security"}],
+    "region": "default",
+    "roles": {},
+    "rate_limit": None,
+    "retention_days": 365,
+    "detectors": {},
+    "planned_tests": [],
+    "personal_data": {"user_id": "auto", "attributes": [], "not_personal": []},
+    "contacts": [],
 }
 
 
@@ -173,7 +167,7 @@ def find_tenant(control: "Control", tenant_id: str) -> dict[str, Any]:
 
 @app.command()
 def template() -> None:
-    """Print a tenant with every setting, to start a file for `apply` from."""
+    """Print a tenant with every setting at its default, to start a file for `apply` from."""
     print_json(TEMPLATE)
 
 

@@ -128,8 +128,12 @@ async def rotate_key(caller: CallerOf, parts: PartsOf, key_id: KeyId, how: Rotat
     listed = await _get(caller, parts, key_id)
     _check_may_give(caller, listed.key.roles, listed.key.permissions, platform=not listed.key.tenant_id)
     now = parts.clock()
-    if listed.revoked_at is not None or now >= listed.key.expires_at:
-        raise Problem("conflict", "the key is revoked or has expired; make a new one")
+    if listed.revoked_at is not None:
+        raise Problem("conflict", "the key is revoked; make a new one")
+    if how.days is None and now >= listed.key.expires_at:
+        raise Problem(
+            "conflict", "the key has expired; say in `days` for how long it holds, or make a new one"
+        )
     rotated = await asyncio.to_thread(
         desk_of(parts).rotate, listed.key, now, timedelta(seconds=how.overlap_s), how.days
     )

@@ -96,9 +96,8 @@ async def issue_token(request: Request, parts: PartsOf) -> Response:
             granted = await grants.refresh(form["refresh_token"], client, form.get("scope"))
             action = "token_refresh"
         else:
-            return _error(
-                request, "unsupported_grant_type" if kind else "invalid_request", "see the documentation"
-            )
+            wanted = "`grant_type` is client_credentials, or refresh_token with the token in `refresh_token`"
+            return _error(request, "unsupported_grant_type" if kind else "invalid_request", wanted)
     except Refused as error:
         gate.refuse(trace, error.fact)
         return _error(request, "invalid_client", "the client's id and secret do not belong together", 401)

@@ -97,7 +97,9 @@ async def find_tenant_to_change(parts: Parts, tenant: TenantContext) -> Tenant:
         ``conflict``, if Kafka has newer ones that no worker has taken up: writing would undo them.
     """
     if parts.producer is None:
-        raise Problem("not_configured", "no Kafka is connected here")
+        raise Problem(
+            "not_configured", "this process sends nothing to Kafka: ask one of `tenantwatch api` or `up`"
+        )
     rows = await asyncio.to_thread(Reader(parts.database, tenant).tenants)
     if not rows:
         raise not_found("tenant")
@@ -131,7 +133,9 @@ def check_detectors(overrides: dict[str, Any], field: str) -> None:
 async def write_tenant(parts: Parts, tenant_id: str, tenant: Tenant | None) -> None:
     """Write a tenant to ``audit.tenants``, or remove it, and wait until the directory has it."""
     if parts.producer is None:
-        raise Problem("not_configured", "no Kafka is connected here")
+        raise Problem(
+            "not_configured", "this process sends nothing to Kafka: ask one of `tenantwatch api` or `up`"
+        )
     try:
         await parts.producer.send_tenant(tenant_id, tenant)
     except SendError:

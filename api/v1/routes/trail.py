@@ -98,9 +98,13 @@ async def verify_trail(
             )
         except (KeyUnusable, ValueError) as error:
             log.warning("seals_not_readable", error=str(error)[:300])
-            raise Problem("unavailable", "what this process knows of the seals cannot be read") from None
+            raise Problem(
+                "unavailable",
+                "what this process knows of the seals cannot be read: its log says why, at "
+                "`seals_not_readable`. Mend TENANTWATCH_SEAL_KEY or TENANTWATCH_ANCHOR_FILE there",
+            ) from None
         except TooMuch as error:
-            raise _faulty(f"{error}: ask for a shorter time, or use `tenantwatch verify`") from None
+            raise _faulty(str(error)) from None
     trace_of(request.scope).record_count = verdict.rows
     return ShownVerdict(
         holds=verdict.holds,

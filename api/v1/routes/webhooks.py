@@ -155,7 +155,9 @@ async def test_webhook(caller: CallerOf, parts: PartsOf, endpoint_id: EndpointId
     """Send a test message to an endpoint, and show what it answered."""
     await _get(caller, parts, endpoint_id)
     if parts.webhooks is None:
-        raise Problem("not_configured", "no webhooks are delivered from here")
+        raise Problem(
+            "not_configured", "this process sends no webhooks: ask one of `tenantwatch api` or `up`"
+        )
     return Probe(**asdict(await parts.webhooks.test(endpoint_id)))
 
 
