@@ -26,7 +26,8 @@ OLDEST_ALERTS: Final = (
 )
 _AGED: Final = (
     "SELECT tenant_id, alert_id FROM alerts WHERE tenant_id IN {tenant_ids:Array(String)} "
-    f"GROUP BY tenant_id, alert_id HAVING {BEFORE.format(age=_AGE)} AND NOT max({alerts_speak_of('held')}) "
+    f"GROUP BY tenant_id, alert_id HAVING {BEFORE.format(age=_AGE)} "
+    f"AND NOT max({alerts_speak_of('private_held')}) "
     "ORDER BY tenant_id, alert_id"
 )
 # The platform's endpoints got the alerts of every tenant, and an id is a tenant's own.
@@ -68,7 +69,7 @@ def aged_alerts(
         (row["tenant_id"], row["alert_id"])
         for people, tenant_ids in tenants.items()
         for part in in_parts(tenant_ids)
-        for row in database.query(_AGED, {**bound_cutoffs(part, cutoffs), "held": list(people)})
+        for row in database.query(_AGED, {**bound_cutoffs(part, cutoffs), "private_held": list(people)})
     ]
 
 

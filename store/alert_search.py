@@ -95,8 +95,8 @@ class AlertSearch:
                 found.append(f"{name} = {{{name}:String}}")
                 bound[name] = value
         if self.entity_values:
-            found.append("entity_value IN {entity_values:Array(String)}")
-            bound["entity_values"] = list(self.entity_values)
+            found.append("entity_value IN {private_entity_values:Array(String)}")
+            bound["private_entity_values"] = list(self.entity_values)
         if self.severity is not None:
             found.append("severity >= {severity:String}")
             bound["severity"] = self.severity

@@ -1,7 +1,6 @@
 """The connection to ClickHouse: its engine in this process, or a server; the same SQL for both."""
 
 import json
-import os
 import re
 import threading
 from collections import defaultdict
@@ -22,6 +21,8 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from store.clients import ClientPool
 from store.lock import lock
+from store.memory_file import in_memory
+from store.private import taken_apart
 
 DATABASE: Final = "tenantwatch"
 # An insert takes a fraction of a second; one without an answer is read back and tried again.
@@ -103,19 +104,6 @@ class Inserter(Protocol):
     def __call__(
         self, table: str, columns: Sequence[str], payload: bytes, fmt: str, guard: Guard | None
     ) -> None: ...
-
-
-@contextmanager
-def _in_memory(payload: bytes) -> Iterator[str]:
-    """Make bytes readable as a file of this process."""
-    descriptor = os.memfd_create("insert")
-    try:
-        left = memoryview(payload)
-        while left:
-            left = left[os.write(descriptor, left) :]
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
 
 
 def _options(url: str) -> dict[str, Any]:
@@ -201,7 +189,7 @@ class Database:
             # No guard is needed: the lock keeps every other process out. The rows go by way of a file that is
             # in memory only: clickhouse-connect's insert writes them to a temporary file in plain text, and
             # chdb's `send_insert` reports success where the disk is full and nothing was stored (4.4.0).
-            with inserting, _in_memory(payload) as file:
+            with inserting, in_memory(payload) as file:
                 handle.query(
                     f"INSERT INTO {DATABASE}.{table} ({', '.join(columns)}) FROM INFILE '{file}' FORMAT {fmt}"
                 )
@@ -284,17 +272,22 @@ class Database:
         return self._clients.client()
 
     @contextmanager
-    def _asking(self, parameters: Mapping[str, Any]) -> Iterator[tuple[Client, dict[str, Any]]]:
-        """Lend the client that may answer a query, and the settings that say for whom it is asked."""
-        tenant_id = parameters.get(SCOPE_TENANT)
+    def _asking(
+        self, sql: str, parameters: Mapping[str, Any] | None
+    ) -> Iterator[tuple[Client, dict[str, Any]]]:
+        """Lend the client that may answer a query, and what it is to be asked."""
+        bound = dict(parameters or {})
+        tenant_id = bound.get(SCOPE_TENANT)
+        # The engine in this process writes no query down.
+        asked = taken_apart(sql, bound) if self.shared else {"query": sql, "parameters": bound}
         if self._readers is None or tenant_id is None:
             with self._client() as client:
-                yield client, {}
+                yield client, asked
         else:
             with self._readers.client() as client:
                 # The policies go by the id, because nothing in the text of a query can change it
                 # (docs/decisions/0022).
-                yield client, {"query_id": f"{tenant_id}/{uuid4().hex}"}
+                yield client, {**asked, "settings": {"query_id": f"{tenant_id}/{uuid4().hex}"}}
 
     def reader_is_open(self) -> bool | None:
         """Return whether the reader shows rows to who names no tenant: then it has no row policies.
@@ -312,11 +305,11 @@ class Database:
         Parameters
         ----------
         sql
-            With parameters as ``{name:Type}``; they are bound by ClickHouse, never spliced in.
+            With parameters as ``{name:Type}``; they are bound by ClickHouse, never spliced in. A server
+            writes them down, but for those that begin with `store.private.PRIVATE`.
         """
-        bound = dict(parameters or {})
-        with self._asking(bound) as (client, settings):
-            result = client.query(sql, parameters=bound, settings=settings)
+        with self._asking(sql, parameters) as (client, asked):
+            result = client.query(**asked)
             return [dict(row) for row in result.named_results()]
 
     def query_columns(
@@ -325,9 +318,8 @@ class Database:
         """Return the columns of a SELECT by name: for many rows; otherwise as `query`."""
         # The engine in this process names no columns where there are no rows.
         columns: defaultdict[str, Sequence[Any]] = defaultdict(tuple)
-        bound = dict(parameters or {})
-        with self._asking(bound) as (client, settings):
-            result = client.query(sql, parameters=bound, settings=settings)
+        with self._asking(sql, parameters) as (client, asked):
+            result = client.query(**asked)
             columns.update(zip(result.column_names, result.result_columns, strict=False))
         return columns
 
@@ -337,9 +329,8 @@ class Database:
 
     def query_raw(self, sql: str, parameters: Mapping[str, Any] | None, fmt: str) -> bytes:
         """Return the rows of a SELECT in an output format of ClickHouse."""
-        bound = dict(parameters or {})
-        with self._asking(bound) as (client, settings):
-            return client.raw_query(sql, parameters=bound, settings=settings, fmt=fmt)
+        with self._asking(sql, parameters) as (client, asked):
+            return client.raw_query(**asked, fmt=fmt)
 
     def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Run a statement that returns no rows."""

@@ -17,12 +17,12 @@ def health(database: Database) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``now`` of the store and ``asked_at`` of this process; ``pending_migrations``; ``tenants`` in the
-        directory; ``events``, ``late`` and ``future`` ones; ``misplaced`` producers; ``dead_letters`` by
-        reason; ``webhooks``; ``seals``; ``reader_is_open`` (`Database.reader_is_open`).
+        ``now`` and ``version`` of the store, and ``asked_at`` of this process; ``pending_migrations``;
+        ``tenants`` in the directory; ``events``, ``late`` and ``future`` ones; ``misplaced`` producers;
+        ``dead_letters`` by reason; ``webhooks``; ``seals``; ``reader_is_open`` (`Database.reader_is_open`).
     """
     asked_at = datetime.now(UTC)
-    [clock] = database.query("SELECT now64(3, 'UTC') AS now")
+    [clock] = database.query("SELECT now64(3, 'UTC') AS now, version() AS version")
     applied = {row["name"] for row in database.query("SELECT name FROM schema_migrations FINAL")}
     [events] = database.query(
         "SELECT count() AS events, countIf(bitAnd(flags, 1) != 0) AS late, "

@@ -27,7 +27,7 @@ _LOCAL: Final = r"[\\pL\\pN_.!#$\'*+^`{}~-]"
 _IDENTIFIERS: Final = rf"{_LOCAL}+@[\\pL\\pN_-]+(?:[.][\\pL\\pN_-]+)+|[+][1-9][0-9]{{7,14}}"
 
 
-def speaks_of(name: str = "pseudonyms") -> str:
+def speaks_of(name: str = "private_people") -> str:
     """Return the condition that an event speaks of people; the parameter is an array.
 
     Of pseudonyms and of addresses and numbers as `normalised` has them, which are found wherever they stand,
@@ -51,7 +51,7 @@ def _in_text(text: str, people: str) -> str:
     return f"((position({text}, 'p_') > 0 AND {found}) OR ({asked} AND {plain}))"
 
 
-def alerts_speak_of(name: str = "pseudonyms") -> str:
+def alerts_speak_of(name: str = "private_people") -> str:
     """Return the condition that a revision of an alert speaks of people; the parameter is an array."""
     people = f"{{{name}:Array(String)}}"
     return f"({_is('entity_value', people)} OR {_in_text('body', people)})"
@@ -60,7 +60,7 @@ def alerts_speak_of(name: str = "pseudonyms") -> str:
 def counts(database: Database, tenant: TenantContext, pseudonyms: Sequence[str]) -> dict[str, int]:
     """Return how many rows speak of people, by table."""
     scope, bound = tenant.condition()
-    bound |= {"pseudonyms": list(pseudonyms)}
+    bound |= {"private_people": list(pseudonyms)}
     events = database.query(f"SELECT count() AS n FROM events WHERE {scope} AND {speaks_of()}", bound)
     alerts = database.query(
         f"SELECT uniqExact(alert_id) AS n FROM alerts WHERE {scope} AND {alerts_speak_of()}", bound
@@ -77,7 +77,7 @@ def events_of(
     after_ms = -1
     while True:
         rows = database.query(
-            sql, {**bound, "pseudonyms": list(pseudonyms), "after_ms": after_ms, "rows": PAGE_ROWS}
+            sql, {**bound, "private_people": list(pseudonyms), "after_ms": after_ms, "rows": PAGE_ROWS}
         )
         for row in rows:
             after_ms = round(row["time"].timestamp() * 1000)
@@ -94,7 +94,7 @@ def alerts_of(
     rows = database.query(
         f"SELECT body FROM alerts WHERE {scope} AND alert_id IN {_ids_of_alerts(scope)} "
         "ORDER BY alert_id, revision, published_at DESC LIMIT 1 BY alert_id, revision",
-        {**bound, "pseudonyms": list(pseudonyms)},
+        {**bound, "private_people": list(pseudonyms)},
     )
     yield from (json.loads(row["body"]) for row in rows)
 
@@ -107,7 +107,7 @@ def notes_about(
     rows = database.query(
         "SELECT alert_id, note_id, action, text, created_by, created_at FROM alert_notes FINAL "
         f"WHERE {scope} AND alert_id IN {_ids_of_alerts(scope)} ORDER BY alert_id, created_at, note_id",
-        {**bound, "pseudonyms": list(pseudonyms)},
+        {**bound, "private_people": list(pseudonyms)},
     )
     for row in rows:
         yield row | {"created_at": rfc3339(row["created_at"])}
@@ -120,8 +120,8 @@ def dealings_with(
     scope, bound = tenant.condition()
     rows = database.query(
         f"SELECT at, action, actor, reason FROM privacy_log WHERE {scope} "
-        "AND hasAny(pseudonyms, {pseudonyms:Array(String)}) ORDER BY at, entry_id",
-        {**bound, "pseudonyms": list(pseudonyms)},
+        "AND hasAny(pseudonyms, {private_people:Array(String)}) ORDER BY at, entry_id",
+        {**bound, "private_people": list(pseudonyms)},
     )
     for row in rows:
         yield row | {"at": rfc3339(row["at"])}

@@ -58,9 +58,9 @@ def answer_of(database: Database, request: Request, now: datetime) -> dict[str, 
     key_hash, request_hash = request.hashes()
     rows = database.query(
         f"SELECT request_hash, answer FROM idempotent_answers FINAL WHERE {where} "
-        "AND subject = {subject:String} AND key_hash = {key_hash:String} "
+        "AND subject IN {private_subject:Array(String)} AND key_hash = {key_hash:String} "
         "AND created_at > {since:DateTime64(3, 'UTC')}",
-        {**bound, "subject": request.subject, "key_hash": key_hash, "since": now - KEPT},
+        {**bound, "private_subject": [request.subject], "key_hash": key_hash, "since": now - KEPT},
     )
     if not rows:
         return None

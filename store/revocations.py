@@ -51,8 +51,8 @@ class Revocations:
         """
         row = self._database.query(
             "SELECT max(revoked_at) AS revoked_at FROM revocations "
-            "WHERE id IN {ids:Array(String)} AND tenant_id IN ('', {tenant_id:String})",
-            {"ids": list(ids), "tenant_id": tenant_id},
+            "WHERE id IN {private_ids:Array(String)} AND tenant_id IN ('', {tenant_id:String})",
+            {"private_ids": list(ids), "tenant_id": tenant_id},
         )[0]
         revoked_at: datetime = row["revoked_at"]
         return revoked_at if revoked_at > _NEVER else None
@@ -71,12 +71,12 @@ class Revocations:
             Whom it was issued for; the platform's word, '', is looked for besides.
         """
         rows = self._database.query(
-            "SELECT DISTINCT tenant_id FROM revocations WHERE id IN {ids:Array(String)} "
+            "SELECT DISTINCT tenant_id FROM revocations WHERE id IN {private_ids:Array(String)} "
             "AND tenant_id IN {tenant_ids:Array(String)} "
             "AND (NOT startsWith(id, 'user:') OR revoked_at >= {begun_at:DateTime64(3, 'UTC')})",
             {
                 # As they are, too: earlier versions stored them so.
-                "ids": [*ids, *map(_one_form, ids)],
+                "private_ids": [*ids, *map(_one_form, ids)],
                 "tenant_ids": ["", *tenant_ids],
                 "begun_at": begun_at,
             },

@@ -92,19 +92,16 @@ class EventSearch:
         for name, values in self.equal.items():
             if name not in FILTERS:
                 raise ValueError(f"events cannot be looked for by {name}")
-            found.append(f"{name} IN {{of_{name}:Array(String)}}")
-            bound[f"of_{name}"] = list(values)
+            found.append(f"{name} IN {{private_{name}:Array(String)}}")
+            bound[f"private_{name}"] = list(values)
         if self.status is not None:
             found.append("http_status = {of_status:UInt16}")
             bound["of_status"] = self.status
         if self.texts:
-            parts = (
-                f"positionCaseInsensitiveUTF8({name}, {{text_{i}:String}}) > 0"
-                for i in range(len(self.texts))
-                for name in TEXTS
-            )
+            texts = "{private_texts:Array(String)}"
+            parts = (f"multiSearchAnyCaseInsensitiveUTF8({name}, {texts})" for name in TEXTS)
             found.append(f"({' OR '.join(parts)})")
-            bound |= {f"text_{i}": text for i, text in enumerate(self.texts)}
+            bound["private_texts"] = list(self.texts)
         return found, bound
 
 

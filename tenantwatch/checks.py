@@ -210,6 +210,7 @@ def check_store(health: Mapping[str, Any], server: bool) -> Iterator[Check]:
     if server:
         yield check_clock(_time(health["now"]), _time(health["asked_at"]))
         yield check_reader(health["reader_is_open"])
+        yield check_version(health["version"])
     if health["tenants"]:
         yield Check("tenants", "ok", f"{health['tenants']:,} in the directory")
     else:
@@ -236,6 +237,16 @@ def check_reader(is_open: bool | None) -> Check:
         fix = f"let {setting} name the user of deploy/clickhouse/users.d/reader.xml"
         return Check("reader", "fail", "it shows rows to who names no tenant: it has no row policies", fix)
     return Check("reader", "ok", "shows a tenant's rows to that tenant's queries only")
+
+
+def check_version(version: str) -> Check:
+    """Row policies hide rows; older servers show their keys all the same, to readers and viewers."""
+    from store.server_version import hides_keys
+
+    if hides_keys(version):
+        return Check("clickhouse", "ok", f"{version}, row policies hide keys too")
+    found = f"{version} shows keys of every tenant's rows to each reader and viewer (mergeTreeIndex)"
+    return Check("clickhouse", "warn", found, "upgrade it: deploy/README.md names the versions")
 
 
 def check_clock(there: datetime, here: datetime) -> Check:

@@ -66,8 +66,21 @@ _CONFIG: Final = """\
   <max_server_memory_usage>{memory_bytes}</max_server_memory_usage>
   <mark_cache_size>67108864</mark_cache_size>
   <background_schedule_pool_size>16</background_schedule_pool_size>
-</clickhouse>
+{logs}</clickhouse>
 """
+# As the image of ClickHouse has them: it writes down every query, in tables and in its log file.
+_LOGS: Final = "".join(
+    f"  <{name}><database>system</database><table>{name}</table>"
+    f"<flush_interval_milliseconds>100</flush_interval_milliseconds>{more}</{name}>\n"
+    for name, more in {
+        "query_log": "",
+        "query_thread_log": "",
+        "query_views_log": "",
+        "processors_profile_log": "",
+        "part_log": "",
+        "text_log": "<level>trace</level>",
+    }.items()
+)
 
 # Runs in the child. The kernel kills it when the thread that forked it ends, with the one signal that a
 # stopped process obeys too. Had the parent died before the prctl, its child would have another parent.
@@ -104,6 +117,8 @@ class ClickHouseServer:
         Files for ``users.d``. Each variable that they take a password from is given a random one.
     memory_mb
         At which queries are refused, in MiB.
+    logging
+        Whether it writes down what it is asked, to the last detail.
 
     Attributes
     ----------
@@ -117,11 +132,13 @@ class ClickHouseServer:
         http_port: int = 0,
         users: Sequence[Path] = DEPLOYED_USERS,
         memory_mb: int = 1024,
+        logging: bool = False,
     ) -> None:
         self._directory = directory.resolve()
         self._http_port = http_port
         self._users = users
         self._memory_mb = memory_mb
+        self._logging = logging
         variables = re.findall(r'from_env="(\w+)"', "".join(file.read_text() for file in users))
         self._passwords = {variable: secrets.token_hex(16) for variable in variables}
         self._process: subprocess.Popen[bytes] | None = None
@@ -208,13 +225,16 @@ class ClickHouseServer:
         for file in self._users:
             shutil.copy(file, self._directory / "users.d")
         (self._directory / "users.xml").write_text(_USERS)
-        (self._directory / "config.xml").write_text(_CONFIG.format(memory_bytes=self._memory_mb * 2**20))
+        logs = _LOGS if self._logging else ""
+        config = _CONFIG.format(memory_bytes=self._memory_mb * 2**20, logs=logs)
+        (self._directory / "config.xml").write_text(config)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         """Start the process from a thread that lives exactly as long, for the kernel's signal at its end."""
         command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(library())]
         command += ["--config-file=config.xml", "--path=data", f"--http_port={self._http_port}"]
-        command += ["--logger.console", "--log-level=warning", f"--query={_BOOT}"]
+        level = "trace" if self._logging else "warning"
+        command += ["--logger.console", f"--log-level={level}", f"--query={_BOOT}"]
         spawned: Future[subprocess.Popen[bytes]] = Future()
 
         def run() -> None:

@@ -81,6 +81,19 @@ def test_a_reader_that_is_no_wall_is_told(is_open: bool | None, status: str, wor
 
 
 @pytest.mark.parametrize(
+    ("version", "status"),
+    [("26.3.21.9", "warn"), ("25.8.9.9", "warn"), ("26.3.25.2", "ok"), ("26.8.1.1", "ok")],
+)
+def test_a_server_that_shows_the_keys_of_every_tenant_is_told(version: str, status: str) -> None:
+    """Older ones do by `mergeTreeIndex`, whatever the row policies; a store of our own has no users."""
+    found = {**HEALTH, "reader_is_open": False, "version": version}
+    told = {check.name: check for check in checks.check_store(found, server=True)}["clickhouse"]
+    assert (told.status, bool(told.fix)) == (status, status != "ok")
+    assert version in told.found
+    assert "clickhouse" not in store()
+
+
+@pytest.mark.parametrize(
     ("name", "found", "status", "words"),
     [
         ("store", {"pending_migrations": ["0002_x.sql"]}, "fail", "0002_x.sql"),

@@ -24,8 +24,6 @@ OTHER: Final = "tenant-b"
 PLATFORM: Final = ""
 # Some of the other tenant's rows are older and some newer than all of the own: extremes would show them.
 ROWS: Final = {OWN: (0, 0), OTHER: (-3, 0, 3), PLATFORM: (0,)}
-# From this version on, `mergeTreeIndex` respects row policies.
-MERGE_TREE_INDEX_FIXED: Final = {"26.3": (22, 6), "26.5": (8, 18), "26.6": (4, 10), "26.7": (6, 5)}
 # What an answer must not hold: the other tenant's name or texts, or the platform's.
 LEAK: Final = re.compile(r"tenant-b|row_of\W+platform")
 _REFUSED: Final = re.compile(r"Code: (\d+)\.")
