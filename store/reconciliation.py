@@ -23,11 +23,20 @@ _COUNTING: Final = f"""
     INNER JOIN ({ENDS}) AS owners USING (kafka_partition, term)
     WHERE owners.later = 0 OR ledger.last_offset < owners.ends
 """
+# `handed_by` is what each detector should have been handed: all that its owner evaluated. Another owner may
+# have been another version, with other detectors.
 _TOTALS: Final = f"""
-    SELECT kafka_partition, min(first_offset) AS first, max(last_offset) + 1 AS next,
-        sum(stored + skipped) AS rows, sum(rejected) AS rejected, sum(evaluated) AS evaluated,
-        sumMap(evaluated_by) AS evaluated_by, max(term) AS term, max(handled_at) AS handled_until
-    FROM ({_COUNTING}) GROUP BY kafka_partition ORDER BY kafka_partition
+    SELECT kafka_partition, min(its_first) AS first, max(its_next) AS next, sum(its_rows) AS rows,
+        sum(its_rejected) AS rejected, sum(its_evaluated) AS evaluated, sumMap(handed) AS evaluated_by,
+        sumMap(mapFromArrays(detectors, arrayMap(_ -> its_evaluated, detectors))) AS handed_by,
+        max(its_term) AS term, max(until) AS handled_until
+    FROM (
+        SELECT kafka_partition, term AS its_term, min(first_offset) AS its_first,
+            max(last_offset) + 1 AS its_next, sum(stored + skipped) AS its_rows,
+            sum(rejected) AS its_rejected, sum(evaluated) AS its_evaluated, sumMap(evaluated_by) AS handed,
+            groupUniqArrayArray(mapKeys(evaluated_by)) AS detectors, max(handled_at) AS until
+        FROM ({_COUNTING}) GROUP BY kafka_partition, term, worker_id
+    ) GROUP BY kafka_partition ORDER BY kafka_partition
 """
 _GAPS: Final = f"""
     SELECT kafka_partition, before AS first, first_offset AS next FROM (
@@ -175,13 +184,19 @@ def _from(since: Mapping[int, int]) -> str:
     return each or "0"
 
 
-_NOTHING: Final[Mapping[str, Any]] = {"rows": 0, "rejected": 0, "evaluated": 0, "evaluated_by": {}}
+_NOTHING: Final[Mapping[str, Any]] = {
+    "rows": 0,
+    "rejected": 0,
+    "evaluated": 0,
+    "evaluated_by": {},
+    "handed_by": {},
+}
 
 
 def _sum(total: Totals | None, new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the ledger says in all; `handed` is what the detectors named in it should have been."""
+    """Return what the ledger says in all; of detectors, what is in no total yet."""
     if total is None:
-        return {**new, "handed": new["evaluated"]}
+        return dict(new)
     return {
         "first": min(total.first_offset, new.get("first", total.first_offset)),
         "next": max(total.next_offset, new.get("next", 0)),
@@ -191,7 +206,7 @@ def _sum(total: Totals | None, new: Mapping[str, Any]) -> dict[str, Any]:
         "rejected": total.rejected + new["rejected"],
         "evaluated": total.evaluated + new["evaluated"],
         "evaluated_by": new["evaluated_by"],
-        "handed": new["evaluated"],
+        "handed_by": new["handed_by"],
     }
 
 
@@ -319,9 +334,10 @@ def _differences(
     evaluated = events.get("evaluated", 0) + removed.get("evaluated", 0)
     if evaluated != ledger["evaluated"]:
         differ("evaluated_differs", "events evaluated", ledger["evaluated"], evaluated)
-    for detector, count in dict(ledger["evaluated_by"]).items():
-        if count != ledger["handed"]:
-            differ("evaluated_differs", f"events handed to {detector}", ledger["handed"], count)
+    for detector, expected in dict(ledger["handed_by"]).items():
+        if (handed := dict(ledger["evaluated_by"]).get(detector, 0)) != expected:
+            words = f"of {expected:,} events evaluated, {detector} was handed {handed:,}"
+            found.append(Gap(topic, partition, "evaluated_differs", words))
     # There may be more: a letter whose message was accepted when it was delivered again stays.
     if letters.get("rows", 0) < ledger["rejected"]:
         differ("dead_letters_missing", "events rejected", ledger["rejected"], letters.get("rows", 0))

@@ -1,6 +1,6 @@
 """A chunk of records to rows, alerts and dead letters: pure functions over columns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from time import perf_counter
@@ -62,8 +62,8 @@ class Handled:
         How many events cannot be stored.
     unknown_fields
         How many fields the contract does not know.
-    detectors
-        Names of those that saw the batch.
+    evaluated_by
+        By detector, how many of the events it was handed.
     seconds
         Time spent by stage.
     unexcused
@@ -81,7 +81,7 @@ class Handled:
     dead_letters: list[DeadLetter]
     rejected: int
     unknown_fields: int
-    detectors: tuple[str, ...] = ()
+    evaluated_by: Mapping[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     unexcused: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
     subjects: list[Subject] = field(default_factory=list)
@@ -189,7 +189,8 @@ def handle_chunk(
     batch = state.admission.admit(batch)
     enriched_at = perf_counter()
 
-    alerts += state.fold(batch)
+    raised, evaluated_by = state.fold(batch)
+    alerts += raised
     unexcused = state.unexcused(batch)
     letters = _dead_letters(rejections, records)
     assert state.claim is not None
@@ -204,7 +205,7 @@ def handle_chunk(
         [letter for letter in letters if letter.offset not in state.set_aside],
         sum(max(len(letter.indexes), 1) for letter in letters),
         read.unknown_fields,
-        tuple(detector.name for detector, _ in state.detectors),
+        evaluated_by,
         {
             "parse": read.seconds,
             "enrich": enriched_at - started,

@@ -338,25 +338,24 @@ def ledger_rows(chunks: Sequence[Handled], worker_id: str) -> list[dict[str, Any
                 "kafka_partition": records.partition,
                 "first_offset": handled.first_offset,
                 **dict.fromkeys(_COUNTED, 0),
-                "evaluated_by": dict.fromkeys(handled.detectors, 0),
+                "evaluated_by": {},
                 "worker_id": worker_id,
                 "term": handled.claim.term,
                 "handled_at": datetime.now(UTC),
             },
         )
         row["last_offset"] = records.offsets[-1]
-        evaluated = int(handled.batch.mask().sum())
         counts = (
             len(records),
             len(handled.batch) - handled.skipped,
             handled.rejected,
             handled.skipped,
-            evaluated,
+            int(handled.batch.mask().sum()),
             len(handled.alerts),
             handled.unknown_fields,
         )
         for name, count in zip(_COUNTED, counts, strict=True):
             row[name] += count
-        for detector in handled.detectors:
-            row["evaluated_by"][detector] += evaluated
+        for detector, count in handled.evaluated_by.items():
+            row["evaluated_by"][detector] = row["evaluated_by"].get(detector, 0) + count
     return list(rows.values())

@@ -118,6 +118,11 @@ RECONCILED_AT: Final = Gauge(
     "When this worker's partitions were last checked, seconds since 1970.",
     registry=REGISTRY,
 )
+CLOCK_DOUBTED: Final = Gauge(
+    "tenantwatch_clock_doubted",
+    "1 while retention waits because this worker's clock may be wrong.",
+    registry=REGISTRY,
+)
 SNAPSHOT_SECONDS: Final = Histogram(
     "tenantwatch_snapshot_seconds",
     "One partition's snapshot, from freezing its state to its being stored.",

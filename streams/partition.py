@@ -95,11 +95,21 @@ class PartitionState:
         """
         self.stored = await self.read_back(first, last) if first < self.stored_end else None
 
-    def fold(self, batch: EventBatch) -> list[Alert]:
-        """Let every detector see the batch."""
+    def fold(self, batch: EventBatch) -> tuple[list[Alert], dict[str, int]]:
+        """Let every detector see the batch; return the alerts, and how many events each was handed.
+
+        A detector counts once it has returned, and by what it was handed, so that the ledger can tell a batch
+        that did not reach one.
+        """
         self._quiet.hear(batch.tenant.values)
         located = self.locate(batch)
-        return [alert for detector, state in self.detectors for alert in detector.fold(located, state)]
+        handed = int(located.mask().sum())
+        alerts: list[Alert] = []
+        evaluated_by: dict[str, int] = {}
+        for detector, state in self.detectors:
+            alerts += detector.fold(located, state)
+            evaluated_by[detector.name] = handed
+        return alerts, evaluated_by
 
     def unexcused(self, batch: EventBatch) -> Int64s:
         """Return the positions of failed logins to compare across tenants."""

@@ -15,6 +15,7 @@ from store.retention import newest_known, run_retention, store_time
 from store.seals.keys import Signer
 from store.vault import Vault, VaultBusy
 from store.vault_expiry import expire_people
+from streams import metrics
 from streams.topics import TOPIC_OF
 
 log = structlog.get_logger()
@@ -27,7 +28,7 @@ RETRY_S: Final = 3600.0
 DECIDING: Final = (TOPIC_OF["auth"], 0)
 # A worker's clock beside the server's.
 MAX_SKEW: Final = timedelta(minutes=5)
-# Beside an engine in this process, which has no clock of its own: a long weekend.
+# By how much a clock may run ahead while nothing is heard of this process, off or suspended: a long weekend.
 MAX_ABSENCE: Final = timedelta(days=4)
 
 
@@ -80,6 +81,8 @@ class Retainer:
         self._vault = vault
         self._now = now
         self._due_at: float | None = None
+        # Both clocks at the last turn.
+        self._looked: tuple[datetime, float] | None = None
 
     async def run(self) -> None:
         """Take turns until cancelled."""
@@ -97,16 +100,23 @@ class Retainer:
 
         The first turn only looks at the clock, before events are stored by it.
         """
-        if self._due_at is None:
+        now = self._now()
+        jumped = self._jumped(now)
+        if jumped:
+            self._due_at = monotonic() + self._doubted(jumped)
+        elif self._due_at is None:
             self._due_at = monotonic() + await self._doubt_s()
             return False
-        state = self._owner.states.get(DECIDING)
-        if state is None or state.claim is None or monotonic() < self._due_at:
+        if monotonic() < self._due_at:
             return False
-        now = self._now()
+        metrics.CLOCK_DOUBTED.set(0)
+        state = self._owner.states.get(DECIDING)
+        if state is None or state.claim is None:
+            return False
         if self._database.shared:
             theirs = await asyncio.to_thread(store_time, self._database)
             if abs(theirs - now) > MAX_SKEW:
+                metrics.CLOCK_DOUBTED.set(1)
                 self._postpone(f"the clock here says {now}, ClickHouse's {theirs}: set the wrong one right")
                 return False
         self._due_at = monotonic() + INTERVAL_S
@@ -115,6 +125,20 @@ class Retainer:
         if self._vault is not None:
             await asyncio.to_thread(expire_people, self._database, self._vault, now)
         return True
+
+    def _jumped(self, now: datetime) -> str | None:
+        """Return what is wrong with the clock, if it ran far ahead since the last turn.
+
+        That is by the clock that stands still while the machine sleeps. `CLOCK_BOOTTIME` goes on, but by what
+        the wall clock's own chip says of the sleep.
+        """
+        before, self._looked = self._looked, (now, monotonic())
+        if before is None:
+            return None
+        passed = timedelta(seconds=self._looked[1] - before[1])
+        if now - before[0] - passed <= MAX_ABSENCE:
+            return None
+        return f"the clock says {now}, and said {before[0]} when this process last looked, {passed} ago"
 
     async def _doubt_s(self) -> float:
         """Return for how long after the start the clock is not believed.
@@ -127,9 +151,14 @@ class Retainer:
         known, now = await asyncio.to_thread(newest_known, self._database), self._now()
         if known is None or now - known <= MAX_ABSENCE:
             return 0.0
+        return self._doubted(f"the clock says {now}, and the newest that the store knows is of {known}")
+
+    def _doubted(self, reason: str) -> float:
+        """Say that the clock is not believed, and return for how long."""
+        metrics.CLOCK_DOUBTED.set(1)
         log.error(
             "retention_postponed",
-            reason=f"the clock says {now}, and the newest that the store knows is of {known}",
+            reason=reason,
             fix="set the clock right, if it is wrong; if it is right, there is nothing to do",
             wait_s=INTERVAL_S,
         )

@@ -1,10 +1,19 @@
 """`tenantwatch reconcile`: is every event accounted for?"""
 
+import asyncio
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from typer.testing import Result
+
+from store.database import Database
+from streams.groups import ledger_rows
 from tests.conftest import CommandLine, Up, eventually, settings_env
 from tests.schema_examples import encode, event
+from tests.test_reconciliation import Books
+from tests.test_recovery import PARTITION, TOPIC
 
 
 def test_a_running_pipeline_adds_up_to_what_kafka_has_committed(up: Up) -> None:
@@ -21,6 +30,20 @@ def test_a_running_pipeline_adds_up_to_what_kafka_has_committed(up: Up) -> None:
     found = eventually(all_stored)
     assert found["committed_checked"]
     assert found["gaps"] == []
+
+
+def test_a_gap_is_named_and_is_exit_code_1(invoke: Callable[..., Result], database: Database) -> None:
+    """In words and as JSON: whoever runs it from a script goes by that."""
+    books = Books(database)
+    lost = books.handle(asyncio.run(books.take_over(0)), 0, 3)
+    books.writer.insert_rows("ledger", ledger_rows([lost], "worker-1"))
+    done = invoke("reconcile", env={"COLUMNS": "300"})
+    assert done.exit_code == 1
+    assert f"{TOPIC} {PARTITION}: rows_missing: the ledger has 3 events stored, the store 0" in done.output
+    assert "every offset and every row is accounted for" not in done.output
+    as_json = invoke("reconcile", "--json")
+    assert as_json.exit_code == 1
+    assert "rows_missing" in {gap["kind"] for gap in json.loads(as_json.stdout)["gaps"]}
 
 
 def test_with_nothing_handled_there_is_nothing_to_check(tmp_path: Path) -> None:

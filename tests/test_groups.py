@@ -76,7 +76,7 @@ def chunk(
         list(letters),
         rejected,
         0,
-        ("failed_login",),
+        {"failed_login": events},
         {"parse": 0.001},
     )
 

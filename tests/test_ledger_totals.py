@@ -98,6 +98,19 @@ async def test_only_what_adds_up_and_is_committed_is_kept(books: Checked) -> Non
     assert books.next_offset() == 8
 
 
+async def test_after_an_upgrade_totals_are_kept_as_before(books: Checked) -> None:
+    """What the old version left and the new one wrote with another detector are checked together."""
+    state = await books.take_over(0)
+    await books.fill(state, 0, 4)
+    assert await books.check(4) == []
+    await books.fill(state, 4, 6)
+    upgraded = await books.take_over(6, generation=2)
+    upgraded.detectors = upgraded.detectors[1:]
+    await books.fill(upgraded, 6, 8)
+    assert await books.check(8) == []
+    assert books.next_offset() == 8
+
+
 async def test_an_interval_that_is_missing_after_a_total_is_a_gap(books: Checked) -> None:
     """Where the next owner began beyond it."""
     await books.fill(await books.take_over(0), 0, 4)

@@ -35,7 +35,7 @@ class Partition:
         self.left: set[str] = set()  # of the directory
 
     def fold(self, *events: Any) -> list[Alert]:
-        return self.state.fold(self.state.admission.admit(batch_of(self.state.kind, events)))
+        return self.state.fold(self.state.admission.admit(batch_of(self.state.kind, events)))[0]
 
     def wait(self, seconds: int) -> list[Alert]:
         alerts = []

@@ -1,9 +1,12 @@
 """Reconciliation finds what was lost, doubled or handled twice, and nothing where all is well."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import numpy as np
 import pytest
 
+from detectors.registry import Detector
 from schemas.tenant import Tenant
 from store.database import Database
 from store.reconciliation import Gap, Reconciliation, reconcile
@@ -34,6 +37,17 @@ class Books(Cluster):
 
     def gaps(self, committed: int | None = None) -> list[str]:
         return [gap.kind for gap in self.checked(committed).gaps]
+
+
+class Renamed:
+    """A detector as another version names it."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self.name = f"{detector.name}_2"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._detector, name)
 
 
 @pytest.fixture
@@ -172,6 +186,37 @@ async def test_what_retention_removed_is_accounted_for(books: Books) -> None:
     found = books.checked(4)
     assert found.gaps == []
     assert found.accounts[0].removed == 4
+
+
+async def test_an_owner_with_other_detectors_is_no_gap(books: Books) -> None:
+    """An upgrade adds, removes or renames one: what its predecessor wrote does not name it."""
+    await books.fill(await books.take_over(0), 0, 4)
+    upgraded = await books.take_over(4, generation=2)
+    (detector, state), *others = upgraded.detectors
+    upgraded.detectors = (Renamed(detector), state), *others
+    await books.fill(upgraded, 4, 10)
+    assert books.gaps(10) == []
+
+
+async def test_a_detector_that_one_of_an_owners_chunks_did_not_reach_is_found(books: Books) -> None:
+    """In none of the intervals that an owner accounts for it may be missing."""
+    state = await books.take_over(0)
+    await books.fill(state, 0, 4)
+    state.detectors = state.detectors[1:]
+    await books.fill(state, 4, 6)
+    assert [(gap.kind, gap.detail) for gap in books.checked(6).gaps] == [
+        ("evaluated_differs", "of 6 events evaluated, failed_login was handed 4")
+    ]
+
+
+async def test_detectors_that_are_handed_less_than_was_judged_are_found(books: Books) -> None:
+    """Whatever stands between admission and them."""
+    state = await books.take_over(0)
+    state.locate = lambda batch: batch.select(np.array([0]))
+    await books.fill(state, 0, 4)
+    assert [gap.detail for gap in books.checked(4).gaps] == [
+        f"of 4 events evaluated, {name} was handed 2" for name in ("custom_rule", "failed_login")
+    ]
 
 
 async def test_a_later_check_looks_at_what_is_new(books: Books) -> None:

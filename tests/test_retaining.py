@@ -5,12 +5,13 @@ from uuid import uuid4
 
 import pytest
 
-from store.database import Database
+from store.database import Database, StoreUnavailable
 from store.events import KafkaIds
 from store.ownership import Claim, Ownership
 from store.retention import newest_known
+from streams import metrics
 from streams.partition import PartitionState
-from streams.retaining import DECIDING, INTERVAL_S, Retainer
+from streams.retaining import DECIDING, INTERVAL_S, MAX_ABSENCE, Retainer
 
 
 class Clocks:
@@ -76,6 +77,61 @@ async def test_a_clock_far_ahead_at_the_start_deletes_nothing_for_a_day(
     clocks.now -= timedelta(days=10 * 365)
     clocks.pass_s(INTERVAL_S)
     assert await doubtful.turn()
+
+
+@pytest.mark.parametrize("store", ["database", "server"])
+async def test_a_clock_that_jumps_far_ahead_while_it_runs_deletes_nothing_for_a_day(
+    request: pytest.FixtureRequest, store: str, clocks: Clocks
+) -> None:
+    """Beside a server too, whose clock may be the same machine's; a turn that is not due sees it as well."""
+    database: Database = request.getfixturevalue(store)
+    if database.shared:
+        clocks.now = datetime.now(UTC)
+    daily = retainer(Member(DECIDING), database, clocks)
+    assert [await daily.turn(), await daily.turn()] == [False, True]
+    clocks.pass_s(INTERVAL_S - 60)
+    right = clocks.now
+    clocks.now += MAX_ABSENCE + timedelta(seconds=1)
+    assert not await daily.turn()
+    clocks.pass_s(INTERVAL_S - 60)
+    assert not await daily.turn(), "nor when it would have been due"
+    assert metrics.CLOCK_DOUBTED._value.get() == 1
+    clocks.now = right if not database.shared else datetime.now(UTC)
+    clocks.monotonic_s += 60
+    assert await daily.turn()
+    assert metrics.CLOCK_DOUBTED._value.get() == 0
+
+
+async def test_weekends_asleep_are_no_jump(
+    database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wall clock went on, the other one stood still; each is looked at by itself."""
+    monkeypatch.setattr("streams.retaining.run_retention", lambda *_: None)
+    daily = retainer(Member(DECIDING), database, clocks)
+    assert [await daily.turn(), await daily.turn()] == [False, True]
+    for _ in range(2):
+        clocks.now += MAX_ABSENCE
+        clocks.pass_s(INTERVAL_S / 2)
+        ran = await daily.turn()
+    assert ran
+
+
+async def test_a_clock_that_jumps_while_the_store_is_away_at_the_start_is_not_believed(
+    database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest that the store knows may be of after the jump when it can be asked."""
+    daily = retainer(Member(DECIDING), database, clocks)
+
+    def away(_: Database) -> None:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("streams.retaining.newest_known", away)
+        with pytest.raises(StoreUnavailable):
+            await daily.turn()
+    clocks.now += timedelta(days=10 * 365)
+    monkeypatch.setattr("streams.retaining.newest_known", lambda _: clocks.now)
+    assert [await daily.turn(), await daily.turn()] == [False, False]
 
 
 @pytest.mark.parametrize("skew", [timedelta(minutes=-6), timedelta(minutes=6)])
