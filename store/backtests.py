@@ -14,7 +14,7 @@ from store.queries import TenantContext
 BacktestStatus = Literal["running", "finished", "failed"]
 # Among the kinds of what retention removes.
 BACKTEST: Final = "backtest"
-# One that never finished, because its process ended, is as old as its beginning.
+# One that never finished, because its process was killed, is as old as its beginning.
 _AGE: Final = "max(changed_at)"
 OLDEST_BACKTESTS: Final = (
     "SELECT tenant_id, min(age) AS oldest FROM "

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from api.v1.backtesting import BacktestFailed
+from api.v1.backtesting import TIME_LIMIT_S, BacktestFailed
 
-TIME_LIMIT_S: Final = 900.0
 MAX_OUTPUT_BYTES: Final = 32 * 1024 * 1024
 
 

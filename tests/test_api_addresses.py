@@ -92,6 +92,28 @@ def test_guesses_without_end_cost_the_store_nothing(api: RunningApi, monkeypatch
     assert api.client(fresh).get("/v1/me").status_code == 200
 
 
+def test_a_key_s_id_opens_nothing_to_guesses(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no secret, and all that two signed requests share: who has it guesses elsewhere as with any."""
+    signer = api.key(TENANT, "viewer")
+    elsewhere = httpx.Client(base_url=api.url, transport=httpx.HTTPTransport(local_address="127.0.0.2"))
+
+    def signed(key: str, nonce: str) -> dict[str, str]:
+        now = int(api.clock.now().timestamp())
+        return {"Authorization": authorization(key, "GET", "/v1/me", b"", now, nonce)}
+
+    with elsewhere:
+        assert statuses(api, "/v1/me", 1, **signed(signer, "nonce-of-the-first")) == [200]
+        for _ in range(LOOKED_UP * FEW.requests):
+            elsewhere.get("/v1/me", headers=GUESS)
+        queries: list[str] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(api.parts.database, "query", lambda sql, *given: queries.append(sql))
+            guess = signed(f"tw_{signer[3:19]}_{'A' * 43}", "nonce-of-the-guess")
+            assert elsewhere.get("/v1/me", headers=guess).status_code == 429
+        assert queries == []
+    assert statuses(api, "/v1/me", 1, **signed(signer, "nonce-of-the-second")) == [200]
+
+
 def test_clients_and_people_go_on_where_guesses_are_refused(api: RunningApi) -> None:
     """After ten times the limit too: a client by header or form, and a person's next refresh token."""
     key, fresh = api.key(TENANT, "viewer"), api.key(TENANT, "viewer")

@@ -144,6 +144,21 @@ def test_alerts_are_found_by_the_original_by_those_who_may_read_it(
     assert viewer.get("/v1/alerts", params=asked).json()["alerts"] == []
 
 
+@pytest.mark.parametrize("asked", ["Eve@Example.com", "eve%40example.com", "+44 20 7946 0000"])
+def test_who_names_a_person_and_no_tenant_is_told_to_name_one(api: RunningApi, eve: str, asked: str) -> None:
+    """Nothing would be found: a person has another pseudonym in each tenant. All else is found in all."""
+    admin, within = (api.client(api.key("", "platform_admin"), **h) for h in ({}, {"x_tenant_id": OWN}))
+    refused = admin.get("/v1/alerts", params={"entity_value": asked})
+    assert (refused.status_code, refused.json()["code"]) == (400, "tenant_required")
+    assert within.get("/v1/alerts", params={"entity_value": asked}).status_code == 200
+    assert within.get("/v1/alerts", params={"entity_value": eve}).json()["alerts"]
+    for word in ("ana", pseudonym(api, eve)):
+        assert admin.get("/v1/alerts", params={"entity_value": word}).json()["alerts"]
+    # To whom may not read originals an address is a word that no alert has, with a tenant and without.
+    auditor = api.client(api.key("", "platform_auditor"))
+    assert auditor.get("/v1/alerts", params={"entity_value": asked}).json()["alerts"] == []
+
+
 def test_an_export_of_events_goes_by_the_original_too(api: RunningApi) -> None:
     """The same filters, the same people."""
     client = api.client(api.key(OWN, "tenant_admin"))
@@ -177,6 +192,16 @@ def test_a_reveal_is_noted_and_in_the_trail(api: RunningApi, database: Database)
         ("pii:read", "success", 1)
     ]
     assert told == []
+
+
+def test_an_export_of_a_person_tells_the_trail_how_many_records(api: RunningApi) -> None:
+    """As the command line does: without the lines on whom it is about, and on who else is named."""
+    client = api.client(api.key(OWN, "tenant_admin"))
+    wish = {"subjects": [JANE], "reason": "case 18"}
+    rows = client.post("/v1/privacy/export", json=wish).text.splitlines()
+    told = [one for one in api.produced.of("access", OWN) if one["resource_type"] == "person"][-1]
+    assert (told["action"], told["permission"], told["record_count"]) == ("export", "pii:read", len(rows) - 2)
+    assert len(rows) > 3
 
 
 def test_another_tenant_s_person_is_nobody(api: RunningApi) -> None:

@@ -1,6 +1,10 @@
 """Tenants, webhooks, tuning, backtests and reports over HTTP."""
 
+import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -9,6 +13,8 @@ from conftest import eventually
 from schema_examples import event
 from stored import store_alert, store_events
 
+from api.v1.backtesting import Backtests
+from store.backtests import StoredBacktest, put_backtest
 from store.database import Database
 
 TENANT, OTHER = "resources-tenant", "resources-other"
@@ -132,6 +138,50 @@ def test_a_backtest_is_asked_for_and_found_again(admin: httpx.Client) -> None:
     assert admin.get(url).json()["result"] == {"alerts": []}
     [listed] = admin.get("/v1/backtests").json()["backtests"]
     assert listed["result"] is None
+
+
+def shown(api: RunningApi, backtest_id: str) -> tuple[str, Any]:
+    """Return how a backtest of the second tenant stands, by itself and in the list, and its result."""
+    client = api.client(api.key(OTHER, "tenant_admin"))
+    alone = client.get(f"/v1/backtests/{backtest_id}").json()
+    [listed] = [b for b in client.get("/v1/backtests").json()["backtests"] if b["backtest_id"] == backtest_id]
+    assert (listed["status"], listed["result"]) == (alone["status"], None)
+    return alone["status"], alone["result"]
+
+
+def test_a_backtest_has_failed_when_its_process_is_stopped(api: RunningApi) -> None:
+    """At once: who asked for it need not wait for what never comes."""
+
+    async def stopped() -> str:
+        async def endless(*given: Any) -> dict[str, Any]:
+            await asyncio.Event().wait()
+            return {}
+
+        backtests = Backtests(api.parts, endless)
+        begun = await backtests.begin(OTHER, SPAN, "test")
+        await asyncio.sleep(0)
+        await backtests.stop()
+        return begun.backtest_id
+
+    status, result = shown(api, asyncio.run(stopped()))
+    assert status == "failed"
+    assert "the process ended" in result["error"]
+
+
+def test_a_backtest_has_failed_when_its_process_was_killed(api: RunningApi, database: Database) -> None:
+    """Nobody wrote that; but no backtest takes as long as this one. What has ended stays as it ended."""
+    now = api.clock.now()
+    left = StoredBacktest(OTHER, uuid4().hex, "running", {}, None, "test", now, now)
+    ended = replace(left, backtest_id=uuid4().hex, status="finished", result={"alerts": []})
+    for each in (left, ended):
+        put_backtest(database, each)
+    api.clock.pass_(minutes=16)
+    assert shown(api, left.backtest_id) == ("running", None)
+    api.clock.pass_(minutes=5)
+    status, result = shown(api, left.backtest_id)
+    assert status == "failed"
+    assert "the process ended" in result["error"]
+    assert shown(api, ended.backtest_id) == ("finished", {"alerts": []})
 
 
 @pytest.mark.parametrize(

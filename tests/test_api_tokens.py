@@ -97,8 +97,23 @@ def test_a_refresh_token_gives_another_pair(api: RunningApi) -> None:
     assert api.client(second.json()["access_token"]).get("/v1/me").status_code == 200
 
 
-def refreshed(api: RunningApi, key: str, refresh_token: str) -> Any:
-    return api.token(key, grant_type="refresh_token", refresh_token=refresh_token)
+def refreshed(api: RunningApi, key: str, refresh_token: str, **form: str) -> Any:
+    return api.token(key, grant_type="refresh_token", refresh_token=refresh_token, **form)
+
+
+def test_a_scope_narrows_one_access_token_and_not_those_after_it(api: RunningApi) -> None:
+    """RFC 6749, 6: the next refresh token is for as much as the one before, and for no more."""
+    key = api.key(TENANT, "viewer")
+    first = api.token(key, scope="offline_access alerts:read events:read").json()
+    narrow = refreshed(api, key, first["refresh_token"], scope="alerts:read").json()
+    assert narrow["scope"] == "alerts:read"
+    assert api.client(narrow["access_token"]).get("/v1/events").status_code == 403
+    other = refreshed(api, key, narrow["refresh_token"], scope="events:read").json()
+    assert other["scope"] == "events:read"
+    assert refreshed(api, key, other["refresh_token"]).json()["scope"] == "alerts:read events:read"
+    again = api.token(key, scope="offline_access alerts:read").json()
+    refused = refreshed(api, key, again["refresh_token"], scope="events:read")
+    assert refused.json()["error"] == "invalid_scope"
 
 
 def test_a_wrong_scope_does_not_use_a_refresh_token_up(api: RunningApi) -> None:

@@ -87,25 +87,28 @@ class Addresses:
         verdict = self._lookups.look(at, self._lookup_limit, now_s)
         if verdict.allowed:
             return verdict
-        good = self.known(credentials) is not None
+        good = self.known(address, credentials) is not None
         return Verdict(good, verdict.limit, verdict.remaining, verdict.reset_s)
 
-    def known(self, credentials: str) -> Known | None:
+    def known(self, address: str | None, credentials: str) -> Known | None:
         """Return whose credentials these were, if they were good lately: that they still are is not said."""
-        known = self._known.get(self._hash(credentials))
+        known = self._known.get(self._hash(address, credentials))
         return known if known is not None and self._monotonic_s() - known.good_s <= KNOWN_S else None
 
-    def good(self, credentials: str, subject: str, tenants: tuple[str, ...]) -> None:
+    def good(self, address: str | None, credentials: str, subject: str, tenants: tuple[str, ...]) -> None:
         """Remember credentials that were good: a header, a secret of a form, a refresh token."""
-        hashed = self._hash(credentials)
+        hashed = self._hash(address, credentials)
         self._known[hashed] = Known(self._monotonic_s(), subject, tenants)
         self._known.move_to_end(hashed)
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
 
-    def _hash(self, credentials: str) -> bytes:
-        # Of a signed request the scheme and the key's id, which all of its requests have in common.
-        return hashlib.blake2b(credentials.partition(",")[0].encode(), key=self._hash_key).digest()
+    def _hash(self, address: str | None, credentials: str) -> bytes:
+        # Of a signed request the scheme and the key's id, which all of its requests have in common. They are
+        # no secret: elsewhere than where the key was good they are as good as any guess.
+        common, signed, _ = credentials.partition(",")
+        seen = f"{common},{network_of(address)}" if signed else common
+        return hashlib.blake2b(seen.encode(), key=self._hash_key).digest()
 
     def sign_in(self, address: str | None) -> Verdict:
         """Return whether a sign-in may be ended: each asks the provider and the store."""

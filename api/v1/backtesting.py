@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
@@ -15,12 +15,28 @@ from store.backtests import StoredBacktest, put_backtest
 
 log = structlog.get_logger()
 MAX_RUNNING: Final = 2
+# Whoever runs one ends it after so long.
+TIME_LIMIT_S: Final = 900.0
+# And writes how it ended soon after; hosts' clocks may differ by minutes.
+GONE_AFTER: Final = timedelta(seconds=TIME_LIMIT_S) + timedelta(minutes=5)
+_STOPPED: Final = {"error": "the process ended: begin it again"}
+_GONE: Final = {"error": "the process ended, or could not write what it found: begin it again"}
 # Runs a tenant's backtest and returns what it found.
 RunBacktest = Callable[[str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class BacktestFailed(Exception):
     """A backtest has found nothing; the message is for whoever asked for it."""
+
+
+def as_it_stands(backtest: StoredBacktest, now: datetime) -> StoredBacktest:
+    """Return a backtest; one that would have ended long since has failed, whatever the store says.
+
+    A process that is killed writes no more, and nobody knows of another's processes which are alive.
+    """
+    if backtest.status != "running" or now - backtest.created_at <= GONE_AFTER:
+        return backtest
+    return replace(backtest, status="failed", result=_GONE)
 
 
 class Backtests:
@@ -67,6 +83,8 @@ class Backtests:
             ended = replace(begun, status="finished", result=result)
         except BacktestFailed as error:
             ended = replace(begun, status="failed", result={"error": str(error)})
+        except asyncio.CancelledError:  # by `stop`, which waits for this to be written
+            ended = replace(begun, status="failed", result=_STOPPED)
         except Exception:
             log.exception("backtest_failed", backtest_id=begun.backtest_id)
             ended = replace(begun, status="failed", result={"error": "something of ours failed; see the log"})
@@ -75,7 +93,7 @@ class Backtests:
         await asyncio.to_thread(put_backtest, self._parts.database, replace(ended, changed_at=later))
 
     async def stop(self) -> None:
-        """Cancel what runs."""
+        """Cancel what runs; it has failed then."""
         tasks = [task for task in self._running.values() if task is not None]
         for task in tasks:
             task.cancel()

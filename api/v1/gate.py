@@ -88,7 +88,7 @@ class Gate:
             principal = await self.authentication.principal(request, access)
         except Refused as error:
             raise self.refuse(trace, error.fact) from None
-        self.addresses.good(credentials, principal.subject, principal.tenants)
+        self.addresses.good(trace.source_ip, credentials, principal.subject, principal.tenants)
         await self._check_rate(trace, principal, _counted_for(request, principal.tenants))
         caller = await self._caller(request, principal)
         # From here on the trail knows who it was, also when the permission is missing.
@@ -116,7 +116,7 @@ class Gate:
         verdict = self.addresses.looked_up(trace.source_ip, credentials)
         if not verdict.allowed:
             raise _limited(verdict, TOO_MANY_REFUSED)
-        if (known := self.addresses.known(credentials)) is None:
+        if (known := self.addresses.known(trace.source_ip, credentials)) is None:
             return
         who = _counted_for(request, known.tenants), known.subject
         limits, now_s = await self._limits(*who), self._parts.monotonic_s()

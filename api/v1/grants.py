@@ -15,7 +15,7 @@ from api.v1.alerts import reuse_alert
 from api.v1.caller import Principal
 from api.v1.gate import Tenants
 from api.v1.parts import Parts
-from api.v1.permissions import effective
+from api.v1.permissions import Permission, effective
 from api.v1.single_use import SingleUse
 from schemas.personal import scrubbed
 from store.refresh_tokens import RefreshToken, RefreshTokens
@@ -88,7 +88,7 @@ class Grants:
         if OFFLINE not in wanted:
             return await self._give(narrowed)
         family = replace(narrowed, family_id=secrets.token_hex(16))
-        return await self._with_refresh(family, begun_at=self._parts.clock())
+        return await self._with_refresh(family, family.permissions, begun_at=self._parts.clock())
 
     async def refresh(self, text: str, client: Principal | None, scope: str | None) -> Granted:
         """Give tokens for a refresh token, and a new one of it.
@@ -97,6 +97,8 @@ class Grants:
         ----------
         client
             Who presents it, for tokens of keys; None for those of people, who have no secret.
+        scope
+            Of this access token. The next refresh token is for as much as this one (RFC 6749, 6).
 
         Raises
         ------
@@ -129,7 +131,7 @@ class Grants:
         narrowed = narrow(principal, [each for each in (scope or "").split() if each != OFFLINE])
         # Stored before the old one is used up: if the store fails on the way, nobody has seen the new token,
         # and the client may try again with the old one, which would else look like theft.
-        granted = await self._with_refresh(narrowed, begun_at)
+        granted = await self._with_refresh(principal, narrowed.permissions, begun_at)
         # Last: a request that is refused for what it asks uses nothing up, and may be sent again, mended.
         if not await self._once.use(f"refresh:{token.token_hash}", token.expires_at):
             await self._revoke_family(token, now)
@@ -209,7 +211,10 @@ class Grants:
         )
         return Granted(principal, access, refresh_token)
 
-    async def _with_refresh(self, principal: Principal, begun_at: datetime) -> Granted:
+    async def _with_refresh(
+        self, principal: Principal, permissions: frozenset[Permission], begun_at: datetime
+    ) -> Granted:
+        """Give a refresh token for all of a principal, and an access token with some of its permissions."""
         now, config = self._parts.clock(), self._parts.config
         text = REFRESH_PREFIX + secrets.token_urlsafe(32)
         ends_at = begun_at + config.family_lifetime
@@ -227,7 +232,7 @@ class Grants:
             expires_at=expires_at,
         )
         await asyncio.to_thread(self._tokens.add, token)
-        return await self._give(principal, text, begun_at)
+        return await self._give(replace(principal, permissions=permissions), text, begun_at)
 
 
 def narrow(principal: Principal, wanted: Iterable[str]) -> Principal:

@@ -8,7 +8,8 @@ from typing import Final
 
 from api.v1.caller import Caller
 from api.v1.parts import Parts
-from schemas.personal import replaced
+from api.v1.problems import Problem
+from schemas.personal import is_identifier, replaced
 from schemas.tenant import Tenant
 from store.alert_search import AlertSearch
 from store.people import FIELDS
@@ -36,7 +37,18 @@ async def events_as_stored(caller: Caller, parts: Parts, wanted: EventSearch) ->
 
 
 async def alerts_as_stored(caller: Caller, parts: Parts, wanted: AlertSearch) -> AlertSearch:
-    """Return a search of alerts with pseudonyms where a caller named people by the original."""
+    """Return a search of alerts with pseudonyms where a caller named people by the original.
+
+    Raises
+    ------
+    Problem
+        If it named somebody but no tenant: a person has another pseudonym in each, so that nothing would be
+        found, and that would be taken for an answer.
+    """
+    able = parts.privacy is not None and caller.may("pii:read")
+    if able and caller.tenant is None and any(map(is_identifier, wanted.entity_values)):
+        detail = "people are found within one tenant: name it in the header X-Tenant-Id, or give a pseudonym"
+        raise Problem("tenant_required", detail)
     found = _vault(caller, parts)
     return await asyncio.to_thread(_alerts, *found, wanted) if found else wanted
 

@@ -111,11 +111,14 @@ class CommentText(BaseModel):
     text: Annotated[str, Field(min_length=1, max_length=MAX_NOTE)]
 
 
-@routes.get("", permission="alerts:read", reach="either")
+@routes.get("", permission="alerts:read", reach="either", problems=["tenant_required"])
 async def list_alerts(
     request: Request, caller: CallerOf, parts: PartsOf, asked: Annotated[AlertQuery, Query()]
 ) -> AlertPage:
-    """List alerts, the latest first; for platform callers that name no tenant, everybody's."""
+    """List alerts, the latest first; for platform callers that name no tenant, everybody's.
+
+    An e-mail address or a phone number as `entity_value` is looked for in one tenant, which must be named.
+    """
     filters = asked.model_dump(mode="json", exclude_none=True, exclude={"limit", "cursor"})
     at = open_cursor(parts.ring, caller, "alerts", filters, asked.cursor)
     wanted = await alerts_as_stored(caller, parts, asked.search())

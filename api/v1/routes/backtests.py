@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import Path, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from api.v1.backtesting import as_it_stands
 from api.v1.caller import CallerOf
 from api.v1.parts import PartsOf
 from api.v1.problems import Problem, not_found
@@ -77,7 +78,9 @@ async def show_backtests(
 ) -> BacktestList:
     """List the tenant's backtests."""
     found = await asyncio.to_thread(list_backtests, parts.database, caller.tenant_context, limit)
-    return BacktestList(backtests=[ShownBacktest(**asdict(each)) for each in found])
+    now = parts.clock()
+    shown = [asdict(as_it_stands(each, now)) | {"result": None} for each in found]
+    return BacktestList(backtests=[ShownBacktest(**each) for each in shown])
 
 
 @routes.get("/{backtest_id}", permission="backtests:run", reach="tenant")
@@ -86,4 +89,4 @@ async def show_backtest(caller: CallerOf, parts: PartsOf, backtest_id: BacktestI
     found = await asyncio.to_thread(find_backtest, parts.database, caller.tenant_context, backtest_id)
     if found is None:
         raise not_found("backtest")
-    return ShownBacktest(**asdict(found))
+    return ShownBacktest(**asdict(as_it_stands(found, parts.clock())))

@@ -109,7 +109,7 @@ async def issue_token(request: Request, parts: PartsOf) -> Response:
     if client is None:
         await gate.count_refresh(who)
     if granted.refresh_token is not None:
-        gate.addresses.good(granted.refresh_token, who.subject, who.tenants)
+        gate.addresses.good(trace.source_ip, granted.refresh_token, who.subject, who.tenants)
     trace.principal = who
     trace.auth.append(
         AuthFact(
@@ -175,8 +175,8 @@ async def _client(request: Request, form: dict[str, str], *, optional: bool) -> 
     presented = request.headers["authorization"] if basic else form.get("client_secret", "")
     await gate.check_presented(request, presented)
     client: Principal = await gate.authentication.client(request, form)
-    gate.addresses.good(presented, client.subject, client.tenants)
     trace = trace_of(request.scope)
+    gate.addresses.good(trace.source_ip, presented, client.subject, client.tenants)
     trace.principal = client
     await gate.check_client(trace, client)
     return client

@@ -29,6 +29,8 @@ Word = Annotated[str, Field(min_length=1, max_length=256)]
 Reason = Annotated[str, Field(min_length=1, max_length=1_000)]
 Pseudonyms = Annotated[list[Word], Field(min_length=1, max_length=MAX_PEOPLE)]
 _SETUP: Final = ("not_configured",)
+# Lines of an export that are no records: what it is about, and who else is named.
+_ABOUT: Final = ("subject", "others")
 
 
 class Asked(BaseModel):
@@ -168,7 +170,7 @@ async def reveal_people(request: Request, caller: CallerOf, parts: PartsOf, aske
         }
     },
 )
-async def export_person(caller: CallerOf, parts: PartsOf, wish: Wish) -> StreamingResponse:
+async def export_person(request: Request, caller: CallerOf, parts: PartsOf, wish: Wish) -> StreamingResponse:
     """Export everything about a person."""
     rows = _privacy(parts).export(
         caller.tenant_context, wish.subjects, actor=caller.principal.subject, reason=wish.reason
@@ -176,8 +178,11 @@ async def export_person(caller: CallerOf, parts: PartsOf, wish: Wish) -> Streami
     first = await asyncio.to_thread(next, rows)  # an error of the store is an answer, not half a file
 
     async def content() -> AsyncIterator[bytes]:
+        trace = trace_of(request.scope)
+        trace.record_count = 0
         row: Any = first
         while row is not None:
+            trace.record_count += row["type"] not in _ABOUT
             yield json.dumps(row, ensure_ascii=False).encode() + b"\n"
             row = await asyncio.to_thread(next, rows, None)
 

@@ -115,7 +115,7 @@ async def finish_sign_in(
         raise problem from None
     granted = await request.app.state.grants.begin(principal, OFFLINE)
     if granted.refresh_token is not None:
-        gate.addresses.good(granted.refresh_token, principal.subject, principal.tenants)
+        gate.addresses.good(trace.source_ip, granted.refresh_token, principal.subject, principal.tenants)
     trace.principal = granted.principal
     trace.auth.append(
         AuthFact(
