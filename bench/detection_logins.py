@@ -7,7 +7,7 @@ import csv
 import gzip
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +22,8 @@ from schemas.batch import Bools, Int64s
 from tenantwatch.backtest import WEEK_MS
 
 FACTORS: Final = (1, 10, 100)
-# An alert so long after an attack's end is still about it: a minute's window may have to end first.
+# An alert of an attack's events so long after its end still tells of it: a minute's window may have to end
+# first.
 TAIL_MS: Final = 120_000
 # What an alert is called that tells of a login by somebody who guessed.
 TAKEN: Final = "success_after_failures"
@@ -70,6 +71,10 @@ class Logins:
     event_ids: Sequence[str]
     success: Bools
     tenant_weeks: float
+
+    def attack_of(self) -> dict[str, int]:
+        """Return the attack that an event is part of, by the id of each that is part of one."""
+        return {self.event_ids[row]: int(self.attack[row]) for row in np.flatnonzero(self.attack >= 0)}
 
     def accused(self, alerts: Iterable[Alert]) -> dict[str, int]:
         """Return how many logins of attackers, and of others, are in the evidence of `TAKEN` alerts."""
@@ -131,18 +136,31 @@ def attribute(lines: Sequence[bytes], attacks: Attacks) -> Logins:
     return Logins(lines, time_ms, np.where(unusual, window, -1), event_ids, success, tenants * weeks)
 
 
-def judge(alerts: Sequence[Alert], attacks: Attacks, tenant_weeks: float) -> dict[str, Any]:
+def judge(
+    alerts: Sequence[Alert], attacks: Attacks, attack_of: Mapping[str, int], tenant_weeks: float
+) -> dict[str, Any]:
     """Return what alerts are worth.
 
-    An alert belongs to every attack from whose start until `TAIL_MS` after whose end it was detected; one
-    that belongs to none is false. An attack is found if an alert belongs to it.
+    An alert belongs to every attack of which it names an event, and from whose start until `TAIL_MS` after
+    whose end it was detected: slowed attacks go on for days, and what is alerted meanwhile need not be
+    theirs. One that belongs to none is false. An attack is found if an alert belongs to it.
+
+    Parameters
+    ----------
+    alerts
+        The last revision of each: it names all events that an earlier one did.
+    attack_of
+        Event id to the position of its attack; events of no attack are not there.
     """
 
     def times(name: str) -> Int64s:
         return np.array([to_ms(getattr(alert, name)) for alert in alerts], np.int64)[:, None]
 
     detected_ms, until_ms = times("detected_at"), attacks.end_ms + TAIL_MS
-    belongs = (attacks.start_ms <= detected_ms) & (detected_ms <= until_ms)
+    names = np.zeros((len(alerts), len(attacks.start_ms)), np.bool_)
+    for row, alert in enumerate(alerts):
+        names[row, [attack_of[one] for one in alert.evidence.event_ids if one in attack_of]] = True
+    belongs = names & (attacks.start_ms <= detected_ms) & (detected_ms <= until_ms)
     within = belongs & (attacks.start_ms <= times("first_time")) & (times("last_time") <= until_ms)
     inside, found = np.any(belongs, axis=1), np.any(belongs, axis=0)
     delay_ms = np.where(belongs, detected_ms - attacks.start_ms, np.iinfo(np.int64).max)[:, found]
@@ -183,7 +201,9 @@ def run(folder: Path, factors: Sequence[int] = FACTORS, budgets: Sequence[float]
         for factor in factors:
             tried = try_events(logins.slowed(attacks, factor), budgets)
             windows = attacks.slowed(factor)
-            verdict = partial(judge, attacks=windows, tenant_weeks=logins.tenant_weeks)
+            verdict = partial(
+                judge, attacks=windows, attack_of=logins.attack_of(), tenant_weeks=logins.tenant_weeks
+            )
             classes = Counter(alert.classification for alert in tried.alerts)
             result = verdict(tried.alerts)
             results[str(factor)] = {

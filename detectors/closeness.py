@@ -42,6 +42,12 @@ class Watch(Protocol):
             To be asked for no more rows than necessary: it may work them out one by one.
         """
 
+    def part(self, rule: str) -> "Watch":
+        """Return who is told of one of several rules that have their episodes in common, by its title.
+
+        A tenant's own rules are such; their keys are those of `detectors.rules.groups`.
+        """
+
 
 # Detector and rule, to who is told of it.
 WatchOf = Callable[[str, str], Watch]

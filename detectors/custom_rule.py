@@ -42,7 +42,7 @@ class CustomRuleState:
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 2
+    format_version: ClassVar[int] = 3
 
     clock: Clock = field(default_factory=Clock)
     event_counts: EventCounts = field(default_factory=EventCounts)
@@ -155,6 +155,7 @@ class _Fold:
         return [alert for rule in ruleset.rules for alert in self._follow(rule, ruleset.quiet_ms)]
 
     def _follow(self, rule: Rule, quiet_ms: int) -> list[Alert]:
+        watch = self.state.found.watch and self.state.found.watch.part(rule.headline.title)
         selected = np.stack([self.view.holds(selection) for selection in rule.selections], axis=1)
         at = np.flatnonzero(selected.any(axis=1))
         if len(at):
@@ -175,15 +176,19 @@ class _Fold:
             ends = np.append(starts[1:], len(at)) - 1
             groups.touch(distinct, time_ms[ends], rule.window.timespan_ms)
         needed = 1 if rule.window is None else rule.window.needed
+        if watch is not None:
+            scores, thresholds = score.astype(np.float64), np.full(len(at), needed, np.float64)
+            ids = values_at(self.view.column("event_id"), at)
+            watch.see(groups.keys, slot, time_ms, ids, lambda rows: (scores[rows], thresholds[rows]))
         crossing = np.flatnonzero(score >= needed)
-        scores, finding = score[crossing].tolist(), Finding(rule.headline, rule.window)
+        told, finding = score[crossing].tolist(), Finding(rule.headline, rule.window)
         crossings = Crossings(
             slot[crossing],
             groups.keys,
             time_ms[crossing],
             np.full(len(crossing), quiet_ms),
             values_at(self.view.column("event_id"), at[crossing]),
-            lambda row: (float(scores[row]), float(needed), finding),
+            lambda row: (float(told[row]), float(needed), finding),
         )
         return crossings.fold(self.state.found)
 
@@ -197,13 +202,14 @@ class _Fold:
     def _scores(
         self, rule: Rule, slot: Int64s, starts: Int64s, time_ms: Int64s, at: Int64s, selected: Bools
     ) -> Int64s:
-        """Return ``(n,)`` what is to be measured against the rule's need: at least that where it is met."""
+        """Return ``(n,)`` what is to be measured against the rule's need; 0 where nobody wants to know."""
         window = rule.window
         if window is None:
             return np.ones(len(at), np.int64)
         if window.type == "event_count":
-            return window.needed * self.state.event_counts.full(slot, starts, time_ms, window)
+            least = window.needed if self.state.found.watch is None else 1
+            return self.state.event_counts.counts(slot, starts, time_ms, window, least)
         if window.type == "value_count":
             values = texts_at(self.view, window.field, at)
-            return window.needed * self.state.value_counts.full(slot, starts, time_ms, window, values)
+            return self.state.value_counts.counts(slot, starts, time_ms, window, values)
         return self.state.steps.met(slot, starts, time_ms, window, selected)

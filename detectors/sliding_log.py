@@ -69,7 +69,6 @@ class SlidingLog:
         time_ms: Int64s,
         limit: Int64s,
         window_ms: Int64s,
-        kept: int = MAX_RING,
     ) -> tuple[Bools, Int64s]:
         """Add events; return ``(n,)`` which are more than `limit` in their window, and the events' places.
 
@@ -82,21 +81,56 @@ class SlidingLog:
         time_ms
             ``(n,)``, at most `MAX_COUNT`, sorted by key, never running backwards within one, nor behind
             `last_ms`.
-        kept
-            Of each key no more than so many times need be kept, if no limit is ever larger. `count` then
-            knows of no others.
         """
-        n = len(time_ms)
-        group = group_of(starts, n)
+        group, place = self._places(slot, starts, len(time_ms), window_ms)
+        earlier_ms = self._times_at(slot, group, starts, place - limit[group], time_ms)
+        live_from_ms = time_ms - window_ms[group]
+        self._append(slot, starts, group, place, time_ms, MAX_RING)
+        return earlier_ms > live_from_ms, place
+
+    def add_counted(
+        self, slot: Int64s, starts: Int64s, time_ms: Int64s, window_ms: int, least: int, most: int
+    ) -> Int64s:
+        """Add events; return ``(n,)`` how many each one's window holds, with itself.
+
+        Of each key no more times are kept than that takes; `count` then knows of no others.
+
+        Parameters
+        ----------
+        slot, starts, time_ms
+            As in `add`.
+        window_ms
+            The same for all keys.
+        least, most
+            Fewer than `least` are told as 0, more than `most` as `most`; what is in between takes a search.
+        """
+        group, place = self._places(slot, starts, len(time_ms), np.full(len(slot), window_ms))
+        live_from_ms = time_ms - window_ms
+
+        def live(rows: Int64s, back: Int64s | int) -> Bools:
+            earlier_ms = self._times_at(slot, group[rows], starts, place[rows] - back, time_ms)
+            inside: Bools = earlier_ms > live_from_ms[rows]
+            return inside
+
+        rows = np.flatnonzero(live(np.arange(len(time_ms)), least - 1))
+        low, high = np.full(len(rows), least), np.full(len(rows), most)
+        while (low < high).any():
+            middle = (low + high + 1) // 2
+            inside = live(rows, middle - 1)
+            low, high = np.where(inside, middle, low), np.where(inside, high, middle - 1)
+        counts = np.zeros(len(time_ms), np.int64)
+        counts[rows] = low
+        self._append(slot, starts, group, place, time_ms, most - 1)
+        return counts
+
+    def _places(self, slot: Int64s, starts: Int64s, n: int, window_ms: Int64s) -> tuple[Int64s, Int64s]:
+        """Set the keys' windows; return ``(n,)`` the group of each row, and its place."""
         longer = np.flatnonzero(window_ms > self.window_ms[slot])
         if len(longer):
             self._let_go(slot[longer])
         self.window_ms[slot] = window_ms
-        place = self._next[slot].astype(np.int64)[group] + np.arange(n) - starts[group]
-        earlier_ms = self._times_at(slot, group, starts, place - limit[group], time_ms)
-        live_from_ms = time_ms - window_ms[group]
-        self._append(slot, starts, group, place, time_ms, kept)
-        return earlier_ms > live_from_ms, place
+        group = group_of(starts, n)
+        return group, self._next[slot].astype(np.int64)[group] + np.arange(n) - starts[group]
 
     def last_ms(self, slot: Int64s) -> Int64s:
         """Return ``(g,)`` the times of the keys' latest events, which never run backwards; 0: none."""

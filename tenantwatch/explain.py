@@ -13,7 +13,7 @@ from schemas.alert import Alert, alert_id, from_ms, rfc3339, to_ms
 from schemas.batch import FIELDS, EventBatch, Int64s
 from schemas.event import KINDS, Kind
 from tenantwatch.backtest import Change, Trial
-from tenantwatch.recording import Recorder, of_key, record, share_of
+from tenantwatch.recording import by_rule, of_alert, raised, record, share_of
 
 HOUR_MS: Final = 3_600_000
 WEEK_MS: Final = 7 * 24 * HOUR_MS
@@ -132,7 +132,7 @@ class Replay(Trial):
         # What led up to it, and what followed: the newest revision may be older than the latest event.
         around_ms = max(last_ms - first_ms, MIN_AROUND_MS)
         self._from_ms, self.until_ms = first_ms - around_ms, last_ms + around_ms
-        self._recorders = record(self, of_key((alert.tenant_id, alert.entity.type, alert.entity.value)))
+        self._recorders = record(self, of_alert(alert))
         self.revisions: list[Alert] = []
 
     def take(self, alert: Alert) -> None:
@@ -146,18 +146,10 @@ class Replay(Trial):
 
     def series(self) -> Series:
         """Return what was told of the alert's rule, around the episode."""
-        recorder = self._recorder()
-        if recorder is None:
-            return Series(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
-        return Series(*recorder.series()).between(self._from_ms, self.until_ms)
-
-    def _recorder(self) -> Recorder | None:
-        """Return who listened to the alert's rule: an alert does not name it, but its id is made of it."""
-        alert, first_ms = self._alert, to_ms(self._alert.first_time)
-        for (_, detector, rule), recorder in self._recorders.items():
-            if alert.alert_id == alert_id(detector, rule, alert.tenant_id, alert.entity, first_ms):
-                return recorder
-        return None
+        for (_, detector, rule), recorder in by_rule(self._recorders):
+            if recorder.closest and raised(self._alert, detector, rule, recorder.closest.key):
+                return Series(*recorder.series()).between(self._from_ms, self.until_ms)
+        return Series(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
 
 
 def kinds_of(alert: Alert) -> tuple[Kind, ...]:

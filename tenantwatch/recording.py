@@ -1,12 +1,15 @@
 """What rules tell of how close events came to their thresholds, kept for those events that matter."""
 
-from collections.abc import Callable, Container, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Container, Iterator, Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from detectors.closeness import Floats, Measure, watch_rules
 from detectors.keys import Key, Keys
+from detectors.rules.groups import entity_of, rule_of
+from detectors.rules.teller import RuleTeller
+from schemas.alert import Alert, Entity, EntityType, alert_id, to_ms
 from schemas.batch import Int64s
 from schemas.event import Kind
 from tenantwatch.backtest import Trial
@@ -20,6 +23,24 @@ def of_key(key: Key) -> Pick:
 
     def pick(keys: Keys[Key], slot: Int64s, event_ids: Sequence[str]) -> Int64s:
         return np.flatnonzero(slot == keys.slot_of(key)) if len(keys) else np.zeros(0, np.int64)
+
+    return pick
+
+
+def of_alert(alert: Alert) -> Pick:
+    """Return what picks the rows of an alert's entity, or, of a tenant's own rule, of its group."""
+    if alert.detector != RuleTeller.detector:
+        return of_key((alert.tenant_id, alert.entity.type, alert.entity.value))
+
+    def pick(keys: Keys[Key], slot: Int64s, event_ids: Sequence[str]) -> Int64s:
+        slots = np.unique(slot).tolist()
+        # The keys of other detectors have an entity's type there.
+        if not slots or not keys[slots[0]][1].startswith("["):
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(np.isin(slot, [one for one in slots if has_alert(keys[one])]))
+
+    def has_alert(key: Key) -> bool:
+        return raised(alert, RuleTeller.detector, RuleTeller.rule, key)
 
     return pick
 
@@ -44,6 +65,20 @@ def share_of(scores: Floats, thresholds: Floats) -> Floats:
     return shares
 
 
+def entity_at(detector: str, key: Key) -> Entity:
+    """Return whom a detector's alert is about, by the key that it counts for."""
+    if detector == RuleTeller.detector:
+        return entity_of(key)
+    return Entity(type=cast(EntityType, key[1]), value=key[2])
+
+
+def raised(alert: Alert, detector: str, rule: str, key: Key) -> bool:
+    """Return whether a rule raised an alert about a key: its id is made of both."""
+    named = rule_of(key) if detector == RuleTeller.detector else rule
+    entity, first_ms = entity_at(detector, key), to_ms(alert.first_time)
+    return alert.alert_id == alert_id(detector, named, key[0], entity, first_ms)
+
+
 class Point(NamedTuple):
     """An event that a rule put to the test.
 
@@ -54,7 +89,7 @@ class Point(NamedTuple):
     score, threshold
         As in the alert that it would be.
     key
-        Tenant, and type and value of the entity that it counted for.
+        What it counted for: tenant, and type and value of an entity; of a tenant's own rules a group's.
     """
 
     time_ms: int
@@ -78,6 +113,8 @@ class Recorder:
         How many rows the rule has put to the test, whoever's.
     closest
         Of the rows that matter, the one that came closest; None before there is any.
+    parts
+        Who is told of each of a tenant's own rules, by title.
     """
 
     def __init__(self, pick: Pick) -> None:
@@ -85,6 +122,11 @@ class Recorder:
         self._series: list[tuple[Int64s, Floats, Floats]] = []
         self.tested = 0
         self.closest: Point | None = None
+        self.parts: dict[str, Recorder] = {}
+
+    def part(self, rule: str) -> "Recorder":
+        """Return who is told of one of several rules; see `detectors.closeness.Watch`."""
+        return self.parts.setdefault(rule, Recorder(self._pick))
 
     def see(
         self, keys: Keys[Key], slot: Int64s, time_ms: Int64s, event_ids: Sequence[str], measure: Measure
@@ -119,9 +161,20 @@ class Recorder:
         return time_ms[order], scores[order], thresholds[order]
 
 
-def record(trial: Trial, pick: Pick) -> dict[tuple[Kind, str, str], Recorder]:
+# By kind of event, detector and rule.
+Recorders = dict[tuple[Kind, str, str], Recorder]
+
+
+def by_rule(recorders: Recorders) -> Iterator[tuple[tuple[Kind, str, str], Recorder]]:
+    """Yield recorders, those of a tenant's own rules by their titles instead of the one for all of them."""
+    for (kind, detector, rule), recorder in recorders.items():
+        for name, one in (recorder.parts or {rule: recorder}).items():
+            yield (kind, detector, name), one
+
+
+def record(trial: Trial, pick: Pick) -> Recorders:
     """Let the rules of a trial tell, and return who listens, by kind of event, detector and rule."""
-    recorders: dict[tuple[Kind, str, str], Recorder] = {}
+    recorders: Recorders = {}
     for kind, detectors in trial.detectors.items():
 
         def listen(detector: str, rule: str, kind: Kind = kind) -> Recorder:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from detectors.cross_tenant_spray_stories import CrossTenantTeller
-from schemas.alert import Alert, alert_id, to_ms
+from schemas.alert import Alert, Entity, to_ms
 from schemas.batch import EventBatch
 from schemas.event import KINDS, Kind
 from tenantwatch.backtest import Change, Trial
-from tenantwatch.recording import Point, Recorder, of_events, record
+from tenantwatch.recording import Point, Recorder, by_rule, entity_at, of_events, raised, record
 
 
 class Suspect(NamedTuple):
@@ -53,7 +53,7 @@ class Verdict(NamedTuple):
     Parameters
     ----------
     kind, detector, rule
-        Which rule, and the kind of events that it looks at.
+        Which rule, a tenant's own by its title, and the kind of events that it looks at.
     closest
         The suspect's event that came closest to an alert; None where none was put to the test.
     share
@@ -71,6 +71,11 @@ class Verdict(NamedTuple):
     share: float
     alert: Alert | None
     reason: str
+
+    @property
+    def entity(self) -> Entity | None:
+        """Whom the closest event counts for."""
+        return self.closest and entity_at(self.detector, self.closest.key)
 
 
 class WhyNot(Trial):
@@ -114,7 +119,7 @@ class WhyNot(Trial):
                 self._alert_of(*name[1:], recorder.closest),
                 self._reason(name[0], recorder),
             )
-            for name, recorder in self._recorders.items()
+            for name, recorder in by_rule(self._recorders)
         ]
         spray = CrossTenantTeller
         found.append(Verdict("auth", spray.detector, spray.rule, None, 0.0, None, "it compares tenants"))
@@ -135,12 +140,10 @@ class WhyNot(Trial):
         if closest is None:
             return None
         for alert in reversed(self.alerts()):
-            entity, first_ms = alert.entity, to_ms(alert.first_time)
             if (
-                (alert.tenant_id, entity.type, entity.value) == closest.key
-                and first_ms <= closest.time_ms
+                to_ms(alert.first_time) <= closest.time_ms
                 and (alert.status != "resolved" or to_ms(alert.last_time) >= closest.time_ms)
-                and alert.alert_id == alert_id(detector, rule, alert.tenant_id, entity, first_ms)
+                and raised(alert, detector, rule, closest.key)
             ):
                 return alert
         return None

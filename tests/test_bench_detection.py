@@ -17,8 +17,14 @@ DOCUMENT = REPOSITORY / "docs/detection.md"
 ATTACKS = Attacks(np.array([100_000, 900_000]), np.array([160_000, 960_000]))
 
 
-def alert(detected_ms: int, first_ms: int | None = None, last_ms: int | None = None) -> Alert:
-    """Return an alert that only its times matter of."""
+# Every event of these tests' attacks.
+ATTACK_OF = {"first": 0, "second": 1}
+
+
+def alert(
+    detected_ms: int, *event_ids: str, first_ms: int | None = None, last_ms: int | None = None
+) -> Alert:
+    """Return an alert that only its times and evidence matter of: an event of the first attack, say."""
     return Alert(
         alert_id=f"{detected_ms}",
         revision=1,
@@ -34,7 +40,7 @@ def alert(detected_ms: int, first_ms: int | None = None, last_ms: int | None = N
         score=2.0,
         threshold=1.0,
         summary="5 failed logins",
-        evidence=Evidence(),
+        evidence=Evidence(event_ids=list(event_ids or ["first"])),
         runbook="Look.",
         detected_at=from_ms(detected_ms),
     )
@@ -55,37 +61,50 @@ def test_an_alert_belongs_to_an_attack_from_its_start_until_the_tail_after_its_e
     detected_ms: int, false_alerts: int
 ) -> None:
     """One that belongs to none is false."""
-    assert judge([alert(detected_ms)], ATTACKS, 1.0)["false_alerts"] == false_alerts
+    assert judge([alert(detected_ms)], ATTACKS, ATTACK_OF, 1.0)["false_alerts"] == false_alerts
 
 
 def test_an_attack_is_found_once_by_its_first_alert() -> None:
     """Later ones neither count again nor lengthen the delay."""
-    verdict = judge([alert(107_000), alert(150_000)], ATTACKS, 1.0)
+    verdict = judge([alert(107_000), alert(150_000)], ATTACKS, ATTACK_OF, 1.0)
     assert (verdict["found"], verdict["recall"], verdict["median_s"]) == (1, 0.5, 7.0)
     assert verdict["missed"] == [1]
 
 
-def test_an_alert_belongs_to_every_attack_that_it_lies_in() -> None:
-    """Slowed attacks overlap."""
-    verdict = judge([alert(950_000)], ATTACKS.slowed(100), 1.0)
-    assert verdict["found"] == 2
+@pytest.mark.parametrize(
+    ("event_ids", "missed"),
+    [(["first"], [1]), (["second"], [0]), (["other", "first"], [1]), (["first", "second"], [])],
+)
+def test_an_alert_belongs_to_the_attacks_whose_events_it_names(
+    event_ids: list[str], missed: list[int]
+) -> None:
+    """Slowed attacks overlap: that one goes on while another is alerted does not find it."""
+    verdict = judge([alert(950_000, *event_ids)], ATTACKS.slowed(100), ATTACK_OF, 1.0)
+    assert (verdict["missed"], verdict["false_alerts"]) == (missed, 0)
+
+
+@pytest.mark.parametrize("detected_ms", [110_000, 160_000 + TAIL_MS])
+def test_an_alert_that_names_no_event_of_an_attack_is_false(detected_ms: int) -> None:
+    """Whatever goes on when it is detected: an attack's time excuses no alarm."""
+    verdict = judge([alert(detected_ms, "other")], ATTACKS, ATTACK_OF, 1.0)
+    assert (verdict["found"], verdict["false_alerts"], verdict["precision"]) == (0, 1, 0.0)
 
 
 def test_an_alert_that_begins_before_its_attack_reaches_outside() -> None:
     """Detected in time, it still tells of events that are not the attack's."""
-    verdict = judge([alert(110_000, first_ms=90_000), alert(120_000)], ATTACKS, 1.0)
+    verdict = judge([alert(110_000, first_ms=90_000), alert(120_000)], ATTACKS, ATTACK_OF, 1.0)
     assert (verdict["false_alerts"], verdict["reaching_outside"]) == (0, 1)
 
 
 def test_false_alerts_are_counted_by_tenant_week() -> None:
     """Half of two alerts, in four weeks."""
-    verdict = judge([alert(1), alert(100_000)], ATTACKS, 4.0)
+    verdict = judge([alert(1), alert(100_000)], ATTACKS, ATTACK_OF, 4.0)
     assert (verdict["precision"], verdict["false_alerts_per_tenant_week"]) == (0.5, 0.25)
 
 
 def test_silence_has_no_precision() -> None:
     """Nothing was said, so nothing was wrong."""
-    verdict = judge([], ATTACKS, 1.0)
+    verdict = judge([], ATTACKS, ATTACK_OF, 1.0)
     assert (verdict["found"], verdict["precision"], verdict["median_s"]) == (0, None, None)
 
 
@@ -100,6 +119,7 @@ def test_slowing_moves_only_what_is_the_attacks() -> None:
     ]
     logins = attribute(lines, ATTACKS)
     assert logins.attack.tolist() == [-1, 0, -1, 0, -1]
+    assert logins.attack_of() == {"101": 0, "120": 0}
     moved: list[dict[str, Any]] = [json.loads(line) for line in logins.slowed(ATTACKS, 10)]
     seconds = [(one["user_id"], one["time"][14:19]) for one in moved]
     assert seconds == [

@@ -31,6 +31,7 @@ from tenantwatch.backtest import Backtest, Trial
 from tenantwatch.commands.chart import chart
 from tenantwatch.explain import Series
 from tenantwatch.lines import read_lines
+from tests.rule_texts import FAILURES, correlation, plain, ruled
 from tests.scenarios.streams import START_MS
 
 Invoke = Callable[..., Result]
@@ -303,6 +304,40 @@ def test_rules_that_do_not_apply_say_why(invoke: Invoke, files: list[Any], tmp_p
     assert "does not apply: it is switched off" in invoke(
         "why-not", "--tenant", TENANT, "--user", "ana", *files
     ).stdout  # fmt: skip
+
+
+@pytest.fixture
+def ruled_files(files: list[Any]) -> list[Any]:
+    """The files, and rules of the tenant's own: one comes close, one is met, one selects nothing."""
+    few = correlation("event_count", [plain(FAILURES)], group_by=["user_id"], condition={"gte": 20})
+    many = correlation(
+        "value_count", [plain(FAILURES)], group_by=["source_ip", "user_id"],
+        condition={"field": "event_id", "gte": 3},
+    )  # fmt: skip
+    tenant = ruled(few, many, plain({"action": "logout"}, title="Gone"), tenant_id=TENANT)
+    files[-1].write_text(tenant.model_dump_json())
+    return files
+
+
+def test_rules_of_ones_own_say_how_close_they_came(invoke: Invoke, ruled_files: list[Any]) -> None:
+    """Each by its title, with what its window held, and whom its group is about."""
+    rules = asked(invoke, *ruled_files)
+    few, many = rules["A event_count"], rules["A value_count"]
+    assert (few["closest"]["score"], few["closest"]["threshold"], few["alert_id"]) == (5, 20, None)
+    assert few["closest"]["entity"] == {"type": "user_id", "value": "ana"}
+    assert (few["closest"]["event_id"], few["reason"]) == ("guess-4", None)
+    assert (many["closest"]["score"], many["closest"]["threshold"]) == (5, 3)
+    assert many["closest"]["entity"] == {"type": "source_ip", "value": "192.0.2.7"}
+    assert many["alert_id"] is not None
+    assert rules["Gone"]["closest"] is None
+    assert "5 of 20" in invoke("why-not", "--user", "ana", *ruled_files, env={"COLUMNS": "200"}).stdout
+
+
+def test_an_alert_of_ones_own_rule_is_explained_by_its_scores(invoke: Invoke, ruled_files: list[Any]) -> None:
+    """Those of its group before it was raised, too, and of no other."""
+    alert_id = asked(invoke, *ruled_files)["A value_count"]["alert_id"]
+    points = explained(invoke, alert_id, *ruled_files)["score"]["points"]
+    assert [(point["score"], point["threshold"]) for point in points] == [(i, 3) for i in range(1, 6)]
 
 
 def test_counts_of_spans_are_within_a_tenant(database: Database, stored: str) -> None:

@@ -15,6 +15,8 @@ from detectors import keys
 from detectors.custom_rule import CustomRule
 from detectors.parameters import CustomRuleParameters
 from detectors.rules import ruleset
+from detectors.rules.compiled import COUNTED_TIMES
+from detectors.rules.compiled import Window as RuleWindow
 from detectors.sliding_log import SlidingLog
 from schemas.alert import Alert, to_ms
 from schemas.event import Kind
@@ -327,20 +329,23 @@ def test_one_persons_steps_are_not_anothers(first: str) -> None:
 
 @given(
     gaps=st.lists(st.sampled_from([0, 1, 5, 40]), min_size=1, max_size=150),
-    limit=st.integers(0, 40),
+    least=st.integers(1, 40),
+    beyond=st.integers(0, 40),
     cuts=st.lists(st.integers(0, 150), max_size=20),
 )
 @examples(15, thorough=100)
-def test_a_log_needs_no_more_times_than_its_limit(gaps: list[int], limit: int, cuts: list[int]) -> None:
-    """An event is over the limit if the one so many places before it is in its window of 500 ms."""
-    time_ms = START_MS + np.cumsum(gaps)
+def test_a_log_needs_no_more_times_than_it_counts(
+    gaps: list[int], least: int, beyond: int, cuts: list[int]
+) -> None:
+    """However the events come, those in the last 500 ms are counted: not below `least`, and up to `most`."""
+    time_ms, most = START_MS + np.cumsum(gaps), least + beyond
     log, key = SlidingLog(), np.zeros(1, np.int64)
     log.reserve(1)
-    found: list[bool] = []
+    found: list[int] = []
     for part in np.split(time_ms, sorted({cut for cut in cuts if 0 < cut < len(gaps)})):
-        over, _ = log.add(key, key, part, np.array([limit]), np.array([500]), kept=limit)
-        found += over.tolist()
-    assert found == [i >= limit and time_ms[i - limit] > now - 500 for i, now in enumerate(time_ms)]
+        found += log.add_counted(key, key, part, 500, least, most).tolist()
+    counts = [int(np.count_nonzero(time_ms[: i + 1] > now - 500)) for i, now in enumerate(time_ms)]
+    assert found == [min(count, most) if count >= least else 0 for count in counts]
 
 
 BOTH = [plain(FAILURES), plain(SUCCESSES)]
@@ -413,6 +418,25 @@ def test_an_alert_says_what_its_rule_says() -> None:
     assert (alert.score, alert.threshold) == (2, 2)
 
 
+@pytest.mark.parametrize("cuts", [(), range(0, 531, 100), range(531)], ids=("whole", "parts", "single"))
+@pytest.mark.parametrize("counted", ["event_count", "value_count"])
+def test_an_alert_says_how_much_more_than_its_rule_needs_there_was(counted: Any, cuts: Sequence[int]) -> None:
+    """Its score is what the window held at the latest of its revisions: the 1st, 2nd, 4th, … event in it."""
+    field = {"field": "event_id"} if counted == "value_count" else {}
+    rule = correlation(counted, [plain(FAILURES)], group_by=["user_id"], condition={**field, "gte": 20})
+    events = [{**FAILURES, "user_id": "ana", "time_ms": START_MS + i} for i in range(531)]
+    alerts = alerts_of(ruled(rule), events, cuts=cuts)
+    scores = [20 + 2**i - 1 for i in range(10)]
+    assert [(a.score, a.threshold) for a in alerts] == [(score, 20) for score in scores]
+    assert scores[-1] == 531
+
+
+@pytest.mark.parametrize(("needed", "counted"), [(2, 64), (900, 1_900), (10_000, 11_000)])
+def test_a_window_counts_to_32_times_its_need_or_1000_beyond_it(needed: int, counted: int) -> None:
+    """What is remembered of a group is bounded by what its rule asks for."""
+    assert RuleWindow("event_count", MINUTE_MS, needed).counted == counted
+
+
 def test_a_changed_rule_starts_anew_and_a_reworded_one_goes_on() -> None:
     """What a window holds belongs to what the rule selects, not to what it says."""
     detector, event = CustomRule("auth"), {**FAILURES, "user_id": "ana", "time_ms": START_MS}
@@ -468,7 +492,7 @@ def test_a_text_is_compiled_once() -> None:
 
 
 def test_memory_of_a_group_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many events come in the timespan, as many are kept as the rule must see."""
+    """However many events come in the timespan, as many are kept as the rule counts."""
     rules = [
         correlation("event_count", [plain(FAILURES)], group_by=["user_id"], condition={"gte": 5}),
         correlation(
@@ -479,8 +503,8 @@ def test_memory_of_a_group_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     state = detector.new_state()
     events = [{**FAILURES, "user_id": "ana", "time_ms": START_MS + i} for i in range(5_000)]
     run(detector, numbered(events), range(0, 5_000, 500), {"tenant-a": ruled(*rules)}, state)
-    assert state.event_counts._log._used == 4
-    assert [len(latest) for latest in state.value_counts._latest] == [5]
+    assert state.event_counts._log._used == 256
+    assert [len(latest) for latest in state.value_counts._latest] == [5 * COUNTED_TIMES]
     monkeypatch.setattr(keys, "SWEEP_MIN_KEYS", 0)
     state.event_counts.groups.keys._sweep_at = state.value_counts.groups.keys._sweep_at = 0
     later = {**LOGINS, "user_id": "ben", "outcome": "success", "time_ms": START_MS + 3_600_000}

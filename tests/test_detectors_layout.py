@@ -25,7 +25,7 @@ LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
     "address_credit": (AddressCredit, 3, "ec604ac071390b1f"),
     "cross_tenant_spray": (CrossTenantSprayState, 1, "f8fc8475f9477919"),
     "admission": (Admission, 2, "9c3bd611cf1e52aa"),
-    "custom_rule": (CustomRuleState, 2, "0f5c9cea5bf55a9f"),
+    "custom_rule": (CustomRuleState, 3, "0f5c9cea5bf55a9f"),
     "failed_login": (FailedLoginState, 8, "7dc7e98a89d40aaa"),
     "rate_breach": (RateBreachState, 5, "cbb377b98ee91373"),
     "service_health": (ServiceHealthState, 2, "f5000077656e7c48"),

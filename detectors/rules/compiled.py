@@ -10,9 +10,13 @@ from schemas.event import Kind
 WindowType = Literal["event_count", "value_count", "temporal", "temporal_ordered"]
 # A week: what a rule remembers grows with the groups that it meets in its timespan.
 MAX_TIMESPAN_S: Final = 7 * 86_400
-# Of each group so many times are kept, and so many values.
+# The most events and values that a rule may need.
 MAX_EVENTS: Final = 10_000
 MAX_VALUES: Final = 1_000
+# A score tells so many times a rule's need from still more, but no more than so many events or values beyond
+# it: of each group as many times, or values, are kept.
+COUNTED_TIMES: Final = 32
+COUNTED_BEYOND: Final = 1_000
 # Of each group so many times are kept, one for each of the rules.
 MAX_SELECTIONS: Final = 8
 
@@ -37,6 +41,11 @@ class Window:
     timespan_ms: int
     needed: int
     field: str = ""
+
+    @property
+    def counted(self) -> int:
+        """How far events or values are counted, for the score."""
+        return min(COUNTED_TIMES * self.needed, self.needed + COUNTED_BEYOND)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,11 @@ def values_of(key: Key) -> dict[str, str]:
     return dict(zip(fields, values, strict=True))
 
 
+def rule_of(key: Key) -> str:
+    """Return a group's rule as the ids of its alerts have it: each group has alerts of its own."""
+    return " ".join(key[1:])
+
+
 def entity_of(key: Key) -> Entity:
     """Return whom the alert of a group is about: the first field that names somebody, else the tenant.
 

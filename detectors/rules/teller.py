@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from detectors.episode import Episode, Story
 from detectors.rules.compiled import Headline, Window
-from detectors.rules.groups import entity_of, values_of
+from detectors.rules.groups import entity_of, rule_of, values_of
 from detectors.wording import clock_text, duration_text, plural
 
 
@@ -42,7 +42,7 @@ class RuleTeller:
             headline.attack,
             headline.runbook,
             entity=entity_of(episode.key),
-            rule=" ".join(episode.key[1:]),
+            rule=rule_of(episode.key),
         )
 
 

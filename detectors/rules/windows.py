@@ -1,8 +1,8 @@
-"""What is remembered of each group for a rule's window, and at which events the window is full.
+"""What is remembered of each group for a rule's window, and how much of it the window holds at each event.
 
 Everywhere here rows are sorted by group, in order of arrival within each, and their times never run backwards
 within one. Two events are in one window if less than the timespan lies between them. Of each group as much is
-kept as the rule needs to see, whatever comes: an event_count of 5 needs the last 4 times.
+kept as the rule counts, whatever comes: an event_count of 5 the last 159 times, if they are in the window.
 """
 
 from itertools import pairwise
@@ -57,7 +57,7 @@ class Groups:
 
 
 class EventCounts:
-    """The latest times of each group: whether so many events are in the window."""
+    """The latest times of each group: how many events are in the window."""
 
     saved = Saved()
 
@@ -65,8 +65,8 @@ class EventCounts:
         self.groups = Groups()
         self._log = SlidingLog()
 
-    def full(self, slot: Int64s, starts: Int64s, time_ms: Int64s, window: Window) -> Bools:
-        """Return ``(n,)`` at which events the window is full.
+    def counts(self, slot: Int64s, starts: Int64s, time_ms: Int64s, window: Window, least: int) -> Int64s:
+        """Return ``(n,)`` how many events the window holds at each, up to `Window.counted`.
 
         Parameters
         ----------
@@ -76,11 +76,11 @@ class EventCounts:
             ``(n,)``.
         window
             An event_count.
+        least
+            Fewer are told as 0.
         """
         self._log.reserve(len(self.groups.keys))
-        limit, timespan_ms = (np.full(len(slot), value) for value in (window.needed - 1, window.timespan_ms))
-        found, _ = self._log.add(slot, starts, time_ms, limit, timespan_ms, window.needed - 1)
-        return found
+        return self._log.add_counted(slot, starts, time_ms, window.timespan_ms, least, window.counted)
 
     def sweep(self, clock: Clock) -> None:
         """Forget what no verdict can depend on any more."""
@@ -98,20 +98,20 @@ class ValueCounts:
         self.groups = Groups()
         self._latest: list[dict[str, int]] = []
 
-    def full(self, slot: Int64s, starts: Int64s, time_ms: Int64s, window: Window, values: Column) -> Bools:
-        """Return ``(n,)`` at which events the window is full.
+    def counts(self, slot: Int64s, starts: Int64s, time_ms: Int64s, window: Window, values: Column) -> Int64s:
+        """Return ``(n,)`` how many different values the window holds at each event, up to `Window.counted`.
 
         Parameters
         ----------
         values
             ``(n,)`` texts.
         slot, starts, time_ms, window
-            As in `EventCounts.full`; a value_count.
+            As in `EventCounts.counts`; a value_count.
         """
         missing = len(self.groups.keys) - len(self._latest)
         self._latest.extend({} for _ in range(missing))
-        found = np.zeros(len(time_ms), np.bool_)
-        times = time_ms.tolist()
+        found = np.zeros(len(time_ms), np.int64)
+        times, most = time_ms.tolist(), window.counted
         for group, (start, stop) in zip(slot.tolist(), pairwise([*starts.tolist(), len(times)]), strict=True):
             latest = self._latest[group]
             for at in range(start, stop):
@@ -119,10 +119,11 @@ class ValueCounts:
                 # A dict keeps its keys in the order in which they were put in.
                 latest.pop(value, None)
                 latest[value] = now_ms
-                if len(latest) > window.needed:
-                    del latest[next(iter(latest))]
-                oldest_ms = latest[next(iter(latest))]
-                found[at] = len(latest) == window.needed and oldest_ms > now_ms - window.timespan_ms
+                while latest[oldest := next(iter(latest))] <= now_ms - window.timespan_ms:
+                    del latest[oldest]
+                if len(latest) > most:
+                    del latest[oldest]
+                found[at] = len(latest)
         return found
 
     def sweep(self, clock: Clock) -> None:
@@ -151,7 +152,7 @@ class Steps:
         selected
             ``(n, s)`` which selections each event belongs to.
         slot, starts, time_ms, window
-            As in `EventCounts.full`; a temporal or temporal_ordered.
+            As in `EventCounts.counts`; a temporal or temporal_ordered.
         """
         n, s = selected.shape
         self._met_ms = grown(self._met_ms, len(self.groups.keys), NEVER_MS)

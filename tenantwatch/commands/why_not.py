@@ -137,7 +137,7 @@ def _as_json(verdict: "Verdict") -> dict[str, Any]:
         "event_id": closest.event_id,
         "score": closest.score,
         "threshold": closest.threshold if isfinite(closest.threshold) else None,
-        "entity": {"type": closest.key[1], "value": closest.key[2]},
+        "entity": verdict.entity and verdict.entity.model_dump(),
     }
     return {
         "kind": verdict.kind,
@@ -166,9 +166,9 @@ def _print(verdicts: "list[Verdict]") -> None:
     def said(verdict: "Verdict") -> str:
         if verdict.reason:
             return f"does not apply: {verdict.reason}"
-        assert verdict.closest is not None
+        assert verdict.entity is not None
         raised = f"alert {verdict.alert.alert_id[:ID_CHARACTERS]}, " if verdict.alert else ""
-        return f"{raised}counted for {verdict.closest.key[1]} {verdict.closest.key[2]}"
+        return f"{raised}counted for {verdict.entity.type} {verdict.entity.value}"
 
     print_table(
         {
