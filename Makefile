@@ -58,8 +58,8 @@ lint: setup ## ruff and mypy --strict
 bench: setup ## throughput end to end, and beside a plain Faust agent; writes build/bench.json
 	$(BIN)/python -m bench.pipeline $(ARGS)
 
-bench-latency: setup ## produce to alert and to webhook at 5,000 and 50,000 events/s; build/latency.json
-	$(BIN)/python -m bench.latency $(ARGS)
+bench-latency: setup ## produce to alert and to webhook at 5,000 and 50,000 events/s, 1 partition; build/latency.json
+	$(BIN)/python -m bench.latency --partitions 1 $(ARGS)
 
 bench-soak: setup ## memory with a million users over 10 minutes; build/soak.json
 	$(BIN)/python -m bench.soak $(ARGS)

@@ -1,13 +1,14 @@
 """What more events a second need: unit costs measured here, a model, and how far it is right here.
 
 One, two and three workers share this machine with Kafka and a ClickHouse server and work off the same
-backlog. The unit costs of one worker predict what two and three do here, where the cores are what runs out;
-the same costs say what 1, 10 and 100 million events a second need elsewhere. Writes ``build/scaling.json``.
+backlog. The highest of their unit costs say what 1, 10 and 100 million events a second need elsewhere, and
+what should come of it here, where the cores are what runs out. Writes ``build/scaling.json``.
 """
 
 import argparse
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any, Final
@@ -72,6 +73,15 @@ class Assumptions:
     broker_mb_per_s: float = 150.0
     replicas: int = 2
     partitions_per_worker: int = 4
+
+
+def highest(costs: Sequence[UnitCosts]) -> UnitCosts:
+    """Return the highest of each cost: each says how many there must be of something else.
+
+    >>> highest([UnitCosts(20.0, 9.0, 5.0, 1.0, 30.0, 75.0), UnitCosts(22.0, 8.0, 10.0, 2.0, 30.0, 77.0)])
+    UnitCosts(worker_us=22.0, loop_us=9.0, server_us=10.0, kafka_us=2.0, stored_bytes=30.0, kafka_bytes=77.0)
+    """
+    return UnitCosts(*map(max, zip(*map(astuple, costs), strict=True)))
 
 
 def needs(rate: float, cost: UnitCosts, given: Assumptions) -> dict[str, float]:
@@ -174,7 +184,7 @@ def main() -> None:
     given = parser.parse_args()
     here = machine()
     measured = [measure(count, given) for count in given.workers]
-    cost = UnitCosts(**measured[0]["cost"])
+    cost = highest([UnitCosts(**one["cost"]) for one in measured])
     for one in measured:
         one["predicted_events_per_s"] = round(predicted_events_per_s(one["workers"], cost, here["cpus"]))
     assumptions = Assumptions()

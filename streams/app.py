@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import Any, Final, cast
 
 import faust
@@ -375,10 +375,12 @@ class Pipeline:
 
         For as long as Kafka is away it is begun again, until another assignment ends that.
         """
+        began_s = monotonic()
         try:
             for wait_s in waits_s(LONGEST_WAIT_S):
                 try:
-                    return await self._make_ready(assigned, generation)
+                    await self._make_ready(assigned, generation)
+                    return metrics.RECOVERY_SECONDS.set(monotonic() - began_s)
                 except KafkaError as error:
                     log.warning("take_over_postponed", reason=repr(error)[:500], wait_s=wait_s)
                     await asyncio.sleep(wait_s)

@@ -89,7 +89,7 @@ DIRECTORY_READY: Final = Gauge(
 TENANTS: Final = Gauge("tenantwatch_tenants", "Tenants in the directory.", registry=REGISTRY)
 RECOVERY_SECONDS: Final = Gauge(
     "tenantwatch_recovery_seconds",
-    "What the latest assignment took from claiming partitions to handling their events: warm-up.",
+    "What the latest assignment took until events were handled, waiting for the directory included: warm-up.",
     registry=REGISTRY,
 )
 RECOVERY_EVENTS: Final = Counter(

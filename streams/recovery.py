@@ -131,9 +131,7 @@ class Recovery:
         for topic, offsets in by_topic.items():
             states |= await _asked(self._read_back, topic, offsets, claims)
         await self._restore(by_topic, states)
-        seconds = monotonic() - started
-        metrics.RECOVERY_SECONDS.set(seconds)
-        log.info("partitions_recovered", partitions=len(states), seconds=round(seconds, 2))
+        log.info("partitions_recovered", partitions=len(states), seconds=round(monotonic() - started, 2))
         return states
 
     async def _claim(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import threading
 from contextlib import AsyncExitStack
@@ -227,7 +228,14 @@ class Pipeline:
         kafka = self._kafka
         while kafka is None or kafka.running():  # noqa: ASYNC110 - it is a process, not an event
             await asyncio.sleep(BROKER_CHECK_S)
-        raise BrokerDied(f"the embedded Kafka ended; its log is {kafka.log_path}")
+        free_mb = shutil.disk_usage(self.settings.data_dir).free // 2**20
+        problem = (
+            f"the embedded Kafka ended; its disk has {free_mb} MiB free. Make room if that is too little and "
+            f"start again: nothing that it had acknowledged is lost. Its log is {kafka.log_path}"
+        )
+        # Now: stopping what waits for Kafka can take until the process is ended.
+        log.error("kafka_ended", problem=problem)
+        raise BrokerDied(problem)
 
     async def stop(self) -> None:
         """Stop every part in the reverse order; safe to call twice.

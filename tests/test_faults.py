@@ -24,7 +24,7 @@ from schemas.alert import rfc3339
 from schemas.tenant import Tenant
 from store.database import Database
 from streams.topics import TENANTS, TOPIC_OF, ensure_topics
-from tests.chaos.stage import SESSION_TIMEOUT_S, Stage, Worker
+from tests.chaos.stage import SESSION_TIMEOUT_S, Stage, Worker, free_port
 from tests.conftest import CommandLine, eventually
 from tests.schema_examples import encode, event
 
@@ -152,14 +152,16 @@ def test_a_store_that_hangs_is_waited_for(cluster: Stage) -> None:
 
 
 def test_a_kafka_that_is_killed_and_comes_back_is_waited_for(embedded: Stage) -> None:
-    """The worker stays, or ends loudly and is started again: either way each event is stored once."""
+    """The worker stays and goes on by itself, and each event is stored once."""
     worker, traffic = started(embedded)
+    pid = worker.pid
     traffic.send()
     embedded.kafka.kill()
     embedded.kafka.start()
     traffic.send()
     assert embedded.await_ready(), embedded.stalls
     assert_each_once(worker, traffic)
+    assert worker.pid == pid
 
 
 @pytest.fixture
@@ -195,6 +197,31 @@ def test_a_full_disk_is_waited_out(embedded: Stage, small_disk: Path) -> None:
     filler.unlink()
     eventually(lambda: worker.ready)
     assert_each_once(worker, traffic)
+    worker.kill()
+
+
+def test_a_disk_that_is_full_for_kafka_too_ends_it_all_with_what_to_do(
+    embedded: Stage, small_disk: Path, tmp_path: Path
+) -> None:
+    """What Kafka had acknowledged by then is kept: with room again, the next start goes on."""
+    port = free_port()
+    ports = {"kafka_port": str(port), "kafka_controller_port": str(free_port())}
+    worker = Worker("worker-0", "up", small_disk, **ports)
+    worker.log_path = tmp_path / "worker-0.log"  # it is looked at
+    embedded.workers = [worker]
+    assert embedded.await_ready(), embedded.stalls
+    traffic = Traffic(f"127.0.0.1:{port}")
+    traffic.send()
+    assert_each_once(worker, traffic)
+    filler = small_disk / "filler"
+    with traffic.flowing():
+        _fill(filler)
+        assert worker.wait(SETTLED_S) == 1
+        filler.unlink()
+        assert embedded.await_ready(), embedded.stalls
+    assert_each_once(worker, traffic)
+    [ended] = worker.events("kafka_ended")
+    assert "its disk has 0 MiB free" in ended["problem"]
     worker.kill()
 
 

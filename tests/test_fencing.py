@@ -20,45 +20,49 @@ from store.events import KafkaIds
 from store.ownership import Claim, Ownership
 from store.retention import run_retention
 from store.writer import EventBlock, EventWriter
+from streams.topics import KIND_OF
 from tests.clickhouse_server import ClickHouseServer
 from tests.conftest import eventually
 from tests.schema_examples import encode, event
 
 TOPIC = "audit.auth"
+ANOTHER = "audit.access"
 
 
 class Partition:
-    """One partition of a topic that nobody else in this session has, on the server."""
+    """Partitions of two topics that nobody else in this session has, on the server."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.ids = KafkaIds(f"cluster-{uuid4().hex[:8]}", {TOPIC: uuid4().hex})
+        self.ids = KafkaIds(f"cluster-{uuid4().hex[:8]}", {topic: uuid4().hex for topic in (TOPIC, ANOTHER)})
         self.ownership = Ownership(database, self.ids, "worker")
         self.writer = EventWriter(database, self.ids, "worker")
 
-    def claim(self, generation: int, partition: int = 0) -> Claim:
+    def claim(self, generation: int, partition: int = 0, topic: str = TOPIC) -> Claim:
         """Take the partition over, as recovery does."""
-        term = self.ownership.next_terms(TOPIC, [partition])[partition]
-        claim = Claim(TOPIC, partition, term, generation)
+        term = self.ownership.next_terms(topic, [partition])[partition]
+        claim = Claim(topic, partition, term, generation)
         self.ownership.claim({claim: 0})
         self.ownership.end_inserts(generation)
         return claim
 
     def block(self, claim: Claim, events: int = 3, at: datetime | None = None) -> EventBlock:
         at = at or datetime.now(UTC)
-        sent = [event(event_id=f"e-{i}", time=rfc3339(at)) for i in range(events)]
-        batch: Any = parse("auth", [encode(each) for each in sent]).batch
+        kind = KIND_OF[claim.topic]
+        sent = [event(kind, event_id=f"e-{i}", time=rfc3339(at)) for i in range(events)]
+        batch: Any = parse(kind, [encode(each) for each in sent]).batch
         tenant = Tenant(tenant_id=batch.tenant.values[0], organization_id="o", name="n")
         enriched = replace(
-            batch, topic=TOPIC, partition=claim.partition, tenants=(tenant,), tenant_versions=(0,),
+            batch, topic=claim.topic, partition=claim.partition, tenants=(tenant,), tenant_versions=(0,),
             ingest_time_ms=int(at.timestamp() * 1000),
         )  # fmt: skip
         (block,) = self.writer.encode_events([(enriched, claim)])
         return block
 
     def rows(self) -> int:
-        stored = self.ownership.stored_between(TOPIC, dict.fromkeys((0, 1), (0, 1 << 40)))
-        return sum(len(found.rows) for found in stored.values())
+        spans = dict.fromkeys((0, 1), (0, 1 << 40))
+        stored = [self.ownership.stored_between(topic, spans) for topic in (TOPIC, ANOTHER)]
+        return sum(len(found.rows) for of_topic in stored for found in of_topic.values())
 
 
 @pytest.fixture
@@ -92,12 +96,13 @@ def test_of_two_claims_to_one_term_the_later_generation_owns(partition: Partitio
     assert partition.rows() == 3
 
 
-def test_one_lost_partition_refuses_the_whole_insert(partition: Partition) -> None:
+@pytest.mark.parametrize(("held", "gone"), [(TOPIC, TOPIC), (TOPIC, ANOTHER), (ANOTHER, TOPIC)])
+def test_one_lost_partition_refuses_the_whole_insert(partition: Partition, held: str, gone: str) -> None:
     """All partitions change hands together, and half an insert would be harder to account for."""
-    mine, lost = partition.claim(1, 0), partition.claim(1, 1)
+    mine, lost = partition.claim(1, 0, held), partition.claim(1, 1, gone)
     chunks = [(block.batches[0], claim) for claim in (mine, lost) for block in [partition.block(claim)]]
     (both,) = partition.writer.encode_events(chunks)
-    partition.claim(2, 1)
+    partition.claim(2, 1, gone)
     with pytest.raises(Fenced):
         partition.writer.insert_events(both)
     assert partition.rows() == 0

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, Mock, patch
 
 import numpy as np
+import pytest
 from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 from test_recovery import PARTITION, PARTITIONS, TENANT, TOPIC, guess
@@ -14,6 +16,7 @@ from test_recovery import PARTITION, PARTITIONS, TENANT, TOPIC, guess
 from schemas.batch import EventBatch
 from schemas.tenant import Tenant
 from store.ownership import Claim, Stored
+from streams import metrics
 from streams.app import Pipeline, StreamConfig, create_app
 from streams.directory import Entry
 from streams.partition import PartitionState
@@ -139,6 +142,20 @@ async def test_taking_over_is_tried_again_while_kafka_is_away(tmp_path: Path) ->
     assert pipeline.states == {(TOPIC, PARTITION): state}
     assert (pipeline.generation, pipeline.taken_over.is_set()) == (2, True)
     assert not pipeline._fail.called
+
+
+@pytest.mark.parametrize("what", ["directory.follow", "_addresses.take_over"])
+async def test_the_warm_up_that_is_told_is_all_that_events_wait_for(tmp_path: Path, what: str) -> None:
+    """The directory and the states by address, too."""
+    pipeline = pipeline_of(tmp_path)
+
+    async def slow(*_: Any) -> None:
+        await asyncio.sleep(0.1)
+
+    with taking_over(pipeline, {}):
+        attrgetter(what)(pipeline).side_effect = slow
+        await pipeline._prepare({TP(TOPIC, PARTITION)}, 2)
+    assert metrics.RECOVERY_SECONDS._value.get() >= 0.1
 
 
 async def test_taking_over_that_waits_for_kafka_ends_with_the_next_assignment(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def hiccup(scene: Scene) -> None:
     _pause(scene, HICCUP_S, "hiccup_worker")
 
 
-def _pause(scene: Scene, span_s: tuple[float, float], name: str) -> None:
+def _pause(scene: Scene, span_s: tuple[float, float], name: str) -> Worker:
     scene.stage.await_ready()
     scene.sleep(RUNNING_S)
     worker = scene.victim()
@@ -139,13 +139,12 @@ def _pause(scene: Scene, span_s: tuple[float, float], name: str) -> None:
     worker.signal(signal.SIGCONT)
     scene.stage.note("resumed", worker=worker.name)
     scene.sleep(RUNNING_S)
+    return worker
 
 
 def kill_frozen(scene: Scene) -> None:
     """Stop a worker for longer than its session, let it go on and kill -9 it a moment later."""
-    _pause(scene, FROZEN_S, "freeze_worker")
-    for worker in scene.stage.workers[:1]:
-        scene.stage.kill(worker)
+    scene.stage.kill(_pause(scene, FROZEN_S, "freeze_worker"))
 
 
 def kafka_kill(scene: Scene) -> None:

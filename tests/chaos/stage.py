@@ -36,12 +36,19 @@ PR_SET_PDEATHSIG: Final = 1
 # Linux takes the ports of outgoing connections from above these: a broker must find its own again.
 PORTS: Final = range(20_000, 32_000)
 
+# A group has some hundred rows at a time here, where FEW_ROWS is thousands: some are to be one insert of all
+# topics, and some one of each topic.
+_PROGRAM: Final = """\
+import store.writer, tenantwatch.cli
+store.writer.FEW_ROWS = 300
+tenantwatch.cli.main()
+"""
 # A worker whose harness was killed must not live on: the kernel ends it with its parent.
 _LAUNCHER: Final = f"""\
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, signal.SIGKILL)
 if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.executable, [sys.executable, "-m", "tenantwatch.cli", *sys.argv[2:]])
+    os.execv(sys.executable, [sys.executable, "-c", {_PROGRAM!r}, *sys.argv[2:]])
 """
 
 
