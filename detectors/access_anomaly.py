@@ -55,7 +55,7 @@ class AccessAnomalyState:
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 7
+    format_version: ClassVar[int] = 8
 
     clock: Clock = field(default_factory=Clock)
     across: BucketState = field(default_factory=lambda: BucketState(CrossTenantTeller(), 2))

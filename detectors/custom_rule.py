@@ -42,7 +42,7 @@ class CustomRuleState:
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 2
+    format_version: ClassVar[int] = 3
 
     clock: Clock = field(default_factory=Clock)
     event_counts: EventCounts = field(default_factory=EventCounts)
@@ -176,14 +176,16 @@ class _Fold:
             groups.touch(distinct, time_ms[ends], rule.window.timespan_ms)
         needed = 1 if rule.window is None else rule.window.needed
         crossing = np.flatnonzero(score >= needed)
-        scores, finding = score[crossing].tolist(), Finding(rule.headline, rule.window)
+        finding = Finding(rule.headline, rule.window)
         crossings = Crossings(
             slot[crossing],
             groups.keys,
             time_ms[crossing],
             np.full(len(crossing), quiet_ms),
             values_at(self.view.column("event_id"), at[crossing]),
-            lambda row: (float(scores[row]), float(needed), finding),
+            score[crossing].astype(np.float64),
+            np.full(len(crossing), float(needed)),
+            lambda _: finding,
         )
         return crossings.fold(self.state.found)
 

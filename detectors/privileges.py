@@ -180,14 +180,14 @@ class PrivilegesFold:
         state.firsts_hour = grown(state.firsts_hour, len(self.people.tenants), 0)
         tested: dict[int, _Tested] = {}
         for row in at.tolist():
-            if found := self._test(row, working):
-                tested[row] = found
+            if one := self._test(row, working):
+                tested[row] = one
         if state.changes.watch is not None:
             self._show(tested)
-        tested = {row: found for row, found in tested.items() if found.crosses}
+        tested = {row: one for row, one in tested.items() if one.crosses}
         if not tested:
             return []
-        looks = [(found.score, found.threshold, found.change) for found in tested.values()]
+        found = list(tested.values())
         at = np.array(list(tested), np.int64)
         quiet_ms = np.array([r.quiet_ms for r in self._rules], np.int64)[self._rule[at]]
         crossings = Crossings(
@@ -196,7 +196,10 @@ class PrivilegesFold:
             present.time_ms[at],
             np.maximum(quiet_ms, (1 + GOES_ON_HOURS) * HOUR_MS),
             picked(self.batch.columns["event_id"], present.rows[at]),
-            looks.__getitem__,
+            np.array([one.score for one in found]),
+            np.array([one.threshold for one in found]),
+            lambda i: found[i].change,
+            np.array([one.change.kind == IDENTITY for one in found]),
         )
         return crossings.fold(state.changes)
 
