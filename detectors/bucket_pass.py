@@ -3,12 +3,13 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from detectors.bucket_looks import Filled
 from detectors.bucket_state import BucketState
-from detectors.buckets import Buckets, Events, columns_of, fill
+from detectors.buckets import Buckets, Events, Floats, columns_of, fill
 from detectors.clock import NEVER_MS
 from detectors.closeness import Watch
 from detectors.episode import Episode
@@ -112,6 +113,7 @@ class _Pass:
         self.kinds = [[column[i] for i in picks] for column in kinds]
         self.marks: list[bool] = events.marks[order].tolist()
         self.forced = events.forced[order]
+        self.grades = self.forced if self.forced.any() else None
         self._fill()
         shares = self.level_ms / np.array([b.need_ms for b in rules])[number][self.group]
         self.fullest = shares.argmax(axis=1)
@@ -176,7 +178,7 @@ class _Pass:
         state = self.state
         stops = np.append(self.starts[1:], len(self.order))
         self._keep(stops - 1)
-        crossings, urgent = self.over.nonzero()[0].tolist(), self.forced.nonzero()[0].tolist()
+        crossings = self.over.nonzero()[0].tolist()
         alarmed = state.in_alarm[self.slot]
         if crossings:
             alarmed = alarmed | np.logical_or.reduceat(self.over, self.starts)
@@ -190,7 +192,7 @@ class _Pass:
                 if state.episodes.find(key) is None:
                     nearest = bisect_left(crossings, start)
                     opens = crossings[nearest] if nearest < len(crossings) else stop
-                told, end = state.episodes.follow(state.teller, self, key, start, stop, crossings, urgent)
+                told, end = state.episodes.follow(state.teller, self, key, start, stop, crossings)
                 alerts.extend(told)
                 filled.alarmed[self.order[opens:end]] = True
                 if end < stop:
@@ -204,11 +206,10 @@ class _Pass:
     def show(self, watch: Watch, left: Int64s) -> None:
         """Show how full the fullest bucket was after each row, but for those of another pass."""
         rows = np.isin(self.order, left, invert=True).nonzero()[0]
-        group, bucket, forced = self.group[rows], self.fullest[rows], self.forced[rows]
-        sizes = self.sizes[group, bucket]
-        scores = np.where(forced, 1.0, self.level_ms[rows, bucket] / self.leaks_ms[group, bucket])
-        thresholds = np.where(forced, 0.0, np.where(sizes, sizes, np.inf))
-        ids, slot = [self.event_ids[i] for i in rows.tolist()], self.slot[group]
+        forced = self.forced[rows]
+        levels, sizes = (column[rows] for column in self._highest)
+        scores, thresholds = np.where(forced, 1.0, levels), np.where(forced, 0.0, sizes)
+        ids, slot = [self.event_ids[i] for i in rows.tolist()], self.slot[self.group[rows]]
         watch.see(self.state.keys, slot, self.time_ms[rows], ids, lambda at: (scores[at], thresholds[at]))
 
     def _keep(self, last: Int64s) -> None:
@@ -254,14 +255,23 @@ class _Pass:
         """Tally rows of an episode."""
         episode.facts.add(self.values[start:stop], self.marks[start:stop])
 
-    def measure(self, episode: Episode, at: int) -> None:
-        """Take the level of the row's fullest bucket, if it is as full as any before."""
-        if episode.urgent or self.forced[at]:
+    @cached_property
+    def _highest(self) -> tuple[Floats, Floats]:
+        """``(n,)`` level and size of each row's fullest bucket; one that never alarms is infinitely large."""
+        bucket = self.fullest
+        sizes = self.sizes[self.group, bucket]
+        levels = self.level_ms[np.arange(len(bucket)), bucket] / self.leaks_ms[self.group, bucket]
+        return levels, np.where(sizes, sizes, np.inf)
+
+    def measure(self, episode: Episode, start: int, stop: int) -> None:
+        """Take the level of the fullest bucket, if it is as full as any before."""
+        if episode.grade or (self.grades is not None and self.grades[start:stop].any()):
             # One such event is enough, however full the buckets are.
-            episode.score, episode.threshold = float(episode.facts.marks), 0.0
+            episode.grade, episode.score, episode.threshold = 1, float(episode.facts.marks), 0.0
             return
-        group, bucket = self.group[at], self.fullest[at]
-        size = int(self.sizes[group, bucket])
-        level = float(self.level_ms[at, bucket] / self.leaks_ms[group, bucket])
-        if size and level * episode.threshold >= episode.score * size:
-            episode.score, episode.threshold = level, float(size)
+        levels, sizes = (column[start:stop] for column in self._highest)
+        fullness = levels / sizes
+        # The last of equals, as over several calls.
+        at = len(fullness) - 1 - int(fullness[::-1].argmax())
+        if fullness[at] >= (episode.score / episode.threshold if episode.threshold else 0.0):
+            episode.score, episode.threshold = float(levels[at]), float(sizes[at])

@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.clock import NEVER_MS
 from detectors.episode import Episode
@@ -12,10 +13,11 @@ from detectors.episodes import EpisodeRule
 from detectors.keys import Key, Keys
 from detectors.segments import by_key, running_max, starts_of
 from schemas.alert import Alert
-from schemas.batch import Int64s
+from schemas.batch import Bools, Int64s
 
-# Score, threshold, and what else the rule wants to say about a row.
-Look = Callable[[int], tuple[float, float, Any]]
+Floats = NDArray[np.float64]
+# What the rule wants to say about a row.
+Look = Callable[[int], Any]
 
 
 class Crossings:
@@ -31,8 +33,14 @@ class Crossings:
         ``(n,)`` event times, and after which quiet an episode is over.
     event_ids
         ``(n,)``.
+    scores, thresholds
+        ``(n,)``.
     look
-        What to say of a row, by its position here; asked only where a revision is cut.
+        What to say of a row, by its position here; asked only of one that is higher than all before it, and
+        of no more than one between two revisions or two batches.
+    grades
+        ``(n,)`` how grave each row is by itself, where severity follows from that; a graver row is told at
+        once, and is higher than another whatever the scores. None: it does not.
     """
 
     def __init__(
@@ -42,7 +50,10 @@ class Crossings:
         time_ms: Int64s,
         quiet_ms: Int64s,
         event_ids: Sequence[str],
+        scores: Floats,
+        thresholds: Floats,
         look: Look,
+        grades: Int64s | Bools | None = None,
     ) -> None:
         order = by_key(slot)
         self._slot = slot[order]
@@ -51,6 +62,13 @@ class Crossings:
         self._quiet_ms = quiet_ms[order]
         self._rows = order.tolist()
         self._look = look
+        self._scores, self._thresholds = scores[order], thresholds[order]
+        self.grades = None if grades is None or not grades.any() else grades[order]
+        self._grades = np.zeros(len(order), np.int64) if self.grades is None else self.grades
+        # Differences, not ratios: most scores are logarithms. Of equal rows the first is the highest.
+        n, excess = np.arange(len(order)), self._scores - self._thresholds
+        self._rank = np.empty_like(n)
+        self._rank[np.lexsort((n[::-1], excess, self._grades))] = n
         self.event_ids = [event_ids[i] for i in self._rows]
         self.times: list[int] = []
 
@@ -78,8 +96,15 @@ class Crossings:
     def gather(self, episode: Episode, start: int, stop: int) -> None:
         """Nothing is gathered but what `measure` takes."""
 
-    def measure(self, episode: Episode, at: int) -> None:
-        """Keep what is to be said of the row, unless more was to be said of an earlier one."""
-        score, threshold, said = self._look(self._rows[at])
-        if episode.facts is None or score * episode.threshold > episode.score * threshold:
-            episode.score, episode.threshold, episode.facts = score, threshold, said
+    def measure(self, episode: Episode, start: int, stop: int) -> None:
+        """Keep what is to be said of the highest row, unless an earlier one was as high."""
+        at = start + int(self._rank[start:stop].argmax())
+        grade, score, threshold = (
+            int(self._grades[at]),
+            float(self._scores[at]),
+            float(self._thresholds[at]),
+        )
+        highest = episode.grade, episode.score - episode.threshold
+        if not episode.revision or (grade, score - threshold) > highest:
+            episode.grade, episode.score, episode.threshold = grade, score, threshold
+            episode.facts = self._look(self._rows[at])

@@ -181,14 +181,16 @@ class _Fold:
             ids = values_at(self.view.column("event_id"), at)
             watch.see(groups.keys, slot, time_ms, ids, lambda rows: (scores[rows], thresholds[rows]))
         crossing = np.flatnonzero(score >= needed)
-        told, finding = score[crossing].tolist(), Finding(rule.headline, rule.window)
+        finding = Finding(rule.headline, rule.window)
         crossings = Crossings(
             slot[crossing],
             groups.keys,
             time_ms[crossing],
             np.full(len(crossing), quiet_ms),
             values_at(self.view.column("event_id"), at[crossing]),
-            lambda row: (float(told[row]), float(needed), finding),
+            score[crossing].astype(np.float64),
+            np.full(len(crossing), float(needed)),
+            lambda _: finding,
         )
         return crossings.fold(self.state.found)
 

@@ -49,9 +49,9 @@ class Episode:
     count, event_ids
         The events, and the first of their ids.
     score, threshold
-        The highest seen where a revision was cut, and what it is measured against.
-    urgent
-        Whether an event was among them that is worth a revision at once.
+        The highest of all events so far, and what it is measured against.
+    grade
+        How grave the gravest event is by itself, from 0 on; a graver one is worth a revision at once.
     facts
         What else the rule gathers.
     """
@@ -65,7 +65,7 @@ class Episode:
     count: int = 0
     score: float = 0.0
     threshold: float = 0.0
-    urgent: bool = False
+    grade: int = 0
     revision: int = 0
     event_ids: list[str] = field(default_factory=list)
 

@@ -18,6 +18,7 @@ from detectors.episode import Episode, Teller, alert_of
 from detectors.keys import Key
 from detectors.saved import Saved
 from schemas.alert import Alert
+from schemas.batch import Bools, Int64s
 
 FOREVER_MS: Final = 1 << 62
 
@@ -33,14 +34,22 @@ class Rows(Protocol):
     def event_ids(self) -> Sequence[str]:
         """``(n,)`` ids."""
 
+    @property
+    def grades(self) -> Int64s | Bools | None:
+        """``(n,)`` how grave each row is by itself; None: none is graver than others."""
+
     def begin(self, key: Key, at: int) -> Episode:
         """Return the episode that the row at position `at` opens, the row and what led up to it counted."""
 
     def gather(self, episode: Episode, start: int, stop: int) -> None:
         """Add rows to the episode's facts."""
 
-    def measure(self, episode: Episode, at: int) -> None:
-        """Take score and threshold from the row at which a revision is cut."""
+    def measure(self, episode: Episode, start: int, stop: int) -> None:
+        """Take grade, score and threshold from the highest of rows, if it is higher than any before.
+
+        Asked once for all rows between two revisions, or between a revision and the end of the batch: every
+        row is measured by the time the episode is over, and how the stream was cut does not matter.
+        """
 
 
 def cuts(count: int, more: int) -> list[int]:
@@ -54,6 +63,21 @@ def cuts(count: int, more: int) -> list[int]:
     while power <= count + more:
         found.append(power - count)
         power *= 2
+    return found
+
+
+def rises(grades: Int64s | Bools | None, grade: int, start: int, stop: int) -> list[int]:
+    """Return the rows, from `start` to `stop`, that are graver than `grade` and than all rows before them.
+
+    >>> import numpy as np
+    >>> rises(np.array([0, 1, 1, 0, 2, 1]), 0, 0, 6)
+    [1, 4]
+    """
+    found: list[int] = []
+    while grades is not None and start < stop and (part := grades[start:stop]).max() > grade:
+        start += int((part > grade).argmax())
+        found.append(start)
+        grade = int(grades[start])
     return found
 
 
@@ -115,7 +139,6 @@ class Episodes:
         start: int,
         stop: int,
         crossings: Sequence[int],
-        urgent: Sequence[int] = (),
     ) -> tuple[list[Alert], int]:
         """Follow one key until its episode is over or its rows are used up.
 
@@ -127,8 +150,6 @@ class Episodes:
             The key's rows.
         crossings
             Positions, ascending, of rows that open an episode where none is open.
-        urgent
-            Positions, ascending, of rows the first of which in an episode is worth a revision at once.
 
         Returns
         -------
@@ -144,33 +165,29 @@ class Episodes:
                 return alerts, stop
             at = crossings[crossing]
             episode = rows.begin(key, at)
-            rows.measure(episode, at)
-            nearest = bisect_left(urgent, at)
-            episode.urgent = nearest < len(urgent) and urgent[nearest] == at
+            rows.measure(episode, at, at + 1)
             self.start(episode)
             alerts.append(alert_of(teller, episode, "open"))
             at += 1
         end = _end_of(episode, rows.times, at, stop)
         wanted = {at + nth - 1 for nth in cuts(episode.count, end - at)}
-        nearest = bisect_left(urgent, at)
-        hurry = -1
-        if not episode.urgent and nearest < len(urgent) and urgent[nearest] < end:
-            hurry = urgent[nearest]
-            wanted.add(hurry)
+        wanted.update(rises(rows.grades, episode.grade, at, end))
         for cut in sorted(wanted):
-            rows.gather(episode, at, cut + 1)
-            episode.extend(rows.event_ids[at : cut + 1], rows.times[cut])
-            rows.measure(episode, cut)
-            episode.urgent |= cut == hurry
+            _add(episode, rows, at, cut + 1)
             alerts.append(alert_of(teller, episode, "updated"))
             at = cut + 1
         if at < end:
-            rows.gather(episode, at, end)
-            episode.extend(rows.event_ids[at:end], rows.times[end - 1])
+            _add(episode, rows, at, end)
         if end < stop:
             self.end(episode)
             alerts.append(alert_of(teller, episode, "resolved"))
         return alerts, end
+
+
+def _add(episode: Episode, rows: Rows, start: int, stop: int) -> None:
+    rows.gather(episode, start, stop)
+    episode.extend(rows.event_ids[start:stop], rows.times[stop - 1])
+    rows.measure(episode, start, stop)
 
 
 def _end_of(episode: Episode, times: Sequence[int], start: int, stop: int) -> int:

@@ -1,7 +1,7 @@
 """Failed logins: guessing at one user, spraying over many, and the success that follows."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -338,17 +338,15 @@ class _Fold:
         keys: Keys[Key] = Keys()
         slot = keys.intern((self.tenants, "user_id", self.users), rows)
         picks, numbers = rows.tolist(), self.rule[rows].tolist()
-
-        def look(at: int) -> tuple[float, float, Any]:
-            return float(fullness[picks[at]]), shares[numbers[at]], self.addresses.values[picks[at]]
-
         crossings = Crossings(
             slot,
             keys,
             self.time_ms[rows],
             np.array([self.rules[i].quiet_ms for i in numbers], np.int64),
             [self.event_ids[i] for i in picks],
-            look,
+            fullness[rows],
+            np.array(shares)[self.rule[rows]],
+            lambda at: self.addresses.values[picks[at]],
         )
         self.alerts.extend(crossings.fold(rule))
 

@@ -50,7 +50,7 @@ class FailedLoginState:
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 8
+    format_version: ClassVar[int] = 9
 
     clock: Clock = field(default_factory=Clock)
     addresses: BucketState = field(default_factory=lambda: BucketState(AddressTeller(), WIDTH))

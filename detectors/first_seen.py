@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,7 @@ class _Teller:
         }
         return Story(
             "first_seen",
-            "high" if episode.score >= episode.threshold + HIGH_MARGIN else "medium",
+            "high" if episode.grade else "medium",
             f"{episode.key[2]} looks like somebody else: {', '.join(surprise.new)} for the first time; "
             f"last at {clock_text(episode.last_ms)}",
             {**numbers, "habit": surprise.habit},
@@ -250,7 +250,7 @@ class FirstSeenFold:
         at = strange.at[found]
         keys = self.state.values.keys
 
-        def look(i: int) -> tuple[float, float, Any]:
+        def look(i: int) -> _Surprise:
             row = found[i]
             shown = [
                 f"{name.replace('_', ' ')} {keys[number][2]}"
@@ -260,8 +260,7 @@ class FirstSeenFold:
                 if is_new
             ]
             parts = np.round(np.append(strange.surprise[row], unusual_hour[row]), 2).tolist()
-            said = _Surprise(shown, parts, int(strange.habit[row]))
-            return float(score[row]), float(strange.threshold[row]), said
+            return _Surprise(shown, parts, int(strange.habit[row]))
 
         crossings = Crossings(
             user[found],
@@ -269,6 +268,9 @@ class FirstSeenFold:
             time_ms[found],
             np.array([r.quiet_ms for r in rules], np.int64)[rule[at]],
             picked(self.batch.columns["event_id"], self.present.rows[at]),
+            score[found],
+            strange.threshold[found],
             look,
+            score[found] >= strange.threshold[found] + HIGH_MARGIN,
         )
         return crossings.fold(self.state.strangers)

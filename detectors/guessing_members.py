@@ -36,6 +36,8 @@ class Member(NamedTuple):
 class Members:
     """Failures within alarms, by tenant, in order of arrival."""
 
+    grades = None
+
     def __init__(self) -> None:
         self.times: list[int] = []
         self.event_ids: list[str] = []
@@ -76,12 +78,12 @@ class Members:
         """Tally failures of an episode."""
         _add(episode.facts, [member.event for member in self._members[start:stop]])
 
-    def measure(self, episode: Episode, at: int) -> None:
+    def measure(self, episode: Episode, start: int, stop: int) -> None:
         """Take the score of the failure that raised the alarm."""
-        member = self._members[at]
-        score = member.threshold if member.verdict is None else member.verdict.score
-        if score >= episode.score:
-            episode.score, episode.threshold = score, member.threshold
+        for member in self._members[start:stop]:
+            score = member.threshold if member.verdict is None else member.verdict.score
+            if score >= episode.score:
+                episode.score, episode.threshold = score, member.threshold
 
 
 def _add(facts: GuessingFacts, events: Sequence[Recent]) -> None:

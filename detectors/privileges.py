@@ -197,7 +197,7 @@ class PrivilegesFold:
     def _tell(self, tested: dict[int, _Tested], episodes: EpisodeRule) -> list[Alert]:
         """Return the revisions that rows of one kind give rise to."""
         present = self.present
-        looks = [(found.score, found.threshold, found.change) for found in tested.values()]
+        found = list(tested.values())
         at = np.array(list(tested), np.int64)
         quiet_ms = np.array([r.quiet_ms for r in self._rules], np.int64)[self._rule[at]]
         crossings = Crossings(
@@ -206,7 +206,9 @@ class PrivilegesFold:
             present.time_ms[at],
             np.maximum(quiet_ms, (1 + GOES_ON_HOURS) * HOUR_MS),
             picked(self.batch.columns["event_id"], present.rows[at]),
-            looks.__getitem__,
+            np.array([one.score for one in found]),
+            np.array([one.threshold for one in found]),
+            lambda i: found[i].change,
         )
         return crossings.fold(episodes)
 

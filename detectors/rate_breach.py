@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from schemas.tenant import Tenant
 BURST_PART: Final = 10
 # The pace is that of the latest part of the window: long enough to be one, short enough to be the present.
 PACE_PART: Final = 4
+_GRADES: Final[tuple[Severity, ...]] = ("low", "medium", "high")
 SHAPES: Final = {
     "burst": "in a burst",
     "creeping": "little by little",
@@ -62,8 +63,8 @@ def is_burst(times_ms: Int64s, limit: int, window_ms: int) -> bool:
     >>> is_burst(np.array([0, 900, 901, 902]), 3, 1_000), is_burst(np.array([0, 300, 600, 900]), 3, 1_000)
     (True, False)
     """
-    begins = np.searchsorted(times_ms, times_ms - window_ms // BURST_PART, side="right")
-    return 2 * int((np.arange(1, len(times_ms) + 1) - begins).max(initial=0)) >= limit
+    ends_ms = times_ms[(limit + 1) // 2 - 1 :]
+    return bool((ends_ms - times_ms[: len(ends_ms)] < window_ms // BURST_PART).any())
 
 
 def predict(times_ms: Int64s, window_ms: int) -> int:
@@ -96,16 +97,12 @@ class _Teller:
         breach: _Breach = episode.facts
         requests, rule = breach.requests, breach.rule
         window = duration_text(rule.window_ms)
-        ratio = requests / rule.limit
-        severity: Severity = (
-            "high" if ratio >= rule.high_ratio else "medium" if ratio >= rule.medium_ratio else "low"
-        )
         over_ms = episode.last_ms - episode.detected_ms
         shape = "sustained" if over_ms >= rule.window_ms else "burst" if breach.burst else "creeping"
         who = f"api key {episode.key[2]}" if episode.key[1] == "api_key_id" else episode.key[2]
         return Story(
             "rate_breach",
-            severity,
+            _GRADES[episode.grade],
             f"{who} made {plural(requests, 'request')} in {window}, where the {rule.tier} tier allows "
             f"{rule.limit:,}; {episode.count:,} over the limit, {SHAPES[shape]}; "
             f"last at {clock_text(episode.last_ms)}",
@@ -143,7 +140,7 @@ class RateBreachState:
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 5
+    format_version: ClassVar[int] = 6
 
     clock: Clock = field(default_factory=Clock)
     keys: Keys[Key] = field(default_factory=Keys)
@@ -266,8 +263,7 @@ class RateBreach:
 
             def measure(at: Int64s) -> tuple[Floats, Floats]:
                 group = np.searchsorted(starts, at, side="right") - 1
-                places = zip(slot[at].tolist(), place[at].tolist(), time_ms[at].tolist(), strict=True)
-                return np.array([log.count(*one) for one in places], np.float64), limits[group, 0]
+                return log.counts(slot[at], place[at], time_ms[at]).astype(np.float64), limits[group, 0]
 
             ids = taken(batch, "event_id", rows)
             state.breaches.watch.see(state.keys, slot, time_ms, [ids[i] for i in order.tolist()], measure)
@@ -277,17 +273,21 @@ class RateBreach:
         breached[known[order[crossing]]] = True
         # Back into the order of arrival, which is what `Crossings` takes.
         crossing = crossing[np.argsort(order[crossing])]
-        picks, slots = crossing.tolist(), slot[crossing]
-        rules = [self._rules.distinct[i] for i in rule[order[crossing]].tolist()]
+        picks, slots, number = crossing.tolist(), slot[crossing], rule[order[crossing]]
+        rules = [self._rules.distinct[i] for i in number.tolist()]
+        of_rules = np.array([(r.limit, r.medium_ratio, r.high_ratio) for r in self._rules.distinct])
+        limit, medium_ratio, high_ratio = of_rules[number].T
+        counts = log.counts(slots, place[crossing], time_ms[crossing]).astype(np.float64)
+        ratio = counts / limit
 
-        def look(at: int) -> tuple[float, float, Any]:
+        def look(at: int) -> _Breach:
             rule = rules[at]
             times_ms = log.window(int(slots[at]), int(place[picks[at]]), int(time_ms[picks[at]]))
             burst, predicted = (
                 is_burst(times_ms, rule.limit, rule.window_ms),
                 predict(times_ms, rule.window_ms),
             )
-            return float(len(times_ms)), float(rule.limit), _Breach(len(times_ms), rule, burst, predicted)
+            return _Breach(len(times_ms), rule, burst, predicted)
 
         crossings = Crossings(
             slots,
@@ -295,7 +295,10 @@ class RateBreach:
             time_ms[crossing],
             np.array([r.window_ms for r in rules], np.int64),
             taken(batch, "event_id", rows[order[crossing]]),
+            counts,
+            limit,
             look,
+            np.where(ratio >= high_ratio, 2, ratio >= medium_ratio),
         )
         return crossings.fold(state.breaches), breached
 

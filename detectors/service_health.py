@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from detectors.service_health_minutes import Samples, put_back, sampled, take_mi
 from detectors.service_health_routes import routes_of
 from detectors.service_health_rule import SLOW_MS, HealthRule, rule_of
 from detectors.service_health_silence import FORGET_MS, SilenceRule, Silences
-from detectors.service_health_stories import ShiftTeller, VolumeTeller, error_teller, slow_teller
+from detectors.service_health_stories import ShiftTeller, VolumeTeller, error_teller, is_grave, slow_teller
 from detectors.service_health_traffic import Traffic
 from detectors.settling import Rule, settle_batch, settle_reached
 from schemas.alert import Alert
@@ -54,7 +54,7 @@ class ServiceHealthState:
     """
 
     # To be raised whenever this or anything in it is laid out otherwise, or means something else.
-    format_version: ClassVar[int] = 2
+    format_version: ClassVar[int] = 3
 
     clock: Clock = field(default_factory=Clock)
     tenants: Traffic = field(default_factory=Traffic)
@@ -241,13 +241,20 @@ def _raise(rule: EpisodeRule, verdicts: Sequence[tuple[Traffic, Verdict]]) -> li
         return []
     keys, slot = _keys(crossing)
     found = [verdict for _, verdict in crossing]
-
-    def look(at: int) -> tuple[float, float, Any]:
-        return found[at].score, found[at].threshold, found[at].facts
-
     time_ms = np.array([verdict.time_ms for verdict in found], np.int64)
     quiet_ms = np.array([verdict.quiet_ms for verdict in found], np.int64)
-    return Crossings(slot, keys, time_ms, quiet_ms, [v.event_id for v in found], look).fold(rule)
+    crossings = Crossings(
+        slot,
+        keys,
+        time_ms,
+        quiet_ms,
+        [verdict.event_id for verdict in found],
+        np.array([verdict.score for verdict in found], np.float64),
+        np.array([verdict.threshold for verdict in found], np.float64),
+        lambda at: found[at].facts,
+        np.array([is_grave(rule.teller.rule, verdict.facts) for verdict in found]),
+    )
+    return crossings.fold(rule)
 
 
 def _keys(verdicts: Sequence[tuple[Traffic, Verdict]]) -> tuple[Keys[Key], Int64s]:

@@ -4,7 +4,6 @@ from typing import Final, NamedTuple
 
 from detectors.episode import Episode, Story
 from detectors.wording import clock_text, duration_text, plural
-from schemas.alert import Severity
 
 DETECTOR: Final = "service_health"
 # From here on somebody should look now.
@@ -43,10 +42,9 @@ class _ShareTeller:
         """Return what is to be said about the episode."""
         found: Share = episode.facts
         share = found.bad / found.requests
-        severity: Severity = "high" if share >= HIGH_SHARE and self.rule == "errors" else "medium"
         return Story(
             self._classification,
-            severity,
+            "high" if episode.grade else "medium",
             f"{share:.0%} of the requests to {_whom(episode)} {self._word} ({found.bad:,} of "
             f"{found.requests:,} in ten minutes), usually {found.usual:.1%}; {_span(episode)}",
             {
@@ -90,6 +88,11 @@ class Volume(NamedTuple):
     usual: float
     most: float
 
+    @property
+    def ratio(self) -> float:
+        """How many times the most so far."""
+        return self.requests / max(self.most, 1.0)
+
 
 class VolumeTeller:
     """Tells of far more requests than ever."""
@@ -101,12 +104,11 @@ class VolumeTeller:
     def tell(self, episode: Episode) -> Story:
         """Return what is to be said about the episode."""
         found: Volume = episode.facts
-        ratio = found.requests / max(found.most, 1.0)
         return Story(
             "volume_anomaly",
-            "high" if ratio >= HIGH_RATIO else "medium",
-            f"{found.requests:,} requests a minute to {_whom(episode)}, {ratio:,.0f} times the most so far "
-            f"at this time of day; {_span(episode)}",
+            "high" if episode.grade else "medium",
+            f"{found.requests:,} requests a minute to {_whom(episode)}, {found.ratio:,.0f} times the most so "
+            f"far at this time of day; {_span(episode)}",
             {
                 "minutes": episode.count,
                 "requests": found.requests,
@@ -126,6 +128,11 @@ class Shift(NamedTuple):
     usual_ms: float
     requests: int
 
+    @property
+    def ratio(self) -> float:
+        """How many times the usual one."""
+        return self.duration_ms / self.usual_ms
+
 
 class ShiftTeller:
     """Tells of requests that take longer than they used to."""
@@ -137,12 +144,12 @@ class ShiftTeller:
     def tell(self, episode: Episode) -> Story:
         """Return what is to be said about the episode."""
         found: Shift = episode.facts
-        ratio = found.duration_ms / found.usual_ms
         return Story(
             "level_shift",
-            "medium" if ratio >= MEDIUM_DURATION_RATIO else "low",
-            f"Requests to {_whom(episode)} take {ratio:.1f} times as long as usual ({found.duration_ms:,.0f} "
-            f"instead of {found.usual_ms:,.0f} ms) and keep doing so; {_span(episode)}",
+            "medium" if episode.grade else "low",
+            f"Requests to {_whom(episode)} take {found.ratio:.1f} times as long as usual "
+            f"({found.duration_ms:,.0f} instead of {found.usual_ms:,.0f} ms) and keep doing so; "
+            f"{_span(episode)}",
             {
                 "minutes": episode.count,
                 "requests": found.requests,
@@ -153,6 +160,19 @@ class ShiftTeller:
             "Look at what was deployed or changed when it began, and at what else runs on the same machines. "
             "If it is to stay so, nothing need be done: it becomes the usual.",
         )
+
+
+def is_grave(rule: str, facts: Share | Volume | Shift) -> bool:
+    """Say whether a minute by itself makes an episode one degree more severe.
+
+    >>> is_grave("errors", Share(20, 40, 0.01)), is_grave("slow", Share(20, 40, 0.01))
+    (True, False)
+    """
+    if isinstance(facts, Volume):
+        return facts.ratio >= HIGH_RATIO
+    if isinstance(facts, Shift):
+        return facts.ratio >= MEDIUM_DURATION_RATIO
+    return rule == "errors" and facts.bad / facts.requests >= HIGH_SHARE
 
 
 class Silence(NamedTuple):

@@ -233,9 +233,17 @@ class SlidingLog:
         live_ms: Int64s = times[np.searchsorted(times, live_from_ms, side="right") :]
         return live_ms[-MAX_COUNT:]
 
-    def count(self, slot: int, until_place: int, time_ms: int) -> int:
-        """Return how many events there are in a `window`."""
-        return len(self.window(slot, until_place, time_ms))
+    def counts(self, slot: Int64s, until_place: Int64s, time_ms: Int64s) -> Int64s:
+        """Return ``(m,)`` how many events there are in as many a `window`, all found at once."""
+        size, begin = self._size[slot].astype(np.int64), self._begin[slot].astype(np.int64)
+        live_from_ms = time_ms - self.window_ms[slot]
+        first, stop = np.maximum(self._next[slot] - size, 0), until_place
+        while (first < stop).any():
+            middle = (first + stop) // 2
+            live = self._arena[begin + (middle & (size - 1))] > live_from_ms
+            first, stop = np.where(live, first, middle + 1), np.where(live, middle, stop)
+        counts: Int64s = np.minimum(until_place + 1 - first, MAX_COUNT)
+        return counts
 
     def compact(self) -> None:
         """Close the gaps that rings left in the arena when they grew."""

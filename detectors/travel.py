@@ -7,7 +7,7 @@ device is named, nothing is known of it: then the network decides.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,13 +173,13 @@ class _Fold:
         at_ms = np.empty_like(self.at_ms)
         at_ms[self.order] = self.at_ms
 
-        def look(at: int) -> tuple[float, float, Any]:
-            journey = self.journeys[picks[at]]
-            return float(journey.speed_kmh), float(journey.most_kmh), journey
-
+        found = [self.journeys[row] for row in picks]
         quiet_ms = np.array([self.rules[i].quiet_ms for i in self.logins.rule[rows].tolist()], np.int64)
         ids = [self.logins.event_ids[i] for i in picks]
-        return Crossings(slot, keys, at_ms[rows], quiet_ms, ids, look).fold(self.state.journeys)
+        speeds = np.array([journey.speed_kmh for journey in found], np.float64)
+        most = np.array([journey.most_kmh for journey in found], np.float64)
+        crossings = Crossings(slot, keys, at_ms[rows], quiet_ms, ids, speeds, most, found.__getitem__)
+        return crossings.fold(self.state.journeys)
 
     def _show(self) -> None:
         """Show how fast people would have had to travel."""

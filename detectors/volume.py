@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,7 @@ class _Teller:
         crowd = f" ({others} more of the tenant are busier than usual)" if others else ""
         return Story(
             "volume",
-            "high" if episode.score >= episode.threshold + HIGH_MARGIN else "medium",
+            "high" if episode.grade else "medium",
             f"{episode.key[2]} {did} this {span}, where a busy {span} of theirs has "
             f"{taken.busy_amount:,.0f}{crowd}; last at {clock_text(episode.last_ms)}",
             {
@@ -218,16 +218,27 @@ class VolumeFold:
         if not len(found):
             return []
 
-        def look(i: int) -> tuple[float, float, Any]:
-            score, threshold, theta = (float(values[0]) for values in surprises(found[i : i + 1]))
+        scores, thresholds, theta = surprises(found)
+
+        def look(i: int) -> _Taken:
             window, measure = divmod(int(column[found[i]]), M)
             amount, together = int(taken[found[i]]), int(people[found[i]])
-            said = _Taken(MEASURES[measure], WINDOW_HOURS[window], amount, theta, together)
-            return score, threshold, said
+            return _Taken(MEASURES[measure], WINDOW_HOURS[window], amount, float(theta[i]), together)
 
         quiet_ms = np.array([r.quiet_ms for r in self._rules], np.int64)[self._rule[at[found]]]
         ids = [event_ids[i] for i in found.tolist()]
-        return Crossings(user[found], users, time_ms[found], quiet_ms, ids, look).fold(takers)
+        crossings = Crossings(
+            user[found],
+            users,
+            time_ms[found],
+            quiet_ms,
+            ids,
+            scores,
+            thresholds,
+            look,
+            scores >= thresholds + HIGH_MARGIN,
+        )
+        return crossings.fold(takers)
 
 
 def _running(amounts: Int64s, key: Int64s) -> Int64s:

@@ -15,6 +15,7 @@ from detectors.bucket_state import BucketState
 from detectors.buckets import Buckets, Events
 from detectors.columns import Hashed
 from detectors.episode import Episode, Story
+from detectors.episodes import FOREVER_MS
 from detectors.spells import MAX_KNOWN, neighbours
 from detectors.tally import Tally
 
@@ -137,3 +138,20 @@ def test_levels_and_episodes_equal_those_of_a_simulation(
         found += zip(filled.fullness.tolist(), filled.alarmed.tolist(), strict=True)
     assert [alarmed for _, alarmed in found] == [alarmed for _, alarmed in expected]
     assert [full for full, _ in found] == pytest.approx([full for full, _ in expected])
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_the_last_revision_tells_the_highest_level(size: int) -> None:
+    """Six events at once into a bucket of four, and another when half of that has leaked."""
+    state = BucketState(_Teller(), 2)
+    state.keys.intern(("tenant-a", "user_id", Hashed(["ana"])), np.arange(1))
+    time_ms = START_MS + np.array([0, 0, 0, 0, 0, 0, 30_000])
+    alerts = []
+    for start in range(0, 7, size):
+        part = time_ms[start : start + size]
+        n, ids = len(part), [f"e{start + i}" for i in range(len(part))]
+        nothing, no = np.zeros(n, np.int64), np.zeros(n, np.bool_)
+        events = Events(nothing, part, nothing, ids, ids, marks=no, forced=no)
+        alerts += fold_buckets(state, events, [Buckets((4, 0), (10_000, 10_000), QUIET_MS)])[0]
+    alerts += state.settle("tenant-a", FOREVER_MS)
+    assert [(a.status, a.event_count, a.score) for a in alerts] == [("open", 5, 5.0), ("resolved", 7, 6.0)]

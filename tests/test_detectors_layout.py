@@ -21,14 +21,14 @@ from detectors.service_health import ServiceHealthState
 
 # Class, format version, and the fingerprint of that version's layout.
 LAYOUTS: dict[str, tuple[type[Any], int, str]] = {
-    "access_anomaly": (AccessAnomalyState, 8, "486d22585b9435ec"),
+    "access_anomaly": (AccessAnomalyState, 8, "17373836bf29e3cf"),
     "address_credit": (AddressCredit, 3, "ec604ac071390b1f"),
     "cross_tenant_spray": (CrossTenantSprayState, 1, "f8fc8475f9477919"),
     "admission": (Admission, 2, "9c3bd611cf1e52aa"),
-    "custom_rule": (CustomRuleState, 3, "0f5c9cea5bf55a9f"),
-    "failed_login": (FailedLoginState, 8, "7dc7e98a89d40aaa"),
-    "rate_breach": (RateBreachState, 5, "cbb377b98ee91373"),
-    "service_health": (ServiceHealthState, 2, "f5000077656e7c48"),
+    "custom_rule": (CustomRuleState, 3, "cca98810f3a83d96"),
+    "failed_login": (FailedLoginState, 9, "f2547526788a11cc"),
+    "rate_breach": (RateBreachState, 6, "0e558650c004039f"),
+    "service_health": (ServiceHealthState, 3, "16a8979d207e417b"),
 }
 
 

@@ -127,11 +127,34 @@ def test_an_episode_is_resolved_after_a_quiet_window() -> None:
     assert len({alert.alert_id for alert in alerts}) == 2
 
 
-@pytest.mark.parametrize(("n", "told", "severity"), [(12, 12, "low"), (26, 26, "medium"), (80, 74, "high")])
-def test_severity_follows_how_far_over(n: int, told: int, severity: str) -> None:
-    """Just over the limit is low, twice the limit medium, five times high; told at 1, 2, 4, … over it."""
-    last = run(RateBreach(), numbered(requests(n, 10)), tenants={TENANT: tenant(10)})[-1]
-    assert (last.evidence.numbers["requests"], last.severity) == (told, severity)
+def test_severity_follows_how_far_over() -> None:
+    """Just over the limit is low, twice the limit medium, five times high; told at once."""
+    alerts = run(RateBreach(), numbered(requests(80, 10)), tenants={TENANT: tenant(10)})
+    assert [(alert.evidence.numbers["requests"], alert.severity) for alert in alerts] == [
+        (11, "low"),
+        (12, "low"),
+        (14, "low"),
+        (18, "low"),
+        (20, "medium"),
+        (26, "medium"),
+        (42, "medium"),
+        (50, "high"),
+        (74, "high"),
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+def test_the_last_revision_tells_the_most_there_was(size: int) -> None:
+    """Six times the limit within ten minutes, then less and less of it until it is over."""
+    calm_ms = START_MS + 600_000
+    events = numbered(
+        requests(600, 1_000) + requests(3, 60_000, calm_ms) + requests(1, 1, calm_ms + 3_600_000)
+    )
+    limit = {TENANT: tenant(100, window_s=900)}
+    last = run(RateBreach(), events, range(0, len(events), size), limit)[-1]
+    assert (last.status, last.severity, last.score) == ("resolved", "high", 603.0)
+    assert last.summary.startswith("ana made 603 requests in 15 min, where")
+    assert "; 503 over the limit" in last.summary
 
 
 def test_api_keys_have_a_window_where_no_user_is_named() -> None:

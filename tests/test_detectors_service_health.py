@@ -64,6 +64,20 @@ def test_requests_that_fail_are_told_within_minutes_with_one_that_failed() -> No
     assert first.evidence.numbers["requests"] == first.evidence.numbers["errors"]
 
 
+def test_the_last_revision_tells_the_worst_minute() -> None:
+    """Of three minutes the third, by which as many requests had failed as in all."""
+    end_ms = INCIDENT_MS + 3 * MINUTE_MS
+    bad = requests(INCIDENT_MS, end_ms, http_status=503)
+    last = alerts_of(usual(), bad, requests(end_ms, INCIDENT_MS + HOUR_MS))[-1]
+    numbers = last.evidence.numbers
+    assert (last.status, numbers["minutes"], numbers["errors"], numbers["requests"]) == (
+        "resolved",
+        3,
+        36,
+        36,
+    )
+
+
 def test_what_clients_do_wrong_is_no_failure_of_the_service() -> None:
     """Any number of 404 is somebody else's business."""
     bad = requests(INCIDENT_MS, INCIDENT_MS + HOUR_MS, http_status=404, outcome="failure")

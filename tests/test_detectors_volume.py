@@ -289,3 +289,11 @@ def test_what_was_too_much_does_not_become_usual() -> None:
     )
     alerts = [a for a in run(AccessAnomaly(), events) if a.classification == "volume"]
     assert len({a.alert_id for a in alerts}) == 2
+
+
+def test_the_last_revision_tells_all_that_was_taken() -> None:
+    """However the exports lie to the powers of two at which revisions are cut."""
+    streams = month(6) + exports("user-0", 150) + month(6, 14)[-1:]
+    events = numbered(sorted(streams, key=lambda event: event["time_ms"]))
+    last = [a for a in run(AccessAnomaly(), events, (1_000,)) if a.classification == "volume"][-1]
+    assert (last.status, last.evidence.numbers["amount"]) == ("resolved", 150)
