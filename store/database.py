@@ -170,6 +170,7 @@ class Database:
             If another process has it open.
         """
         path.mkdir(parents=True, exist_ok=True)
+        path = path.resolve()  # one client of the engine follows links, and then the other's path is another
         # The engine refuses a second process too, but says why only on standard error.
         held = lock(path.with_name(f"{path.name}.lock"))
         options: dict[str, Any] = {"interface": "chdb", "path": str(path), "tz_mode": "aware"}

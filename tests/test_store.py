@@ -237,6 +237,19 @@ def test_a_second_process_is_refused_with_the_first_ones_number(tmp_path: Path) 
         first.communicate("")
 
 
+def test_a_store_may_be_reached_by_a_link(tmp_path: Path) -> None:
+    """A data directory on another disk."""
+    program = (
+        "import pathlib, sys; from store.database import Database; "
+        "database = Database.embedded(pathlib.Path(sys.argv[1])); "
+        "print(database.query('SELECT 7 AS n')[0]['n']); database.close()"
+    )
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "disk")
+    command = [sys.executable, "-c", program, str(tmp_path / "data" / "clickhouse")]
+    assert subprocess.run(command, capture_output=True, text=True, check=False).stdout == "7\n"
+
+
 def alert(tenant_id: str, alert_id: str, revision: int, **fields: Any) -> Alert:
     base: dict[str, Any] = {
         "alert_id": alert_id, "revision": revision, "status": "open", "detector": "failed_login",
