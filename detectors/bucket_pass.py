@@ -265,9 +265,12 @@ class _Pass:
 
     def measure(self, episode: Episode, start: int, stop: int) -> None:
         """Take the level of the fullest bucket, if it is as full as any before."""
-        if episode.grade or (self.grades is not None and self.grades[start:stop].any()):
-            # One such event is enough, however full the buckets are.
-            episode.grade, episode.score, episode.threshold = 1, float(episode.facts.marks), 0.0
+        forced = 0 if self.grades is None else int(self.grades[start:stop].sum())
+        if episode.grade or forced:
+            # One such event is enough, however full the buckets are. They are counted here, and one at least:
+            # the tally counts nothing any more once it is full.
+            before = episode.score if episode.grade else 0.0
+            episode.grade, episode.score, episode.threshold = 1, max(1.0, before + forced), 0.0
             return
         levels, sizes = (column[start:stop] for column in self._highest)
         fullness = levels / sizes

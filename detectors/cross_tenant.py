@@ -28,7 +28,8 @@ class CrossTenantTeller:
         tally: Tally = episode.facts
         names = sorted(tally.values)
         whom = names[0] if len(names) == 1 else f"{tally.count_text()} other tenants"
-        allowed = tally.marks
+        # Not the tally's marks: those end where it is full.
+        allowed = int(episode.score) if episode.grade else 0
         if allowed:
             verdict = f"{plural(allowed, 'access', 'es')} allowed"
             runbook = (
