@@ -19,8 +19,9 @@ MAX_RING: Final = 2 * MAX_COUNT
 MIN_RING: Final = 4
 ABSENT_MS: Final = -(1 << 60)
 _COLUMNS: Final = ("_next", "window_ms", "_begin", "_size")
-# Places are counted to here and then from so far back, a multiple of every ring: they fit into 32 bits.
 _RING: Final = ("_begin", "_size", "_next")
+# Places are counted to here, and to the end of the call; the next call starts again from so far back, a
+# multiple of every ring: they fit into 32 bits.
 _MAX_PLACE: Final = 1 << 30
 
 
@@ -129,8 +130,11 @@ class SlidingLog:
         if len(longer):
             self._let_go(slot[longer])
         self.window_ms[slot] = window_ms
-        group = group_of(starts, n)
-        return group, self._next[slot].astype(np.int64)[group] + np.arange(n) - starts[group]
+        group, first = group_of(starts, n), self._next[slot].astype(np.int64)
+        # Before places are made of them: those of one call are good until the next.
+        first[first >= _MAX_PLACE] -= _MAX_PLACE - MAX_RING
+        self._next[slot] = first
+        return group, first[group] + np.arange(n) - starts[group]
 
     def last_ms(self, slot: Int64s) -> Int64s:
         """Return ``(g,)`` the times of the keys' latest events, which never run backwards; 0: none."""
@@ -176,7 +180,6 @@ class SlidingLog:
         latest = place >= (after - size)[group]
         keys = group[latest]
         self._arena[self._begin[slot][keys] + (place[latest] & (size[keys] - 1))] = time_ms[latest]
-        after[after >= _MAX_PLACE] -= _MAX_PLACE - MAX_RING
         self._next[slot] = after
 
     def _make_room(self, slot: Int64s, count: Int64s, first_ms: Int64s, kept: int) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scenarios.streams import START_MS, TENANT, batch_of, numbered, run
 from sizes import examples
 
+from detectors import sliding_log
 from detectors.rate_breach import RateBreach
 from detectors.sliding_log import SlidingLog
 from schemas.tenant import RateLimit, Tenant, unknown_tenant
@@ -229,3 +230,26 @@ def test_a_key_without_events_has_no_last_time_in_a_compacted_log() -> None:
     log.add(keys, keys, 1_000 + keys, ones, 900_000 * ones)
     log.compact()
     assert log.last_ms(np.array([300, 7, 299])).tolist() == [0, 1_007, 1_299]
+
+
+def test_places_that_start_over_change_no_count_and_no_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the very batch that reaches the last place too, every request has its verdict, count and window."""
+    most, window_ms, limit = 32, 1_000, 10
+    monkeypatch.setattr(sliding_log, "MAX_COUNT", most)
+    monkeypatch.setattr(sliding_log, "MAX_RING", 2 * most)
+    monkeypatch.setattr(sliding_log, "_MAX_PLACE", 8 * most)
+    rng = np.random.default_rng(7)
+    log, key, done = SlidingLog(), np.zeros(1, np.int64), 0
+    log.reserve(1)
+    time_ms = START_MS + np.cumsum(rng.integers(0, 160, 2_000))
+    for size in rng.integers(1, most, 60).tolist():
+        times = time_ms[done : done + size]
+        over, place = log.add(key, key, times, key + limit, key + window_ms)
+        counts = log.counts(np.zeros(size, np.int64), place, times)
+        for i, now_ms in enumerate(times.tolist()):
+            seen = time_ms[: done + i + 1]
+            live = seen[seen > now_ms - window_ms][-most:].tolist()
+            assert log.window(0, int(place[i]), now_ms).tolist() == live
+            assert (over[i], counts[i]) == (len(live) > limit, len(live))
+        done += size
+    assert done > 2 * 8 * most
