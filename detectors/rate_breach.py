@@ -96,6 +96,7 @@ class _Teller:
     def tell(self, episode: Episode) -> Story:
         breach: _Breach = episode.facts
         requests, rule = breach.requests, breach.rule
+        least = "at least " if requests >= MAX_COUNT else ""
         window = duration_text(rule.window_ms)
         over_ms = episode.last_ms - episode.detected_ms
         shape = "sustained" if over_ms >= rule.window_ms else "burst" if breach.burst else "creeping"
@@ -103,8 +104,8 @@ class _Teller:
         return Story(
             "rate_breach",
             _GRADES[episode.grade],
-            f"{who} made {plural(requests, 'request')} in {window}, where the {rule.tier} tier allows "
-            f"{rule.limit:,}; {episode.count:,} over the limit, {SHAPES[shape]}; "
+            f"{who} made {least}{plural(requests, 'request')} in {window}, where the {rule.tier} tier "
+            f"allows {rule.limit:,}; {episode.count:,} over the limit, {SHAPES[shape]}; "
             f"last at {clock_text(episode.last_ms)}",
             {
                 "requests": requests,
@@ -298,7 +299,8 @@ class RateBreach:
             counts,
             limit,
             look,
-            np.where(ratio >= high_ratio, 2, ratio >= medium_ratio),
+            # What is no longer counted may be any number of times a large limit.
+            np.where((ratio >= high_ratio) | (counts >= MAX_COUNT), 2, ratio >= medium_ratio),
         )
         return crossings.fold(state.breaches), breached
 

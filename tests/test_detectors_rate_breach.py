@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scenarios.streams import START_MS, TENANT, batch_of, numbered, run
 from sizes import examples
 
-from detectors import sliding_log
+from detectors import rate_breach, sliding_log
 from detectors.rate_breach import RateBreach
 from detectors.sliding_log import SlidingLog
 from schemas.tenant import RateLimit, Tenant, unknown_tenant
@@ -253,3 +253,14 @@ def test_places_that_start_over_change_no_count_and_no_window(monkeypatch: pytes
             assert (over[i], counts[i]) == (len(live) > limit, len(live))
         done += size
     assert done > 2 * 8 * most
+
+
+def test_a_breach_of_a_large_limit_is_high_where_counting_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as are counted is as grave as it gets: five times such a limit is more than that."""
+    monkeypatch.setattr(sliding_log, "MAX_COUNT", 32)
+    monkeypatch.setattr(sliding_log, "MAX_RING", 64)
+    monkeypatch.setattr(rate_breach, "MAX_COUNT", 32)
+    alerts = run(RateBreach(), numbered(requests(60, 10)), tenants={TENANT: tenant(10)})
+    *_, before, told, _ = alerts
+    assert (before.severity, before.summary[:29]) == ("medium", "ana made 26 requests in 1 min")
+    assert (told.severity, told.summary[:38]) == ("high", "ana made at least 32 requests in 1 min")
