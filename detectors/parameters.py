@@ -201,7 +201,7 @@ SHARES: Final = {
     "distributed_guessing": 0.2,
     "first_seen": 0.2,
     "volume": 0.1,
-    "privilege_change": 0.1,
+    "privilege_change": 0.1,  # and as much for impersonations, a kind of their own
     "service_health": 0.2,
 }
 # Offices of an enterprise put hundreds of people behind one address: twice the mornings' mistypers.

@@ -7,6 +7,7 @@ from typing import ClassVar, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.closeness import Watch
 from detectors.columns import among, picked
 from detectors.crossings import Crossings
 from detectors.decay import share_left, weeks_remembered
@@ -71,8 +72,10 @@ class _Tested(NamedTuple):
 
 class _Teller:
     detector = "access_anomaly"
-    rule = "privilege_change"
     facts = _Change
+
+    def __init__(self, rule: str) -> None:
+        self.rule = rule
 
     def tell(self, episode: Episode) -> Story:
         change: _Change = episode.facts
@@ -94,8 +97,6 @@ class _Teller:
             ("T1098.003", "T1548.005"),
             "Ask the user, and whoever approves such changes, what it was for. If nobody knows, undo it, "
             "revoke the sessions, and look at what the rights were used for.",
-            # Somebody may do both in one millisecond: the alerts would have the same id.
-            rule="impersonation" if identity else None,
         )
 
 
@@ -118,8 +119,8 @@ class PrivilegesState:
     since: Int32s = field(default_factory=lambda: np.full((0, 2), NEVER, np.int32))
     firsts: Floats = field(default_factory=lambda: np.zeros((0, 2)))
     firsts_hour: Int32s = field(default_factory=lambda: np.zeros((0, 2), np.int32))
-    rights: EpisodeRule = field(default_factory=lambda: EpisodeRule(_Teller()))
-    identity: EpisodeRule = field(default_factory=lambda: EpisodeRule(_Teller()))
+    rights: EpisodeRule = field(default_factory=lambda: EpisodeRule(_Teller("privilege_change")))
+    identity: EpisodeRule = field(default_factory=lambda: EpisodeRule(_Teller("impersonation")))
 
     def forget(self, users: Int64s) -> None:
         """Let users start afresh."""
@@ -185,12 +186,12 @@ class PrivilegesFold:
         for row in at.tolist():
             if found := self._test(row, working):
                 tested[row] = found
-        if state.rights.watch is not None:
-            self._show(tested)
         alerts: list[Alert] = []
-        tested = {row: found for row, found in tested.items() if found.crosses}
         for kind, episodes in ((RIGHTS, state.rights), (IDENTITY, state.identity)):
-            if mine := {row: found for row, found in tested.items() if found.change.kind == kind}:
+            mine = {row: found for row, found in tested.items() if found.change.kind == kind}
+            if episodes.watch is not None:
+                self._show(mine, episodes.watch)
+            if mine := {row: found for row, found in mine.items() if found.crosses}:
                 alerts += self._tell(mine, episodes)
         return alerts
 
@@ -241,14 +242,13 @@ class PrivilegesFold:
         change = _Change(kind, action, resource_type, hours, firsts)
         return _Tested(new, crosses, float(score), float(threshold), change)
 
-    def _show(self, tested: dict[int, _Tested]) -> None:
-        """Tell who listens of firsts, of both kinds at once: it is one rule."""
+    def _show(self, tested: dict[int, _Tested], watch: Watch) -> None:
+        """Tell who listens of firsts."""
         rows = np.array([row for row, found in tested.items() if found.new], np.int64)
         scores, thresholds = (
             np.array([getattr(tested[row], name) for row in rows.tolist()]) for name in ("score", "threshold")
         )
-        assert self.state.rights.watch is not None
-        self.state.rights.watch.see(
+        watch.see(
             self.people.users,
             self.present.user[rows],
             self.present.time_ms[rows],

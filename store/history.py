@@ -108,13 +108,13 @@ def spans(
     rows = database.query(
         "SELECT arrayFirst(start_ms -> toUnixTimestamp64Milli(time) < start_ms + {length_ms:Int64}, "
         "{starts_ms:Array(Int64)}) AS of_span, count() AS events, countIf(outcome = 'failure') AS failures, "
-        f"countIf({field or 'tenant_id'} = {{value:String}}) AS of_entity "
+        f"countIf({field or 'tenant_id'} IN {{private_value:Array(String)}}) AS of_entity "
         f"FROM events WHERE {scope} AND kind = {{kind:String}} AND ({ranges}) GROUP BY of_span",
         {
             "kind": kind,
             "starts_ms": list(starts_ms),
             "length_ms": length_ms,
-            "value": value,
+            "private_value": [value],
             **{f"start_{i}": start_ms for i, start_ms in enumerate(starts_ms)},
             **bound,
         },

@@ -16,8 +16,10 @@ from store.vault import Vault
 log = structlog.get_logger()
 # Whoever was met since may have events that are not stored yet.
 GRACE: Final = timedelta(days=1)
-# Of a tenant, in one statement and one entry of the log.
+# Of a tenant, in one statement and one entry of the log; and how many of these a day: after each, workers
+# read again who was forgotten.
 AT_ONCE: Final = 10_000
+TIMES: Final = 10
 _PATTERN: Final = "p_[a-z2-7]{26}"
 _UNSPOKEN_OF: Final = (
     "SELECT DISTINCT pseudonym FROM vault WHERE {scope} AND stored_at < {{before:DateTime64(3)}} "
@@ -45,15 +47,15 @@ def expire_people(database: Database, vault: Vault, now: datetime) -> int:
     before, gone = now - GRACE, 0
     for row in database.query("SELECT DISTINCT tenant_id FROM vault"):
         tenant = TenantContext(row["tenant_id"])
-        more = True
-        while more:
+        for _ in range(TIMES):
             people = _unspoken_of(database, tenant, before)
             if people:
                 reason = "no event and no alert speaks of them"
                 entry_id = record(database, "expire", tenant.tenant_id, people, "retention", reason)
                 # As of then: events that Kafka had since make them known anew.
                 gone += vault.shred(tenant.tenant_id, people, entry_id, before)["vault"]
-            more = len(people) == AT_ONCE
+            if len(people) < AT_ONCE:
+                break
     if gone:
         log.info("people_expired", people=gone)
     return gone

@@ -81,6 +81,8 @@ class Retainer:
         self._vault = vault
         self._now = now
         self._due_at: float | None = None
+        # Whether the wait until then is for a clock that jumped.
+        self._doubting = False
         # Both clocks at the last turn.
         self._looked: tuple[datetime, float] | None = None
 
@@ -102,14 +104,16 @@ class Retainer:
         """
         now = self._now()
         jumped = self._jumped(now)
-        if jumped:
-            self._due_at = monotonic() + self._doubted(jumped)
+        if jumped and not self._doubting:
+            # Once: a machine that sleeps a week between two days of work would else never come to it.
+            self._due_at, self._doubting = monotonic() + self._doubted(jumped), True
         elif self._due_at is None:
             self._due_at = monotonic() + await self._doubt_s()
             return False
         if monotonic() < self._due_at:
             return False
         metrics.CLOCK_DOUBTED.set(0)
+        self._doubting = False
         state = self._owner.states.get(DECIDING)
         if state is None or state.claim is None:
             return False

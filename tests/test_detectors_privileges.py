@@ -7,9 +7,11 @@ import pytest
 from scenarios.streams import START_MS, numbered, run
 
 from detectors.access_anomaly import AccessAnomaly
+from detectors.closeness import watch_rules
 from detectors.denials import FAULTS, NOT_FOUND
 from detectors.privileges import CHANGES, IDENTITY_ACTIONS, RIGHTS_ACTIONS, RIGHTS_TYPES
 from schemas.alert import Alert
+from tenantwatch.recording import Recorder, of_events, raised
 
 DOCUMENT = Path(__file__).parent.parent / "docs/detection.md"
 HOUR_MS = 3_600_000
@@ -70,6 +72,26 @@ def test_a_first_grant_hides_no_first_impersonation(who: str, pause_h: int) -> N
     alerts = told_of(TEAM, work("ana", 1, 300, **GRANT), work(who, 1, 300 + pause_h, **acts))
     told = {(a.entity.value, a.severity, a.evidence.numbers["action"], a.event_count) for a in alerts}
     assert told == {("ana", "medium", "grant", 1), (who, "high", "impersonate", 1)}
+
+
+def test_explanations_find_the_rule_of_either_alert() -> None:
+    """By the name that the alert's id is made of."""
+    acts = {**GRANT, "action": "impersonate", "resource_type": "user"}
+    streams = [*TEAM, *work("ana", 1, 300, **GRANT), *work("ben", 1, 301, **acts)]
+    events = numbered(sorted(streams, key=lambda event: event["time_ms"]))
+    detector, recorders = AccessAnomaly(), dict[str, Recorder]()
+    state = detector.new_state()
+    everything = of_events({event["event_id"] for event in events})
+    watch_rules(state, lambda _, rule: recorders.setdefault(rule, Recorder(everything)))
+    last = {alert.alert_id: alert for alert in run(detector, events, (200,), state=state)}
+    told = [alert for alert in last.values() if alert.classification == "privilege_change"]
+    for alert in told:
+        rule = "impersonation" if alert.evidence.numbers["action"] == "impersonate" else "privilege_change"
+        point = recorders[rule].closest
+        assert point is not None
+        assert raised(alert, detector.name, rule, point.key)
+        assert round(point.score, 2) == alert.score
+    assert len(told) == 2
 
 
 def test_somebody_new_and_a_new_tenant_are_not_told() -> None:

@@ -11,6 +11,7 @@ from schemas.alert import Entity
 from schemas.tenant import Tenant
 from store.alert_search import AlertSearch, search_alerts
 from store.database import Database
+from store.history import spans
 from store.migrations import migrate
 from store.privacy import Privacy
 from store.queries import TenantContext
@@ -83,6 +84,8 @@ def test_nothing_of_a_forgotten_person_is_left_in_the_server_s_logs(
         assert len(search(database, tenant, _events(vault, TENANT, wanted), 10).events) == 1
         asked = _alerts(vault, TENANT, AlertSearch(entity_values=(said,)))
         assert len(search_alerts(database, tenant, asked, 10).alerts) == 1
+        [span] = spans(database, tenant, "auth", [0], 2**42, "user_id", said)
+        assert (span["events"], span["of_entity"]) == (1, 0)
         assert rights.unmet(tenant, [said]) == []
         types = [row["type"] for row in rights.export(tenant, [said], **WHO)]
         assert types[:4] == ["subject", "event", "alert", "dealing"]

@@ -116,6 +116,21 @@ async def test_weekends_asleep_are_no_jump(
     assert ran
 
 
+async def test_a_machine_that_sleeps_a_week_between_hours_of_work_comes_to_it(
+    database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time it wakes the clock has jumped; the day that this costs is counted over all its hours."""
+    monkeypatch.setattr("streams.retaining.run_retention", lambda *_: None)
+    daily = retainer(Member(DECIDING), database, clocks)
+    assert [await daily.turn(), await daily.turn()] == [False, True]
+    ran = []
+    for _ in range(4):
+        clocks.now += timedelta(days=7)
+        ran.append(await daily.turn())
+        clocks.pass_s(INTERVAL_S / 3)
+    assert ran == [False, False, False, True]
+
+
 async def test_a_clock_that_jumps_while_the_store_is_away_at_the_start_is_not_believed(
     database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:

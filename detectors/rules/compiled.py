@@ -14,8 +14,9 @@ MAX_TIMESPAN_S: Final = 7 * 86_400
 MAX_EVENTS: Final = 10_000
 MAX_VALUES: Final = 1_000
 # A score tells so many times a rule's need from still more, but no more than so many events or values beyond
-# it: of each group as many times, or values, are kept.
+# it: of each group as many times, or values, are kept. A value takes ten times as much as a time.
 COUNTED_TIMES: Final = 32
+COUNTED_VALUES: Final = 4
 COUNTED_BEYOND: Final = 1_000
 # Of each group so many times are kept, one for each of the rules.
 MAX_SELECTIONS: Final = 8
@@ -45,7 +46,8 @@ class Window:
     @property
     def counted(self) -> int:
         """How far events or values are counted, for the score."""
-        return min(COUNTED_TIMES * self.needed, self.needed + COUNTED_BEYOND)
+        times = COUNTED_VALUES if self.type == "value_count" else COUNTED_TIMES
+        return min(times * self.needed, self.needed + COUNTED_BEYOND)
 
 
 @dataclass(frozen=True, slots=True)
