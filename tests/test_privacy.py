@@ -580,10 +580,10 @@ def test_people_leave_the_vault_with_their_last_event(
     assert ("expire", 1) in [(entry["action"], entry["people"]) for entry in noted]
 
 
-def test_all_who_may_leave_the_vault_leave_it_in_one_run(
+def test_who_may_leave_the_vault_leaves_it_in_one_run_of_several_parts(
     database: Database, vault: Vault, tenant: TenantContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many they are; each part is a statement and an entry of the log."""
+    """Each part is a statement and an entry of the log."""
     monkeypatch.setattr("store.vault_expiry.AT_ONCE", 2)
     originals = [f"u{n}@example.com" for n in range(5)]
     vault.keep(
