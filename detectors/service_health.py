@@ -48,7 +48,7 @@ class ServiceHealthState:
     limits
         ``(t, l)`` what holds for each tenant.
     pauses
-        Tenant to its latest silences, from and until.
+        Tenant to its silences of the last four weeks, from and until.
     errors, slow, volume, duration, silences
         Open episodes.
     """
@@ -77,9 +77,14 @@ class ServiceHealthState:
             return
         settled_ms = self.routes.keys.by_tenant(self.clock.settled_ms)
         self.routes.keep(self.routes.last_ms[: len(settled_ms)] + FORGET_MS > settled_ms)
-        for tenant_id, pauses in list(self.pauses.items()):
-            since = self.clock.settled_ms(tenant_id) - FORGET_MS
-            self.pauses[tenant_id] = [pause for pause in pauses if pause[1] > since]
+
+    def forget_pauses(self) -> None:
+        """Drop tenants' silences that ended before the gap of any route began that can still be told."""
+        kept = {
+            tenant_id: [pause for pause in pauses if pause[1] > self.clock.watermark_ms[tenant_id] - FORGET_MS]
+            for tenant_id, pauses in self.pauses.items()
+        }
+        self.pauses = {tenant_id: pauses for tenant_id, pauses in kept.items() if pauses}
 
 
 class ServiceHealth:
@@ -160,6 +165,9 @@ class ServiceHealth:
         tenants_fold = _follow(state, state.tenants, owner, samples, now_ms, ids_at(rows))
         routes_fold = _follow(state, state.routes, slot, of_route, now_ms, ids_at(rows[at]))
         routes_fold.silences.overdue(now_ms[state.routes.owner[: len(state.routes.keys)]])
+        if tenants_fold.gone:
+            # Not before the routes were looked at: a batch may be of weeks.
+            state.forget_pauses()
         return _told(state, tenants_fold, routes_fold)
 
     def _tenants(self, batch: EventBatch, codes: Int32s, state: ServiceHealthState) -> Int64s:

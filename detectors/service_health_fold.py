@@ -163,9 +163,6 @@ class HealthFold:
         before_ms[starts] = traffic.last_ms[slot[starts]]
         first = np.zeros(len(slot), np.bool_)
         first[starts] = minutes.fresh[starts]
-        expired = first & ~is_new(traffic, slot) & (minutes.first_ms - before_ms >= FORGET_MS)
-        if expired.any():
-            traffic.forget(slot[expired])
         known = ~(first & is_new(traffic, slot))
         gap_ms = self.limits[traffic.owner[slot], GAP_MS]
         gaps = np.flatnonzero(minutes.fresh & known & (minutes.first_ms - before_ms >= gap_ms))
@@ -177,6 +174,10 @@ class HealthFold:
         missing = np.minimum(missing, most)
         before = first[gaps]
         np.maximum.at(traffic.gap, slot[gaps[before]], missing[before])
+        expired = first & known & (minutes.first_ms - before_ms >= FORGET_MS)
+        if expired.any():
+            traffic.forget(slot[expired])
+            known &= ~expired
         turned = np.flatnonzero(first & known & (traffic.hour[slot] != hour))
         if len(turned):
             limits = self.limits[traffic.owner[slot[turned]]]
@@ -193,7 +194,8 @@ class HealthFold:
         if not len(gaps):
             return np.zeros(0)
         traffic, slot = self.traffic, minutes.slot
-        keys, end = slot[gaps], minutes.first_ms[gaps]
+        keys = slot[gaps]
+        end = np.minimum(minutes.first_ms[gaps], before_ms[gaps] + FORGET_MS)
         missing = self.silences.missing(keys, before_ms[gaps], end)
         near = traffic.silent[keys] | (traffic.fastest[keys] > 0) & (missing >= NEAR * traffic.needed[keys])
         for i in np.flatnonzero(near).tolist():
@@ -201,7 +203,7 @@ class HealthFold:
             key, begin_ms, end_ms = int(slot[at]), int(before_ms[at]), int(minutes.first_ms[at])
             last_id = self._last_id(int(places[at]))
             silent = bool(traffic.silent[key])
-            if silent or self.silences.look(key, begin_ms, last_id, float(missing[i]), end_ms):
+            if silent or self.silences.look(key, begin_ms, last_id, float(missing[i]), int(end[i])):
                 traffic.silent[key] = False
                 told[at] = True
                 self.silences.alerts += self.silences.rule.end(traffic.keys[key], end_ms)

@@ -56,11 +56,12 @@ class SilenceRule(EpisodeRule):
         return alert_of(self.teller, episode, "open")
 
     def end(self, key: Key, resumed_ms: int) -> list[Alert]:
-        """Return the last revision of a silence that a request breaks, unless it was over before."""
+        """Return the last revision of a silence, given when the next request came, unless it was told before."""
         episode = self.episodes.find(key)
-        if episode is None or resumed_ms >= episode.due_ms:
+        if episode is None:
             return []
-        episode.facts = episode.facts._replace(resumed_ms=resumed_ms)
+        if resumed_ms < episode.due_ms:
+            episode.facts = episode.facts._replace(resumed_ms=resumed_ms)
         self.episodes.end(episode)
         return [alert_of(self.teller, episode, "resolved")]
 
@@ -143,8 +144,9 @@ class Silences:
         return np.asarray(self.limits[self.traffic.owner[slot], GAP_MS], np.int64)
 
     def overdue(self, now_ms: Int64s) -> None:
-        """Tell of keys that are silent at the given times ``(k,)``."""
+        """Tell of keys that are silent at the given times ``(k,)``, of which none is forgotten yet."""
         traffic, k = self.traffic, len(now_ms)
+        now_ms = np.minimum(now_ms, traffic.last_ms[:k] + FORGET_MS)
         due = traffic.check_ms[:k] <= now_ms
         due &= ~traffic.silent[:k] & (traffic.minute[:k] == NEVER)
         slots = due.nonzero()[0]

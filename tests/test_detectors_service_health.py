@@ -170,6 +170,61 @@ def test_time_alone_tells_of_a_silence_as_the_next_request_would() -> None:
     assert resolved.status == "resolved"
 
 
+def test_a_tenants_silences_are_remembered_for_four_weeks() -> None:
+    """So long as a route's silence can begin before them; what comes every other day would else add up."""
+    days = range(0, 44, 4)
+    events = numbered(
+        event
+        for day in days
+        for event in requests(START_MS + day * DAY_MS, START_MS + (day + 2) * DAY_MS, a_minute=1)
+    )
+    detector = ServiceHealth()
+    state = detector.new_state()
+    run(detector, events, range(0, len(events), 1_000), state=state)
+    back = [START_MS + day * DAY_MS for day in days]
+    assert [until for _, until in state.pauses[TENANT]] == back[-7:]
+    after = numbered(requests(back[-1] + 35 * DAY_MS, back[-1] + 35 * DAY_MS + 1))
+    run(detector, after, state=state)
+    assert [until for _, until in state.pauses[TENANT]] == [back[-1] + 35 * DAY_MS]
+
+
+@pytest.mark.parametrize(("days", "told"), [(20, {"/v1/jobs", TENANT}), (27, {TENANT}), (35, {TENANT})])
+def test_nothing_is_expected_of_routes_while_their_tenant_is_silent(days: int, told: set[str]) -> None:
+    """However long that is, and however the stream is cut; after four weeks a route is forgotten."""
+    jobs = usual(a_minute=1)
+    first_ms = INCIDENT_MS + 20 * MINUTE_MS
+    again_ms = first_ms + DAY_MS
+    long_ms = again_ms + 20 * MINUTE_MS
+    back_ms = long_ms + days * DAY_MS
+    users = [
+        requests(start, stop, a_minute=1, route="/v1/users")
+        for start, stop in ((START_MS, first_ms), (again_ms, long_ms), (back_ms, back_ms + 3 * HOUR_MS))
+    ]
+    events = numbered(sorted((e for part in (jobs, *users) for e in part), key=lambda e: e["time_ms"]))
+    detector = ServiceHealth()
+    whole = run(detector, events)
+    assert {alert.entity.value for alert in whole} == told
+    last = next(i for i, event in enumerate(events) if event["time_ms"] >= back_ms)
+    for cuts in ([last], [last + 1], [last - 1, last + 30], range(last - 25, len(events))):
+        assert as_set(run(detector, events, cuts)) == as_set(whole)
+
+
+def test_time_alone_tells_of_weeks_of_silence_as_the_next_request_would() -> None:
+    """The same revisions, whoever finds out, and none of a route."""
+    users = requests(START_MS + 1, INCIDENT_MS, a_minute=1, route="/v1/users")
+    events = numbered(sorted((*usual(a_minute=1), *users), key=lambda e: e["time_ms"]))
+    back_ms = INCIDENT_MS + 35 * DAY_MS
+    back = numbered(requests(back_ms, back_ms + HOUR_MS, a_minute=1))
+    detector = ServiceHealth()
+    waiting, asking = detector.new_state(), detector.new_state()
+    for state in (waiting, asking):
+        assert run(detector, events, state=state) == []
+    waited = detector.advance(waiting, {TENANT: back_ms})
+    assert [(alert.entity.value, alert.status) for alert in waited] == [(TENANT, "open"), (TENANT, "resolved")]
+    assert as_set([*waited, *run(detector, back, state=waiting)]) == as_set(waited)
+    assert as_set(run(detector, back, state=asking)) == as_set(waited)
+
+
 def test_a_night_in_which_there_never_is_anything_is_no_silence() -> None:
     """Office hours, day after day."""
     days = [requests(START_MS + d * DAY_MS, START_MS + d * DAY_MS + 8 * HOUR_MS) for d in range(5)]
