@@ -18,6 +18,7 @@ from schemas.errors import describe
 from schemas.event import (
     MAX_EVENT_BYTES,
     MAX_EVENTS_PER_MESSAGE,
+    MAX_MESSAGE_BYTES,
     MODELS,
     Event,
     Kind,
@@ -78,6 +79,16 @@ class Rejection:
     reason: Reason
     detail: str
     indexes: tuple[int, ...] = (0,)
+
+
+def message_too_large(record: int, size: int) -> Rejection:
+    """Return why a message of more than `MAX_MESSAGE_BYTES` cannot be stored.
+
+    >>> message_too_large(0, 9_000_000).detail
+    '9000000 bytes, a message may have 8388608; fix: send fewer events in it'
+    """
+    detail = f"{size} bytes, a message may have {MAX_MESSAGE_BYTES}; fix: send fewer events in it"
+    return Rejection(record, "message_too_large", detail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from pydantic_core import from_json
 
 from schemas.event import KINDS, MAX_MESSAGE_BYTES, MODELS, Kind
-from schemas.parse import BYTES_PER_CALL, RECORDS_PER_CALL, parse
+from schemas.parse import BYTES_PER_CALL, RECORDS_PER_CALL, message_too_large, parse
 
 Severity = Literal["error", "warning"]
 
@@ -29,7 +29,8 @@ class Problem:
     severity
         ``error``: the pipeline would reject it. ``warning``: it would be stored, but hardly as meant.
     reason
-        A word to group by; an error's is that of the dead letter.
+        A word to group by. An error's is that of the dead letter, but for ``mixed_tenants``: what the pipeline
+        would say of that depends on the message's key.
     detail
         Which field, what was found, how to fix it.
     """
@@ -138,8 +139,8 @@ def _check(lines: list[tuple[int, bytes]], summary: Summary) -> Iterator[Problem
 def _look_at(number: int, value: bytes, problems: list[Problem]) -> Kind | None:
     """Return the kind under which a line is to be parsed; note what parsing itself does not find."""
     if len(value) > MAX_MESSAGE_BYTES:
-        detail = f"{len(value)} bytes, a message may have {MAX_MESSAGE_BYTES}; fix: send fewer events in it"
-        problems.append(Problem(number, "error", "too_large", detail))
+        rejection = message_too_large(0, len(value))
+        problems.append(Problem(number, "error", rejection.reason, rejection.detail))
         return None
     try:
         content = from_json(value)

@@ -12,11 +12,10 @@ from schemas.alert import Alert
 from schemas.batch import FLAGS, Bools, EventBatch, Int64s
 from schemas.cloudevents import Headers
 from schemas.event import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES, Kind
-from schemas.parse import Rejection, parse
+from schemas.parse import Rejection, message_too_large, parse
 from schemas.personal import scrubbed
 from store.ownership import Claim
 from store.vault import Subject
-from streams.dead_letters import MESSAGE_TOO_LARGE
 from streams.directory import Directory
 from streams.partition import PartitionState
 from streams.pseudonyms import Pseudonymiser
@@ -138,8 +137,7 @@ def _too_large(records: Records) -> list[Rejection]:
     size = len(records.values[0] or b"") if len(records) == 1 else 0
     if size <= MAX_MESSAGE_BYTES:
         return []
-    detail = f"{size} bytes, a message may have {MAX_MESSAGE_BYTES}; fix: send fewer events in it"
-    return [Rejection(0, MESSAGE_TOO_LARGE, detail)]
+    return [message_too_large(0, size)]
 
 
 def handle_chunk(

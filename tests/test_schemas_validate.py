@@ -46,7 +46,7 @@ def test_errors_are_those_of_the_pipeline(kind: Kind, data: st.DataObject) -> No
         ([event()] * 1_001, "invalid_array", "1001 events"),
         (event(time="2026-02-30T00:00:00Z"), "invalid_event", "no day or time that exists"),
         (event(x="x" * 1024 * 1024), "too_large", "at most 1048576"),
-        (b"[" + b" " * MAX_MESSAGE_BYTES + b"]", "too_large", "a message may have 8388608"),
+        (b"[" + b" " * MAX_MESSAGE_BYTES + b"]", "message_too_large", "a message may have 8388608"),
     ],
 )
 def test_what_is_wrong_with_a_whole_line_is_told(line: Any, reason: str, said: str) -> None:
