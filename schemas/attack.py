@@ -25,10 +25,12 @@ _NAMES: Final = {
     "T1498": "Network Denial of Service",
     "T1499": "Endpoint Denial of Service",
     "T1526": "Cloud Service Discovery",
+    "T1528": "Steal Application Access Token",
     "T1530": "Data from Cloud Storage",
     "T1531": "Account Access Removal",
     "T1548": "Abuse Elevation Control Mechanism",
     "T1548.005": "Abuse Elevation Control Mechanism: Temporary Elevated Cloud Access",
+    "T1550": "Use Alternate Authentication Material",
     "T1550.001": "Use Alternate Authentication Material: Application Access Token",
     "T1550.004": "Use Alternate Authentication Material: Web Session Cookie",
     "T1556": "Modify Authentication Process",
@@ -44,7 +46,7 @@ _NAMES: Final = {
 
 
 def technique_name(technique: str) -> str | None:
-    """Return the name of a technique; None for one that no detector of ours names.
+    """Return the name of a technique; None for one that is not in the table, as a rule's tag may not be.
 
     >>> technique_name("T1110.003")
     'Brute Force: Password Spraying'
