@@ -123,7 +123,7 @@ def _rule(p: AccessAnomalyParameters, tenant: Tenant) -> _Rule:
 
 
 class AccessAnomaly:
-    """Accesses that their tenant's walls, permissions or habits speak against (detection.md, part C).
+    """Accesses that their tenant's walls, permissions or habits speak against (docs/detection.md, models).
 
     Parameters
     ----------

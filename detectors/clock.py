@@ -9,7 +9,8 @@ import numpy as np
 from detectors.segments import by_key, running_max, starts_of
 from schemas.batch import Bools, EventBatch, Int32s, Int64s
 
-# Events further behind their tenant's watermark are stored, not detected on (architecture.md, event time).
+# Events further behind their tenant's watermark are stored, not detected on: to wait for them is to tell that
+# much later that something is over (docs/decisions/0006).
 LATE_MS: Final = 15 * 60 * 1000
 # Events further ahead of the clock of the machine that received them come from a clock that is wrong.
 FUTURE_MS: Final = 5 * 60 * 1000

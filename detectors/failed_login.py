@@ -32,7 +32,7 @@ UNKNOWN_USER: Final = frozenset({"unknown_user", "invalid_user", "no_such_user",
 
 
 class FailedLogin:
-    """Leaky buckets over failures, by user and by address (detection.md, part A).
+    """Leaky buckets over failures, by user and by address (docs/detection.md, models).
 
     Failures from an address whose bucket runs over count for the address only. What is left for the user's
     buckets is what no address explains: guessing from many addresses, or from unknown ones. So one attack

@@ -1,4 +1,4 @@
-"""What failed logins look like: the names of detection.md, part A, in sentences."""
+"""What failed logins look like: the names of attacks (docs/detection.md, models), in sentences."""
 
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -8,9 +8,9 @@ from detectors.tally import Tally
 from detectors.wording import clock_text, duration_text, plural
 from schemas.alert import Entity, Severity
 
-# An address with so few users is after them, whatever else the shares say (detection.md, naming).
+# An address with so few users is after them, whatever else the shares say.
 BRUTE_FORCE_USERS: Final = 2
-# More tries than this for each user is guessing passwords, not spraying one (detection.md, naming).
+# More tries than this for each user is guessing passwords, not spraying one.
 SPRAY_TRIES: Final = 5
 # One try for almost every user, and most of them unknown here: a list stolen elsewhere. The users of a
 # spray at one company are known for the most part; a recorded one had 7 of 8 unknown at first.

@@ -22,7 +22,7 @@ from schemas.batch import Bools, EventBatch, Int64s
 Floats = NDArray[np.float64]
 DAY_MS: Final = 24 * HOUR_MS
 WEEK_MS: Final = 7 * DAY_MS
-# A user's own habit outweighs the tenant's after five hours of it (detection.md, part C).
+# A user's own habit outweighs the tenant's after five hours of it.
 TENANT_WEIGHT: Final = 5.0
 # More hours of a habit weigh no more: two months of full days. Or the surprise at whatever is new would grow
 # with every year that somebody stays, until a journey alone were an alarm.
@@ -138,8 +138,8 @@ def surprises(seen: Seen) -> Floats:
 
     ``p = (n_uv + 5 p_t) / (n_u + 5)`` is the user's habit backed by the tenant's: by what share of the
     tenant's pairs of user and value have the value, after ``(1 + .5 K) / (1 + n)`` of it were left to values
-    that nobody has shown, K being how many there are (detection.md, part C). Where n_u is more than a full
-    habit, both counts are made smaller alike until it is not.
+    that nobody has shown, K being how many there are (docs/detection.md, models). Where n_u is more than a
+    full habit, both counts are made smaller alike until it is not.
     """
     left = (1 + 0.5 * seen.tenant_distinct) / (1 + seen.tenant_total)
     share = seen.of_tenant / np.maximum(seen.tenant_total, 1)

@@ -43,7 +43,7 @@ class BudgetParameters:
 
 @dataclass(frozen=True, slots=True)
 class FailedLoginParameters:
-    """Parameters of `failed_login`; the buckets are those of detection.md, part A."""
+    """Parameters of `failed_login`."""
 
     burst_failures: int = _bucket(4, "a script's pace: a person who retypes needs about 5 s a try")
     burst_leak_s: int = _leak(10)
@@ -96,7 +96,7 @@ class RateBreachParameters:
 
 @dataclass(frozen=True, slots=True)
 class AccessAnomalyParameters:
-    """Parameters of `access_anomaly`; detection.md, part C."""
+    """Parameters of `access_anomaly`."""
 
     cross_tenant_failures: int = _bucket(3, "denied accesses across tenants")
     cross_tenant_leak_s: int = _leak(600)
@@ -139,7 +139,7 @@ class AccessAnomalyParameters:
 
 @dataclass(frozen=True, slots=True)
 class ServiceHealthParameters:
-    """Parameters of `service_health`; detection.md, part D. Its thresholds follow from the budget."""
+    """Parameters of `service_health`. Its thresholds follow from the budget."""
 
     error_share: float = _parameter(
         0.2,

@@ -31,7 +31,7 @@ QUESTIONS: Final = 5
 
 @dataclass(slots=True)
 class Series:
-    """A metric's past, and how surprising its next value is (detection.md, part D).
+    """A metric's past, and how surprising its next value is (docs/detection.md, models).
 
     Each value is asked five questions, whose answers become chances by the tail of all answers so far: is it
     above the habit of its hour, or below it; has it kept to one side of that habit for some time; is it far

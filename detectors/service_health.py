@@ -88,7 +88,7 @@ class ServiceHealthState:
 
 
 class ServiceHealth:
-    """Requests of each tenant and route, minute by minute (detection.md, part D).
+    """Requests of each tenant and route, minute by minute (docs/detection.md, models).
 
     A minute is over when its tenant's clock is in a later one; an event that comes late counts for the minute
     in which its tenant's clock is. What is usual is learned hour by hour.

@@ -173,7 +173,7 @@ def _need(traffic: Traffic, slot: Int64s, threshold: Floats) -> None:
     """Work out how many requests must be missing before a silence is one.
 
     With the rate known as a Gamma distribution of that shape, none of E expected requests comes with the
-    chance ``(1 + E / shape) ** -shape`` (detection.md, part D).
+    chance ``(1 + E / shape) ** -shape`` (docs/detection.md, models).
     """
     asleep = _sleeps(traffic, slot)
     decades = threshold - np.where(asleep, DAY_OFF_DECADES, 0.0)

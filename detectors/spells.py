@@ -15,7 +15,7 @@ MAX_RECENT: Final = 32
 MAX_KNOWN: Final = 64
 
 
-# So far apart are neighbours: whoever counts through ids skips one now and then (detection.md, part C).
+# So far apart are neighbours: whoever counts through ids skips one now and then.
 STEP: Final = 2
 _NUMBERED: Final = re.compile(r"(.*?)([0-9]{1,18})", re.DOTALL | re.ASCII)
 

@@ -7,7 +7,7 @@ LN_10: Final = log(10.0)
 
 
 def count_surprise(count: int, shape: float, mean: float) -> float:
-    """Return ``-log10 P(X >= count)`` of a Gamma-Poisson count (detection.md, part A), and never more.
+    """Return ``-log10 P(X >= count)`` of a Gamma-Poisson count (docs/detection.md, models), and never more.
 
     The rate of events is known only so well, as a Gamma distribution says; counts are then negative binomial,
     ``X ~ NB(r = shape, p = r / (r + mean))``. The tail is bounded by a geometric series that starts with its
@@ -40,7 +40,7 @@ def count_surprise(count: int, shape: float, mean: float) -> float:
 
 
 def share_surprise(count: int, of: int, share: float, weight: float) -> float:
-    """Return ``-log10 P(X >= count)`` of a Beta-binomial count (detection.md, part D), and never more.
+    """Return ``-log10 P(X >= count)`` of a Beta-binomial count (docs/detection.md, models), and never more.
 
     The share that is usual varies from minute to minute like a Beta distribution. The tail is bounded as in
     `count_surprise`.

@@ -2,7 +2,7 @@
 
 Addresses are known to be somewhere only where an operator gave a file of them; without it nothing is
 remembered. A login counts if its network and its device are new to the user as well: a proxy or a phone's
-carrier moves people about as well, and those they use again and again (detection.md, part A). Where no
+carrier moves people about as well, and those they use again and again. Where no
 device is named, nothing is known of it: then the network decides.
 """
 

@@ -140,7 +140,7 @@ class WorkingHours:
         """Return ``(m,)`` log10 of how much likelier a stranger than the user is there at each time.
 
         ``p = (n_ub + 5 p_t) / (n_u + 5)``, n_ub smoothed over the half-hours around, p_t made in the same way
-        of the tenant's users, backed by any time of the week alike (detection.md, part C).
+        of the tenant's users, backed by any time of the week alike (docs/detection.md, models).
 
         Parameters
         ----------

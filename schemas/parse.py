@@ -27,8 +27,8 @@ from schemas.joined import read_joined
 from schemas.quick import QUICK, Unusual
 from schemas.times import time_column_ms
 
-# This many records are validated and moved into columns before the next, so that their objects die
-# young: facts.md measured 100,000 to 245,000 events/s from this alone.
+# This many records are validated and moved into columns before the next, so that their objects die young:
+# a prototype took 245,000 events/s in place of 100,000.
 RECORDS_PER_CALL: Final = 200
 BYTES_PER_CALL: Final = 1 << 20
 MAX_PROBLEMS_SHOWN: Final = 5
