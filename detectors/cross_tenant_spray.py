@@ -1,7 +1,6 @@
 """Spraying across tenants: one address that fails at several tenants, a little at each."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -10,16 +9,20 @@ import numpy as np
 from detectors.clock import LATE_MS
 from detectors.columns import Hashed, Tenants, named, taken
 from detectors.cross_tenant_spray_state import CrossTenantSprayState
-from detectors.cross_tenant_spray_stories import CrossTenantTeller
-from detectors.episode import Episode, Status, alert_of, in_order
+from detectors.episode import Episode, Status, Story, alert_of, in_order
 from detectors.keys import fingerprints, values_at
-from detectors.parameters import HOUR_S
 from detectors.segments import by_key, starts_of
+from detectors.tally import MAX_VALUES
 from detectors.visits import Cut, Visit, share
+from detectors.wording import clock_text, duration_text, plural
 from schemas.alert import Alert
 from schemas.batch import EventBatch, Int64s
 from schemas.event import Kind
 
+# An address must fail at so many tenants within so long: two may share an office, or an administrator. No
+# tenant has settings of its own for it: they would change what others are told.
+TENANTS: Final = 3
+WINDOW_MS: Final = 3_600_000
 # Visits are remembered until this many hours after the one in which their latest failure arrived, whatever
 # its own time: so long one tenant's partition may lag behind another's, on top of the window, before what
 # belongs together is not found to.
@@ -28,20 +31,29 @@ KEPT_EPOCHS: Final = 2
 FOREVER_MS: Final = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class CrossTenantSprayParameters:
-    """What holds for all tenants together: no tenant's own settings may change what others are told.
+class SprayTeller:
+    """Tells a tenant of its own part, and that it was not the only one: not who the others were."""
 
-    Parameters
-    ----------
-    tenants
-        That an address must fail at: two may share an office, or an administrator.
-    window_s
-        Seconds that must hold a failure at each of them: an hour.
-    """
+    detector = "failed_login"
+    rule = "spray_across_tenants"
+    facts = Cut
 
-    tenants: int = 3
-    window_s: int = HOUR_S
+    def tell(self, episode: Episode) -> Story:
+        """Return what is to be said about a visit."""
+        cut: Cut = episode.facts
+        users = f"at least {cut.users}" if cut.users == MAX_VALUES else f"{cut.users}"
+        tries = plural(cut.failures, "failed login")
+        others = f"{TENANTS - 1} or more"
+        return Story(
+            "cross_tenant_spray",
+            "high",
+            f"{tries} from {episode.key[2]} here, of {users} user{'' if users == '1' else 's'}, and more at "
+            f"{others} other tenants within {duration_text(WINDOW_MS)}; last at {clock_text(cut.last_ms)}",
+            {"failures": cut.failures, "users": cut.users, "other_tenants": others},
+            ("T1110.003",),
+            "Block the address: whoever tries several tenants at once is no user who mistyped. Look for a "
+            "success from it among the users it tried; reset those passwords and require a second factor.",
+        )
 
 
 class Revision(NamedTuple):
@@ -77,11 +89,6 @@ class CrossTenantSpray:
     and the order in which failures of different tenants arrive changes nothing. Revisions are due at the
     1st, 2nd, 4th, 8th, … failure of a visit, as always, and told once it is known to be one of several.
 
-    Parameters
-    ----------
-    parameters
-        The same for all tenants.
-
     >>> from schemas.parse import parse
     >>> event = (
     ...     '{"kind":"auth","event_id":"%s","tenant_id":"tenant-%s","time":"2026-01-01T00:00:00Z","service":'
@@ -98,11 +105,6 @@ class CrossTenantSpray:
 
     name = "failed_login"
     kind: Kind = "auth"
-
-    def __init__(self, parameters: CrossTenantSprayParameters | None = None) -> None:
-        chosen = parameters or CrossTenantSprayParameters()
-        self._tenants, self._window_ms = chosen.tenants, 1000 * chosen.window_s
-        self._teller = CrossTenantTeller(chosen.tenants, self._window_ms)
 
     def new_state(self) -> CrossTenantSprayState:
         """Return the state of a partition of which nothing was seen."""
@@ -136,7 +138,7 @@ class CrossTenantSpray:
             due += self._forget(state, epoch)
             for address in self._grow(batch, rows[part], time_ms[part], state, epoch):
                 visits = state.visits[address]
-                share(visits, self._tenants, self._window_ms)
+                share(visits, TENANTS, WINDOW_MS)
                 for visit in visits:
                     if visit.shared and visit.told < len(visit.cuts):
                         due += self._told(address, visit, state)
@@ -195,7 +197,7 @@ class CrossTenantSpray:
         """Add a tenant's failures to its latest visit, or to those that begin with one of them."""
         visit = next((v for v in reversed(visits) if v.tenant_id == tenant_id), None)
         for at, stop in self._runs(times, visit):
-            if at or visit is None or visit.resolved or times[0] - visit.last_ms >= self._window_ms:
+            if at or visit is None or visit.resolved or times[0] - visit.last_ms >= WINDOW_MS:
                 visit = Visit(tenant_id, times[at], times[at], epoch)
                 visits.append(visit)
             visit.epoch = epoch
@@ -206,7 +208,7 @@ class CrossTenantSpray:
         last_ms = times[0] if visit is None else max(visit.last_ms, times[0])
         start = 0
         for at, time_ms in enumerate(times):
-            if time_ms - last_ms >= self._window_ms:
+            if time_ms - last_ms >= WINDOW_MS:
                 yield start, at
                 start = at
             last_ms = max(last_ms, time_ms)
@@ -218,7 +220,7 @@ class CrossTenantSpray:
         visit.told = len(visit.cuts)
         tenant_id = visit.tenant_id
         state.open.setdefault(tenant_id, set()).add(address)
-        over_ms = visit.last_ms + self._window_ms
+        over_ms = visit.last_ms + WINDOW_MS
         state.due_ms[tenant_id] = min(state.due_ms.get(tenant_id, FOREVER_MS), over_ms)
         return [Revision(address, visit, visit.cuts[i], i, "updated" if i else "open") for i in due]
 
@@ -235,15 +237,15 @@ class CrossTenantSpray:
             visit.first_ms,
             cut.last_ms,
             visit.first_ms,
-            self._window_ms,
+            WINDOW_MS,
             cut,
             count=cut.failures,
-            score=self._tenants,
-            threshold=self._tenants - 1,
+            score=TENANTS,
+            threshold=TENANTS - 1,
             revision=told,
             event_ids=visit.event_ids[: cut.failures],
         )
-        return alert_of(self._teller, episode, status)
+        return alert_of(SprayTeller(), episode, status)
 
     def _settle(self, state: CrossTenantSprayState, tenant_id: str, settled_ms: int) -> list[Revision]:
         """Return the last revisions of a tenant's visits that are over."""
@@ -253,7 +255,7 @@ class CrossTenantSpray:
         due_ms = FOREVER_MS
         for address in list(state.open[tenant_id]):
             for visit in state.unresolved(tenant_id, address):
-                over_ms = visit.last_ms + self._window_ms
+                over_ms = visit.last_ms + WINDOW_MS
                 if over_ms <= settled_ms:
                     due.append(self._resolved(address, visit))
                 else:

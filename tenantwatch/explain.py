@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from detectors.closeness import Floats
-from detectors.cross_tenant_spray_stories import CrossTenantTeller
+from detectors.cross_tenant_spray import SprayTeller
 from detectors.registry import new_detectors
 from schemas.alert import Alert, alert_id, from_ms, rfc3339, to_ms
 from schemas.batch import FIELDS, EventBatch, Int64s
@@ -164,7 +164,7 @@ def kinds_of(alert: Alert) -> tuple[Kind, ...]:
 
 def compares_tenants(alert: Alert) -> bool:
     """Return whether it took other tenants' events to raise an alert."""
-    teller, first_ms = CrossTenantTeller, to_ms(alert.first_time)
+    teller, first_ms = SprayTeller, to_ms(alert.first_time)
     return alert.alert_id == alert_id(teller.detector, teller.rule, alert.tenant_id, alert.entity, first_ms)
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detectors.cross_tenant_spray_stories import CrossTenantTeller
+from detectors.cross_tenant_spray import SprayTeller
 from schemas.alert import Alert, Entity, to_ms
 from schemas.batch import EventBatch
 from schemas.event import KINDS, Kind
@@ -121,7 +121,7 @@ class WhyNot(Trial):
             )
             for name, recorder in by_rule(self._recorders)
         ]
-        spray = CrossTenantTeller
+        spray = SprayTeller
         found.append(Verdict("auth", spray.detector, spray.rule, None, 0.0, None, "it compares tenants"))
         return sorted(found, key=lambda verdict: (-verdict.share, bool(verdict.reason), verdict[:3]))
 
