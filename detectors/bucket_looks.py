@@ -24,8 +24,6 @@ class Filled:
     ----------
     fullness
         How full the fullest bucket was after each row; over 1: alarm.
-    alarmed
-        Which rows belong to an episode.
     touched
         ``(k,)`` which keys have such rows.
     """
@@ -35,7 +33,6 @@ class Filled:
         self._before = state.empty_ms[slot], state.last_ms[slot]
         self._after = state.empty_ms[slot], state.last_ms[slot]
         self.fullness: Floats = np.zeros(len(slot))
-        self.alarmed: Bools = np.zeros(len(slot), np.bool_)
         self.touched: Bools = np.zeros(len(state.keys), np.bool_)
         self.touched[slot] = True
 

@@ -1,6 +1,6 @@
 """Folding a batch into leaky buckets: all keys at once, and a loop only over those in alarm."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,7 +39,7 @@ def fold_buckets(state: BucketState, events: Events, rules: Sequence[Buckets]) -
         # A key whose episode ends in mid-batch starts afresh there: its other rows take another pass.
         one_pass = _Pass(state, events, rules, left)
         filled.put(one_pass.order, one_pass.fullness, one_pass.empty_ms, one_pass.time_ms)
-        left = one_pass.follow(alerts, filled)
+        left = one_pass.follow(alerts)
         if state.watch is not None:
             one_pass.show(state.watch, left)
     return alerts, filled
@@ -173,7 +173,7 @@ class _Pass:
             counts += [np.array(new, np.bool_)] * buckets
         return counts + [np.array(near, np.bool_)] * self.near
 
-    def follow(self, alerts: list[Alert], filled: Filled) -> Int64s:
+    def follow(self, alerts: list[Alert]) -> Int64s:
         """Follow the keys' episodes, keep what comes of them, and return the rows for another pass."""
         state = self.state
         stops = np.append(self.starts[1:], len(self.order))
@@ -188,13 +188,8 @@ class _Pass:
         for slot, busy, start, stop, run in zip(*(column.tolist() for column in rows), strict=True):
             if busy:
                 key = state.keys[slot]
-                opens = start
-                if state.episodes.find(key) is None:
-                    nearest = bisect_left(crossings, start)
-                    opens = crossings[nearest] if nearest < len(crossings) else stop
                 told, end = state.episodes.follow(state.teller, self, key, start, stop, crossings)
                 alerts.extend(told)
-                filled.alarmed[self.order[opens:end]] = True
                 if end < stop:
                     state.forget(slot)
                     left.append(self.order[end:stop])

@@ -18,6 +18,7 @@ from detectors.episode import Episode, Story
 from detectors.episodes import FOREVER_MS
 from detectors.spells import MAX_KNOWN, neighbours
 from detectors.tally import Tally
+from schemas.alert import Alert, to_ms
 
 KEYS = 3
 QUIET_MS = 120_000
@@ -42,11 +43,12 @@ class _Teller:
 
 
 class Simulated:
-    """One key: levels in seconds' thousandths, values met, and until when its episode goes on."""
+    """One key: levels in seconds' thousandths, values met, and the times of each episode's events."""
 
     def __init__(self, buckets: Buckets) -> None:
         self.buckets = buckets
         self.last_ms = 0
+        self.episodes: list[list[int]] = []
         self.forget()
 
     def forget(self) -> None:
@@ -55,8 +57,8 @@ class Simulated:
         self.more: set[str] = set()
         self.alarmed = False
 
-    def meet(self, time_ms: int, value: str | None, other: str, good: int) -> tuple[float, bool]:
-        """Return how full the fullest bucket is after an event, and whether that belongs to an episode."""
+    def meet(self, time_ms: int, value: str | None, other: str, good: int) -> float:
+        """Return how full the fullest bucket is after an event."""
         b = self.buckets
         if self.alarmed and time_ms - self.last_ms >= b.quiet_ms:
             self.forget()
@@ -80,8 +82,12 @@ class Simulated:
             level_ms / (size * leak_ms) if size else 0.0
             for level_ms, size, leak_ms in zip(self.level_ms, b.sizes, b.leaks_ms, strict=True)
         )
-        self.alarmed |= full > 1
-        return full, self.alarmed
+        if full > 1 and not self.alarmed:
+            self.alarmed = True
+            self.episodes.append([])
+        if self.alarmed:
+            self.episodes[-1].append(time_ms)
+        return full
 
     def _news(self, value: str | None, known: set[str]) -> tuple[bool, bool]:
         new = value is not None and value not in known
@@ -117,7 +123,8 @@ def test_levels_and_episodes_equal_those_of_a_simulation(
         for (key, _, _, good), at_ms, value in zip(events, time_ms.tolist(), values, strict=True)
     ]
     state = BucketState(_Teller(), len(buckets.sizes))
-    found: list[tuple[float, bool]] = []
+    found: list[float] = []
+    alerts: list[Alert] = []
     users = Hashed([f"user-{key}" for key in range(KEYS)])
     state.keys.intern(("tenant-a", "user_id", users), np.arange(KEYS))
     for start, stop in pairwise([0, *sorted(min(cut, len(events)) for cut in cuts), len(events)]):
@@ -134,10 +141,26 @@ def test_levels_and_episodes_equal_those_of_a_simulation(
             kinds=(values[part], [f"area-{good}" for *_, good in events[part]]) if buckets.more else None,
             good=np.array([good for *_, good in events[part]], np.int64),
         )
-        _, filled = fold_buckets(state, batch, [buckets])
-        found += zip(filled.fullness.tolist(), filled.alarmed.tolist(), strict=True)
-    assert [alarmed for _, alarmed in found] == [alarmed for _, alarmed in expected]
-    assert [full for full, _ in found] == pytest.approx([full for full, _ in expected])
+        told, filled = fold_buckets(state, batch, [buckets])
+        found += filled.fullness.tolist()
+        alerts += told
+    alerts += state.settle("tenant-a", FOREVER_MS)
+    assert found == pytest.approx(expected)
+    opened = {alert.alert_id: alert for alert in alerts if alert.status == "open"}
+    assert sorted(
+        (
+            alert.entity.value,
+            to_ms(alert.detected_at),
+            to_ms(alert.last_time),
+            alert.event_count - opened[alert.alert_id].event_count + 1,
+        )
+        for alert in alerts
+        if alert.status == "resolved"
+    ) == sorted(
+        (f"user-{i}", times[0], times[-1], len(times))
+        for i, key in enumerate(keys)
+        for times in key.episodes
+    )
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])
