@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from detectors.episodes import EpisodeRule
 from detectors.features import ACTION, FEATURES, Values
 from detectors.habits import HOUR_MS, Habits, Seen
 from detectors.people import People, Present
-from detectors.saved import Saved
 from detectors.wording import clock_text
 from schemas.alert import Alert
 from schemas.batch import Bools, EventBatch, Int64s
@@ -87,8 +86,6 @@ class FirstSeenState:
     strangers
         Open episodes.
     """
-
-    saved: ClassVar[Saved] = Saved()
 
     values: Values = field(default_factory=Values)
     habits: Habits = field(default_factory=Habits)

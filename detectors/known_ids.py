@@ -3,12 +3,11 @@
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import shake_256
-from typing import ClassVar, Final
+from typing import Final
 
 import numpy as np
 
 from detectors.numbers import UInt64s, first_of_each
-from detectors.saved import Saved
 from schemas.batch import Bools, Column, EventBatch, Int64s
 from schemas.columns import padded_texts
 
@@ -34,8 +33,6 @@ class KnownIds:
         Numbers of ids, ascending; a generation is replaced when it is full. With a few thousand of them
         looking one up by bisection is as quick as in a hash table, which would take twice the memory.
     """
-
-    saved: ClassVar[Saved] = Saved()
 
     salt: int = field(default_factory=lambda: hash("event_id"))
     latest: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))

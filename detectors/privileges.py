@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from detectors.growing import grown
 from detectors.habits import HOUR_MS
 from detectors.keys import values_at
 from detectors.people import NEVER, Hour, People, Present
-from detectors.saved import Saved
 from detectors.wording import clock_text
 from detectors.working_hours import WorkingHours
 from schemas.alert import Alert
@@ -113,8 +112,6 @@ class PrivilegesState:
     rights, identity
         Open episodes of either kind.
     """
-
-    saved: ClassVar[Saved] = Saved()
 
     since: Int32s = field(default_factory=lambda: np.full((0, 2), NEVER, np.int32))
     firsts: Floats = field(default_factory=lambda: np.zeros((0, 2)))

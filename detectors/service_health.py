@@ -228,15 +228,15 @@ def _follow(
 def _told(state: ServiceHealthState, tenants: HealthFold, routes: HealthFold) -> list[Alert]:
     """Return the revisions that verdicts and silences give rise to."""
     alerts = [*tenants.silences.alerts, *routes.silences.alerts]
-    of_routes = [(routes.traffic, verdict) for verdict in routes.verdicts.of["volume"]]
+    of_routes = [(routes.traffic, verdict) for verdict in routes.verdicts["volume"]]
     loud = {(int(routes.traffic.owner[v.slot]), v.minute) for _, v in of_routes if v.score > v.threshold}
     # A tenant is told of where no single route is to blame; its routes tell of all else.
     of_tenants = [
-        (tenants.traffic, v) for v in tenants.verdicts.of["volume"] if (v.slot, v.minute) not in loud
+        (tenants.traffic, v) for v in tenants.verdicts["volume"] if (v.slot, v.minute) not in loud
     ]
     alerts += _raise(state.volume, [*of_routes, *of_tenants])
     for name, rule in (("errors", state.errors), ("slow", state.slow), ("duration", state.duration)):
-        alerts += _raise(rule, [(routes.traffic, verdict) for verdict in routes.verdicts.of[name]])
+        alerts += _raise(rule, [(routes.traffic, verdict) for verdict in routes.verdicts[name]])
     return alerts
 
 

@@ -1,7 +1,6 @@
 """The minutes of a batch against the habits of their routes or tenants."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -72,16 +71,6 @@ class Verdict(NamedTuple):
     facts: Any
 
 
-VERDICT_RULES: Final = ("errors", "slow", "volume", "duration")
-
-
-@dataclass
-class Verdicts:
-    """Verdicts of the minutes of a batch by rule; `VERDICT_RULES` names the rules."""
-
-    of: dict[str, list[Verdict]] = field(default_factory=lambda: {rule: [] for rule in VERDICT_RULES})
-
-
 class HealthFold:
     """Follows keys from minute to minute: gaps, what the hours teach, and whether a minute is as usual.
 
@@ -101,7 +90,7 @@ class HealthFold:
     Attributes
     ----------
     verdicts
-        Of minutes that were put to a test closely.
+        By rule, of minutes that were put to a test closely.
     gone
         Keys' silences that ended: number, and from when until when.
     """
@@ -116,7 +105,7 @@ class HealthFold:
     ) -> None:
         self.traffic, self.minutes, self.silences = traffic, minutes, silences
         self.limits, self.event_ids = limits, event_ids
-        self.verdicts = Verdicts()
+        self.verdicts: dict[str, list[Verdict]] = {"errors": [], "slow": [], "volume": [], "duration": []}
         self.gone: list[tuple[int, Pause]] = []
 
     def run(self) -> None:
@@ -356,4 +345,4 @@ class HealthFold:
         minute, last_ms = int(minutes.minute[at]), int(minutes.last_ms[at])
         quiet_ms = int(self.limits[self.traffic.owner[slot], QUIET_MS])
         verdict = Verdict(slot, minute, last_ms, quiet_ms, event_id, score, threshold, facts)
-        self.verdicts.of[rule].append(verdict)
+        self.verdicts[rule].append(verdict)

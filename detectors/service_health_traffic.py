@@ -19,7 +19,6 @@ COUNTS: Final = 6
 REQUESTS, ERRORS, SLOW, TIMED, LOGS, SQUARES = range(COUNTS)
 LOG_UNIT: Final = 1_024
 NEVER: Final = -1
-NEVER_MS: Final = 0
 FOREVER_MS: Final = 1 << 62
 
 # Columns that begin otherwise than with 0.

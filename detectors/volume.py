@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from detectors.crossings import Crossings
 from detectors.episode import Episode, Story
 from detectors.episodes import EpisodeRule
 from detectors.people import Hour, People, Present
-from detectors.saved import Saved
 from detectors.segments import by_key, running_count, starts_of
 from detectors.volume_habits import MAX_COUNT, MEASURES, WINDOW_HOURS, M, VolumeHabits, surprise
 from detectors.wording import clock_text
@@ -103,8 +102,6 @@ class VolumeState:
     takers
         Open episodes.
     """
-
-    saved: ClassVar[Saved] = Saved()
 
     habits: VolumeHabits = field(default_factory=VolumeHabits)
     takers: EpisodeRule = field(default_factory=lambda: EpisodeRule(_Teller()))

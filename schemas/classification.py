@@ -1,16 +1,14 @@
 """What kind of data each field holds: ``x-data-classification`` in the JSON Schemas."""
 
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
-Classification = Literal["public", "internal", "confidential", "personal", "direct_identifier"]
-CLASSIFICATIONS: Final[tuple[Classification, ...]] = get_args(Classification)
-MEANING: Final[dict[Classification, str]] = {
-    "public": "A word of the contract; tells nothing of anybody.",
-    "internal": "Of the tenant's or the services' working; for those who may see the tenant.",
-    "confidential": "Would help an attacker: limits, rules, parameters.",
-    "personal": "Relates to a person, who can be found out with other knowledge.",
-    "direct_identifier": "May name a person by itself; stored as a pseudonym where it does.",
-}
+Classification = Literal[
+    "public",  # a word of the contract; tells nothing of anybody
+    "internal",  # of the tenant's or the services' working; for those who may see the tenant
+    "confidential",  # would help an attacker: limits, rules, parameters
+    "personal",  # relates to a person, who can be found out with other knowledge
+    "direct_identifier",  # may name a person by itself; stored as a pseudonym where it does
+]
 
 _EVENT: Final[dict[str, Classification]] = {
     "kind": "public",

@@ -10,7 +10,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    JsonValue,
     StrictBool,
     StrictFloat,
     StrictInt,
@@ -100,7 +99,7 @@ class EventFields(BaseModel):
     by an older pipeline.
     """
 
-    model_config = ConfigDict(extra="allow", defer_build=False)
+    model_config = ConfigDict(extra="allow")
 
     event_id: Text64 = Field(description="Unique per tenant; UUIDv7 recommended.")
     tenant_id: TenantId = Field(description="The tenant the event belongs to; also the message key.")
@@ -179,4 +178,3 @@ MODELS: Final[dict[Kind, type[AuthEvent] | type[AccessEvent] | type[RequestEvent
     "access": AccessEvent,
     "request": RequestEvent,
 }
-UnknownFields = dict[str, JsonValue]

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.event import KINDS, Kind, TenantId, Text64, Text256
+from schemas.event import Kind, TenantId, Text64, Text256
 
 Tier = Literal["free", "standard", "enterprise"]
 DEFAULT_TIER: Final[Tier] = "free"
@@ -212,6 +212,3 @@ def unknown_tenant(tenant_id: str) -> Tenant:
     100
     """
     return Tenant(tenant_id=tenant_id, organization_id=tenant_id, name=tenant_id)
-
-
-__all__ = ["KINDS", "RATE_LIMITS", "Contact", "RateLimit", "Tenant", "Tier", "unknown_tenant"]
