@@ -3,9 +3,9 @@
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.benign_world import RESOURCE_TYPES, Company
+from schemas.batch import Floats
 
 HOUR_S: Final = 3_600.0
 DAY_S: Final = 24 * HOUR_S
@@ -18,7 +18,6 @@ RELEASE_WEEKDAYS: Final = (1, 3)
 RELEASE_S, COLD_S = 13 * HOUR_S, 120.0
 BACKUP_S: Final = (1.5 * HOUR_S, 1.75 * HOUR_S)
 Event = tuple[float, dict[str, Any]]
-Floats = NDArray[np.float64]
 
 
 class Day:

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from detectors.buckets import Floats
 from detectors.series import score_series
+from schemas.batch import Floats
 from tenantwatch.series_files import read_series
 
 # Standard profile: a window is worth 1 found, -1 missed; a false row costs .11.

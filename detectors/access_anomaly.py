@@ -8,14 +8,14 @@ import numpy as np
 
 from detectors.bucket_state import BucketState
 from detectors.buckets import Buckets
-from detectors.clock import Clock
+from detectors.clock import HOUR_MS, Clock
 from detectors.columns import Hashed, Tenants, named, picked, taken
 from detectors.cross_tenant import CrossTenantTeller, fold_cross_tenant, other_tenants
 from detectors.denials import WIDTH, DeniedTeller, denials_of, fold_denials
 from detectors.episode import in_order
 from detectors.features import COMBINATION
 from detectors.first_seen import FirstSeenFold, FirstSeenRule, FirstSeenState
-from detectors.habits import FORGET_HOURS, HOUR_MS
+from detectors.habits import FORGET_HOURS
 from detectors.parameters import AccessAnomalyParameters, Rules, budget_share, resolve
 from detectors.people import People
 from detectors.privileges import PrivilegesFold, PrivilegesRule, PrivilegesState

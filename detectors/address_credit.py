@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 import numpy as np
 
 from detectors.attempts import are_attempts
-from detectors.clock import Clock
+from detectors.clock import WEEK_MS, Clock
 from detectors.columns import Hashed, Tenants, named, taken
 from detectors.growing import grown
 from detectors.keys import Keys
@@ -20,7 +20,6 @@ from schemas.batch import Bools, EventBatch, Int32s, Int64s
 
 # A success is good for its own week and the next: an office that is empty over the weekend, or over
 # Christmas, is still one on the first morning after it.
-WEEK_MS: Final = 7 * 24 * 3_600_000
 NEVER: Final = -(1 << 30)
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from detectors.bucket_state import BucketState
-from detectors.buckets import Buckets, Floats
+from detectors.buckets import Buckets
 from detectors.segments import by_key
-from schemas.batch import Bools, Int64s
+from schemas.batch import Bools, Floats, Int64s
 
 
 class Filled:

@@ -9,7 +9,7 @@ import numpy as np
 
 from detectors.bucket_looks import Filled
 from detectors.bucket_state import BucketState
-from detectors.buckets import Buckets, Events, Floats, columns_of, fill
+from detectors.buckets import Buckets, Events, columns_of, fill
 from detectors.clock import NEVER_MS
 from detectors.closeness import Watch
 from detectors.episode import Episode
@@ -18,7 +18,7 @@ from detectors.segments import by_key, group_of, running_count, running_max, sta
 from detectors.spells import MAX_RECENT, Recent, Spell
 from detectors.tally import Tally
 from schemas.alert import Alert
-from schemas.batch import Bools, Int64s
+from schemas.batch import Bools, Floats, Int64s
 
 
 def fold_buckets(state: BucketState, events: Events, rules: Sequence[Buckets]) -> tuple[list[Alert], Filled]:

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from math import inf
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detectors.segments import group_of, running_count, running_max
-from schemas.batch import Bools, Int64s
-
-Floats = NDArray[np.float64]
+from schemas.batch import Bools, Floats, Int64s
 
 
 @dataclass(frozen=True, slots=True)

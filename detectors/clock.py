@@ -9,12 +9,17 @@ import numpy as np
 from detectors.segments import by_key, running_max, starts_of
 from schemas.batch import Bools, EventBatch, Int32s, Int64s
 
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 60 * MINUTE_MS
+DAY_MS: Final = 24 * HOUR_MS
+WEEK_MS: Final = 7 * DAY_MS
 # Events further behind their tenant's watermark are stored, not detected on: to wait for them is to tell that
 # much later that something is over (docs/decisions/0006).
-LATE_MS: Final = 15 * 60 * 1000
+LATE_MS: Final = 15 * MINUTE_MS
 # Events further ahead of the clock of the machine that received them come from a clock that is wrong.
-FUTURE_MS: Final = 5 * 60 * 1000
+FUTURE_MS: Final = 5 * MINUTE_MS
 NEVER_MS: Final = 0
+FOREVER_MS: Final = 1 << 62
 
 
 def move_watermarks(watermark_ms: dict[str, int], batch: EventBatch, rows: Int64s) -> tuple[Int64s, Int64s]:

@@ -6,14 +6,10 @@ Nobody is told in the worker: a rule without a watch does nothing for it.
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from detectors.keys import Key, Keys
 from detectors.saved import walk
-from schemas.batch import Int64s
+from schemas.batch import Floats, Int64s
 
-Floats = NDArray[np.float64]
 # ``(m,)`` positions to scores and thresholds, of which a score above its threshold is an alarm. An infinite
 # threshold is one that is switched off.
 Measure = Callable[[Int64s], tuple[Floats, Floats]]

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from detectors.clock import LATE_MS
+from detectors.clock import FOREVER_MS, HOUR_MS, LATE_MS
 from detectors.columns import Hashed, Tenants, named, taken
 from detectors.cross_tenant_spray_state import CrossTenantSprayState
 from detectors.episode import Episode, Status, Story, alert_of, in_order
@@ -22,13 +22,12 @@ from schemas.event import Kind
 # An address must fail at so many tenants within so long: two may share an office, or an administrator. No
 # tenant has settings of its own for it: they would change what others are told.
 TENANTS: Final = 3
-WINDOW_MS: Final = 3_600_000
+WINDOW_MS: Final = HOUR_MS
 # Visits are remembered until this many hours after the one in which their latest failure arrived, whatever
 # its own time: so long one tenant's partition may lag behind another's, on top of the window, before what
 # belongs together is not found to.
-EPOCH_MS: Final = 3_600_000
+EPOCH_MS: Final = HOUR_MS
 KEPT_EPOCHS: Final = 2
-FOREVER_MS: Final = 1 << 62
 
 
 class SprayTeller:

@@ -5,7 +5,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detectors.clock import NEVER_MS
 from detectors.episode import Episode
@@ -13,9 +12,8 @@ from detectors.episodes import EpisodeRule
 from detectors.keys import Key, Keys
 from detectors.segments import by_key, running_max, starts_of
 from schemas.alert import Alert
-from schemas.batch import Bools, Int64s
+from schemas.batch import Bools, Floats, Int64s
 
-Floats = NDArray[np.float64]
 # What the rule wants to say about a row.
 Look = Callable[[int], Any]
 

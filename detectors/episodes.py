@@ -9,18 +9,17 @@ belonged to it (`detectors.clock.Clock.settled_ms`).
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from msgspec import convert
 
+from detectors.clock import FOREVER_MS
 from detectors.closeness import Watch
 from detectors.episode import Episode, Teller, alert_of
 from detectors.keys import Key
 from detectors.saved import Saved
 from schemas.alert import Alert
 from schemas.batch import Bools, Int64s
-
-FOREVER_MS: Final = 1 << 62
 
 
 class Rows(Protocol):

@@ -9,7 +9,7 @@ from detectors.attempts import are_attempts, are_denied, are_with_key
 from detectors.bucket_looks import Filled, fullness_at
 from detectors.bucket_pass import fold_buckets
 from detectors.bucket_state import BucketState
-from detectors.buckets import Buckets, Events, Floats
+from detectors.buckets import Buckets, Events
 from detectors.columns import Hashed, Tenants, among, named, taken
 from detectors.crossings import Crossings
 from detectors.episode import in_order
@@ -24,7 +24,7 @@ from detectors.taken_accounts import Taken, show_taken, tell_taken
 from detectors.travel import Logins, fold_travel
 from detectors.travel_state import TravelRule
 from schemas.alert import Alert
-from schemas.batch import Bools, EventBatch, Int64s
+from schemas.batch import Bools, EventBatch, Floats, Int64s
 from schemas.event import Kind
 from schemas.tenant import Tenant
 

@@ -5,22 +5,19 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detectors.clock import DAY_MS, WEEK_MS
 from detectors.columns import Hashed, picked
 from detectors.crossings import Crossings
 from detectors.episode import Episode, Story
 from detectors.episodes import EpisodeRule
 from detectors.features import ACTION, FEATURES, Values
-from detectors.habits import HOUR_MS, Habits, Seen
+from detectors.habits import Habits, Seen
 from detectors.people import People, Present
 from detectors.wording import clock_text
 from schemas.alert import Alert
-from schemas.batch import Bools, EventBatch, Int64s
+from schemas.batch import Bools, EventBatch, Floats, Int64s
 
-Floats = NDArray[np.float64]
-DAY_MS: Final = 24 * HOUR_MS
-WEEK_MS: Final = 7 * DAY_MS
 # A user's own habit outweighs the tenant's after five hours of it.
 TENANT_WEIGHT: Final = 5.0
 # More hours of a habit weigh no more: two months of full days. Or the surprise at whatever is new would grow

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detectors.clock import HOUR_MS
 from detectors.columns import Hashed, Tenants, named
 from detectors.guessing_exposure import WINDOWS_MS, Arrivals, Exposures, count_into
 from detectors.guessing_members import Member, Members
@@ -18,7 +19,7 @@ from detectors.guessing_pressure import Exposure, Pressure, Recent
 from detectors.guessing_state import GuessingRule, GuessingState
 from detectors.keys import Key, Keys, values_at
 from detectors.networks import places
-from detectors.pairs import HOUR_MS, NEVER_MS
+from detectors.pairs import LONG_AGO_MS
 from detectors.segments import by_key, running_max, starts_of
 from detectors.surprise import LN_10
 from schemas.alert import Alert
@@ -113,7 +114,7 @@ class GuessingFold:
             ``(n,)`` successes that a bucket makes suspicious: nothing is learned from them.
         """
         state, self.hot = self.state, hot
-        known_ms = np.append(state.pairs.known_ms, NEVER_MS)[self.pair]
+        known_ms = np.append(state.pairs.known_ms, LONG_AGO_MS)[self.pair]
         new = (self.pair < 0) | (known_ms < self.since_ms)
         lost = self.lost[~explained[self.lost]]
         known = lost[~new[lost]]

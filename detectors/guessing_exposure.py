@@ -5,7 +5,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from detectors.guessing_pressure import MINUTE_MS, WINDOWS, InWindows
+from detectors.clock import MINUTE_MS
+from detectors.guessing_pressure import WINDOWS, InWindows
 from schemas.batch import Bools, Int64s
 
 WINDOWS_MS: Final = np.array(WINDOWS, np.int64) * MINUTE_MS

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from math import log
 from typing import Final, NamedTuple
 
+from detectors.clock import MINUTE_MS
 from detectors.networks import network_of, place_of
 from detectors.surprise import LN_10, count_surprise
 
-MINUTE_MS: Final = 60_000
 # Of the windows, in minutes: a script's burst up to a day of low and slow.
 WINDOWS: Final = (1, 15, 240, 1_440)
 # What is known of a tenant before anything is: half a failure in 50 minutes, or in 50 logins.

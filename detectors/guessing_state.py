@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detectors.clock import HOUR_MS
 from detectors.episodes import EpisodeRule
 from detectors.failed_login_stories import GuessingTeller
 from detectors.growing import grown
 from detectors.guessing_pressure import WINDOWS, Pressure
 from detectors.keys import Keys
-from detectors.pairs import HOUR_MS, NEVER_MS, Pairs
+from detectors.pairs import LONG_AGO_MS, Pairs
 from schemas.batch import Int64s
 
 
@@ -74,7 +75,7 @@ class GuessingState:
         n = len(self.tenants)
         self.last_ms, self.recent = grown(self.last_ms, n, 0), grown(self.recent, n, 0)
         self.in_window, self.window = grown(self.in_window, n, 0), grown(self.window, n, -1)
-        self.counted_ms = grown(self.counted_ms, len(self.failed), NEVER_MS)
+        self.counted_ms = grown(self.counted_ms, len(self.failed), LONG_AGO_MS)
         return np.array(numbers, np.int64)
 
     def sweep(self, settled_ms: Callable[[str], int], known_ms: int) -> None:

@@ -14,7 +14,6 @@ from detectors.segments import by_key, running_max, starts_of
 from schemas.batch import Bools, Int32s, Int64s
 
 F: Final = len(FEATURES)
-HOUR_MS: Final = 3_600_000
 # The habits of somebody who was not seen for so long are forgotten: jobs and machines change.
 FORGET_HOURS: Final = 90 * 24
 NEVER: Final = -1

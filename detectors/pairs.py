@@ -6,6 +6,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
+from detectors.clock import HOUR_MS
 from detectors.columns import Hashed, Tenants
 from detectors.growing import grown
 from detectors.keys import Keys, fingerprints
@@ -15,9 +16,8 @@ from detectors.segments import by_key, starts_of
 from schemas.batch import Bools, Int32s, Int64s
 
 # Further back than any time less the longest `known_days`.
-NEVER_MS: Final = -(1 << 40)
-HOUR_MS: Final = 3_600_000
-NEVER_HOUR: Final = NEVER_MS // HOUR_MS
+LONG_AGO_MS: Final = -(1 << 40)
+LONG_AGO_HOUR: Final = LONG_AGO_MS // HOUR_MS
 
 
 @dataclass
@@ -76,10 +76,10 @@ class Pairs:
         pair[lost] = self.keys.find(parts, lost)
         user[won], _ = self.users.intern(fingerprints(parts[:2], won))
         user[lost] = self.users.find(fingerprints(parts[:2], lost))
-        self.met_ms = grown(self.met_ms, len(self.keys), NEVER_MS)
-        self.known_ms = grown(self.known_ms, len(self.keys), NEVER_MS)
-        self.failed_hour = grown(self.failed_hour, len(self.keys), NEVER_HOUR)
-        self.user_ms = grown(self.user_ms, len(self.users), NEVER_MS)
+        self.met_ms = grown(self.met_ms, len(self.keys), LONG_AGO_MS)
+        self.known_ms = grown(self.known_ms, len(self.keys), LONG_AGO_MS)
+        self.failed_hour = grown(self.failed_hour, len(self.keys), LONG_AGO_HOUR)
+        self.user_ms = grown(self.user_ms, len(self.users), LONG_AGO_MS)
         self.user_of = grown(self.user_of, len(self.keys), 0)
         self.user_of[pair[won]] = user[won]
         pair_ms = last_success(pair, won, lost, at_ms, self.met_ms)
@@ -97,7 +97,7 @@ class Pairs:
         order = by_key(pair)
         starts = starts_of(pair[order])
         # Times never run backwards for a tenant: the hour of the row before is the latest.
-        before = np.append(NEVER_HOUR, hour[order][:-1])
+        before = np.append(LONG_AGO_HOUR, hour[order][:-1])
         before[starts] = self.failed_hour[pair[order][starts]]
         first = np.zeros(len(pair), np.bool_)
         first[order] = hour[order] > before
@@ -126,7 +126,7 @@ class Pairs:
         self.users = NumberTable()
         tenants, users, _ = map(Hashed, self.keys.columns())
         number, _ = self.users.intern(fingerprints((tenants, users), np.arange(n)))
-        self.user_ms = np.full(len(self.users), NEVER_MS, np.int64)
+        self.user_ms = np.full(len(self.users), LONG_AGO_MS, np.int64)
         np.maximum.at(self.user_ms, number, self.met_ms[:n])
         self.user_of = number.astype(np.int32)
 
@@ -149,7 +149,7 @@ def last_success(number: Int64s, won: Int64s, lost: Int64s, at_ms: Int64s, met_m
     ([5, 5, 8], [8])
     """
     n = len(at_ms)
-    before_ms = np.full(n, NEVER_MS, np.int64)
+    before_ms = np.full(n, LONG_AGO_MS, np.int64)
     rows = np.concatenate((won, lost[number[lost] >= 0]))
     before_ms[rows] = met_ms[number[rows]]
     if len(won):

@@ -10,11 +10,11 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from detectors.clock import Clock
+from detectors.clock import HOUR_MS, Clock
 from detectors.columns import Hashed
 from detectors.features import Recent
 from detectors.growing import grown
-from detectors.habits import FORGET_HOURS, HOUR_MS
+from detectors.habits import FORGET_HOURS
 from detectors.keys import Key, Keys
 from detectors.numbers import first_of_each
 from detectors.saved import Saved

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detectors.clock import HOUR_MS
 from detectors.closeness import Watch
 from detectors.columns import among, picked
 from detectors.crossings import Crossings
@@ -14,15 +14,12 @@ from detectors.decay import share_left, weeks_remembered
 from detectors.episode import Episode, Story
 from detectors.episodes import EpisodeRule
 from detectors.growing import grown
-from detectors.habits import HOUR_MS
 from detectors.keys import values_at
 from detectors.people import NEVER, Hour, People, Present
 from detectors.wording import clock_text
 from detectors.working_hours import WorkingHours
 from schemas.alert import Alert
-from schemas.batch import Bools, EventBatch, Int32s, Int64s
-
-Floats = NDArray[np.float64]
+from schemas.batch import Bools, EventBatch, Floats, Int32s, Int64s
 
 # Two kinds of change; a habit of one is none of the other: support acts as customers all day.
 RIGHTS, IDENTITY = 0, 1

@@ -7,7 +7,6 @@ from typing import ClassVar, Final, NamedTuple
 import numpy as np
 
 from detectors.clock import Clock
-from detectors.closeness import Floats
 from detectors.columns import Hashed, Tenants, named, taken
 from detectors.crossings import Crossings
 from detectors.episode import Episode, Story, in_order
@@ -19,7 +18,7 @@ from detectors.settling import settle_batch, settle_reached
 from detectors.sliding_log import MAX_COUNT, SlidingLog
 from detectors.wording import clock_text, duration_text, plural
 from schemas.alert import Alert, Severity
-from schemas.batch import Bools, EventBatch, Int64s
+from schemas.batch import Bools, EventBatch, Floats, Int64s
 from schemas.event import Kind
 from schemas.tenant import Tenant
 

@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from detectors.buckets import Floats
 from detectors.series_past import SHAPE_ROWS, Past
 from detectors.series_tail import Tail
+from schemas.batch import Floats
 
 # Values beyond it are refused: their squares must stay finite.
 MAX_VALUE: Final = 1e100

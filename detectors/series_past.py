@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.buckets import Floats
+from schemas.batch import Floats
 
 # As far as it looks back: two and a half weeks of five-minute values.
 MAX_ROWS: Final = 5_000

@@ -6,8 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from detectors.buckets import Floats
-from detectors.clock import LATE_MS, Clock, move_watermarks, running_watermark
+from detectors.clock import LATE_MS, MINUTE_MS, Clock, move_watermarks, running_watermark
 from detectors.closeness import Watch
 from detectors.columns import Hashed, Tenants, named, picked, taken
 from detectors.crossings import Crossings
@@ -16,7 +15,7 @@ from detectors.episodes import EpisodeRule
 from detectors.growing import grown
 from detectors.keys import Key, Keys, values_at
 from detectors.parameters import Rules, ServiceHealthParameters
-from detectors.service_health_calendar import MINUTE_MS, Pause
+from detectors.service_health_calendar import Pause
 from detectors.service_health_fold import HealthFold, Verdict
 from detectors.service_health_minutes import Samples, put_back, sampled, take_minutes
 from detectors.service_health_routes import routes_of
@@ -26,7 +25,7 @@ from detectors.service_health_stories import ShiftTeller, VolumeTeller, error_te
 from detectors.service_health_traffic import Traffic
 from detectors.settling import Rule, settle_batch, settle_reached
 from schemas.alert import Alert
-from schemas.batch import EventBatch, Int32s, Int64s
+from schemas.batch import EventBatch, Floats, Int32s, Int64s
 from schemas.columns import ArrowColumn
 from schemas.event import Kind
 from schemas.tenant import Tenant
@@ -80,11 +79,11 @@ class ServiceHealthState:
 
     def forget_pauses(self) -> None:
         """Drop tenants' silences that ended before the gap of any route began that can still be told."""
-        kept = {
-            tenant_id: [pause for pause in pauses if pause[1] > self.clock.watermark_ms[tenant_id] - FORGET_MS]
-            for tenant_id, pauses in self.pauses.items()
-        }
-        self.pauses = {tenant_id: pauses for tenant_id, pauses in kept.items() if pauses}
+        for tenant_id, pauses in list(self.pauses.items()):
+            since = self.clock.watermark_ms[tenant_id] - FORGET_MS
+            self.pauses[tenant_id] = [pause for pause in pauses if pause[1] > since]
+            if not self.pauses[tenant_id]:
+                del self.pauses[tenant_id]
 
 
 class ServiceHealth:
@@ -231,9 +230,7 @@ def _told(state: ServiceHealthState, tenants: HealthFold, routes: HealthFold) ->
     of_routes = [(routes.traffic, verdict) for verdict in routes.verdicts["volume"]]
     loud = {(int(routes.traffic.owner[v.slot]), v.minute) for _, v in of_routes if v.score > v.threshold}
     # A tenant is told of where no single route is to blame; its routes tell of all else.
-    of_tenants = [
-        (tenants.traffic, v) for v in tenants.verdicts["volume"] if (v.slot, v.minute) not in loud
-    ]
+    of_tenants = [(tenants.traffic, v) for v in tenants.verdicts["volume"] if (v.slot, v.minute) not in loud]
     alerts += _raise(state.volume, [*of_routes, *of_tenants])
     for name, rule in (("errors", state.errors), ("slow", state.slow), ("duration", state.duration)):
         alerts += _raise(rule, [(routes.traffic, verdict) for verdict in routes.verdicts[name]])

@@ -5,11 +5,9 @@ from typing import Final
 
 import numpy as np
 
-from detectors.buckets import Floats
-from schemas.batch import Int64s
+from detectors.clock import HOUR_MS, MINUTE_MS
+from schemas.batch import Floats, Int64s
 
-MINUTE_MS: Final = 60_000
-HOUR_MS: Final = 60 * MINUTE_MS
 HOURS: Final = 24
 # The 24 hours of a working day, then those of the weekend.
 BINS: Final = 2 * HOURS

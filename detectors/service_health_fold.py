@@ -5,9 +5,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from detectors.buckets import Floats
+from detectors.clock import HOUR_MS, MINUTE_MS
 from detectors.segments import group_of, running_count, starts_of
-from detectors.service_health_calendar import HOUR_MS, HOURS, MINUTE_MS, Pause, bins_of
+from detectors.service_health_calendar import HOURS, Pause, bins_of
 from detectors.service_health_habit import MIN_SEEN, MORE, SHAPE, is_new, learn, usual_limit
 from detectors.service_health_minutes import Minutes
 from detectors.service_health_rule import (
@@ -26,7 +26,7 @@ from detectors.service_health_silence import FORGET_MS, Silences
 from detectors.service_health_stories import Share, Shift, Volume
 from detectors.service_health_traffic import ERRORS, LOG_UNIT, LOGS, NEVER, REQUESTS, SLOW, TIMED, Traffic
 from detectors.surprise import LN_10, count_surprise, share_surprise
-from schemas.batch import Bools, Int64s
+from schemas.batch import Bools, Floats, Int64s
 
 # What a share is before anything is known: one in a hundred, as if of fifty requests.
 PRIOR_BAD, PRIOR_REQUESTS = 0.5, 50.0

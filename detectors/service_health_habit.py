@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.buckets import Floats
-from detectors.service_health_calendar import BINS, HOUR_MS, HOURS, bins_of, visits
+from detectors.clock import HOUR_MS
+from detectors.service_health_calendar import BINS, HOURS, bins_of, visits
 from detectors.service_health_traffic import (
     ERRORS,
     LOG_UNIT,
@@ -18,7 +18,7 @@ from detectors.service_health_traffic import (
     TIMED,
     Traffic,
 )
-from schemas.batch import Bools, Int64s
+from schemas.batch import Bools, Floats, Int64s
 
 # What was learned fades within four weeks, records within one.
 FADE: Final = 1 - 1 / (28 * 24)

@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detectors.buckets import Floats
+from detectors.clock import MINUTE_MS
 from detectors.columns import named
 from detectors.segments import by_key
-from detectors.service_health_calendar import MINUTE_MS
 from detectors.service_health_traffic import (
     COUNTS,
     ERRORS,
@@ -21,7 +20,7 @@ from detectors.service_health_traffic import (
     TIMED,
     Traffic,
 )
-from schemas.batch import Bools, Column, EventBatch, Int64s
+from schemas.batch import Bools, Column, EventBatch, Floats, Int64s
 from schemas.columns import ArrowColumn, numbers_of
 
 # Faster than this nothing is told apart: a logarithm needs an end.

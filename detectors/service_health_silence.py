@@ -5,21 +5,21 @@ from typing import Final
 
 import numpy as np
 
-from detectors.buckets import Floats
+from detectors.clock import DAY_MS, FOREVER_MS, HOUR_MS, MINUTE_MS
 from detectors.columns import Hashed
 from detectors.episode import Episode, alert_of
 from detectors.episodes import EpisodeRule
 from detectors.keys import Key, Keys
-from detectors.service_health_calendar import HOUR_MS, MINUTE_MS, Pause, expected, reached_ms
+from detectors.service_health_calendar import Pause, expected, reached_ms
 from detectors.service_health_habit import MIN_SEEN, certain_rate, even_rate, silence_decades
 from detectors.service_health_rule import GAP_MS, THRESHOLD
 from detectors.service_health_stories import Silence, SilenceTeller
-from detectors.service_health_traffic import FOREVER_MS, NEVER, Traffic
+from detectors.service_health_traffic import NEVER, Traffic
 from schemas.alert import Alert
-from schemas.batch import Int64s
+from schemas.batch import Floats, Int64s
 
 # Who was not heard of for so long is forgotten, and a silence is over: it is the usual.
-FORGET_MS: Final = 28 * 24 * HOUR_MS
+FORGET_MS: Final = 28 * DAY_MS
 # Sums of many numbers may fall short by as much.
 _ROUNDING: Final = 1 - 1e-6
 
@@ -56,7 +56,7 @@ class SilenceRule(EpisodeRule):
         return alert_of(self.teller, episode, "open")
 
     def end(self, key: Key, resumed_ms: int) -> list[Alert]:
-        """Return the last revision of a silence, given when the next request came, unless it was told before."""
+        """Return the last revision of a silence, given when the next request came; none if it was told."""
         episode = self.episodes.find(key)
         if episode is None:
             return []

@@ -7,11 +7,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.buckets import Floats
+from detectors.clock import FOREVER_MS
 from detectors.growing import grown
 from detectors.keys import Key, Keys
 from detectors.service_health_calendar import BINS
-from schemas.batch import Bools, Int64s
+from schemas.batch import Bools, Floats, Int64s
 
 # What is counted of a minute: requests, those that failed and that were slow, those with a duration; of these
 # the sum of 1,024 log2(ms), and of its squares. Whole numbers, so that sums do not depend on their order.
@@ -19,7 +19,6 @@ COUNTS: Final = 6
 REQUESTS, ERRORS, SLOW, TIMED, LOGS, SQUARES = range(COUNTS)
 LOG_UNIT: Final = 1_024
 NEVER: Final = -1
-FOREVER_MS: Final = 1 << 62
 
 # Columns that begin otherwise than with 0.
 _BEGIN: Final = {"minute": NEVER, "hour": NEVER, "block": NEVER, "check_ms": FOREVER_MS}

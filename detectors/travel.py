@@ -10,21 +10,19 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detectors.clock import HOUR_MS
 from detectors.columns import Hashed, named
 from detectors.crossings import Crossings
 from detectors.failed_login_stories import Journey
 from detectors.features import network_of, user_agent_family
 from detectors.keys import Key, Keys
-from detectors.pairs import NEVER_MS
+from detectors.pairs import LONG_AGO_MS
 from detectors.segments import by_key, running_max, starts_of
 from detectors.travel_state import TravelRule, TravelState
 from schemas.alert import Alert
-from schemas.batch import Bools, Int64s
+from schemas.batch import Bools, Floats, Int64s
 
-Floats = NDArray[np.float64]
-HOUR_MS: Final = 3_600_000
 # Two logins in the same minute are as good as at once: clocks differ by seconds.
 LEAST_MS: Final = 60_000
 EARTH_KM: Final = 6_371.0
@@ -120,7 +118,7 @@ class _Fold:
         km = distance_km(before, self.positions)
         speed = km * HOUR_MS / np.maximum(self.at_ms - before_ms, LEAST_MS)
         far, fast = (np.array([rule[i] for rule in self.rules])[self.rule] for i in range(2))
-        known = before_ms > NEVER_MS
+        known = before_ms > LONG_AGO_MS
         self.scores = np.where(known & (km > far), np.minimum(speed, fast), 0.0)
         calm: Bools = ~(known & (km > far) & (speed > fast))
         return calm
@@ -134,7 +132,7 @@ class _Fold:
             network, device = int(self.network[at]), int(self.device[at])
             since_ms = time_ms - rule.known_ms
             self.scores[at] = 0.0
-            if last_ms > NEVER_MS and max(state.met_ms[network], state.met_ms[device]) < since_ms:
+            if last_ms > LONG_AGO_MS and max(state.met_ms[network], state.met_ms[device]) < since_ms:
                 here, there = state.positions[slot][None], self.positions[at][None]
                 km = float(distance_km(here, there)[0])
                 speed = km * HOUR_MS / max(time_ms - last_ms, LEAST_MS)

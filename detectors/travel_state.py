@@ -11,7 +11,7 @@ from detectors.episodes import EpisodeRule
 from detectors.failed_login_stories import JourneyTeller
 from detectors.growing import grown
 from detectors.keys import Keys
-from detectors.pairs import NEVER_MS
+from detectors.pairs import LONG_AGO_MS
 from schemas.batch import Int64s
 
 
@@ -63,9 +63,9 @@ class TravelState:
     def reserve(self) -> None:
         """Make room for every key that has a number."""
         self.positions = grown(self.positions, len(self.users), 0.0)
-        self.at_ms = grown(self.at_ms, len(self.users), NEVER_MS)
-        self.seen_ms = grown(self.seen_ms, len(self.users), NEVER_MS)
-        self.met_ms = grown(self.met_ms, len(self.habits), NEVER_MS)
+        self.at_ms = grown(self.at_ms, len(self.users), LONG_AGO_MS)
+        self.seen_ms = grown(self.seen_ms, len(self.users), LONG_AGO_MS)
+        self.met_ms = grown(self.met_ms, len(self.habits), LONG_AGO_MS)
 
     def sweep(self, settled_ms: Callable[[str], int], known_ms: int) -> None:
         """Forget people, networks and devices that were not met for so long."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detectors.clock import DAY_MS
 from detectors.columns import among, numbers, picked
 from detectors.crossings import Crossings
 from detectors.episode import Episode, Story
@@ -16,12 +16,10 @@ from detectors.segments import by_key, running_count, starts_of
 from detectors.volume_habits import MAX_COUNT, MEASURES, WINDOW_HOURS, M, VolumeHabits, surprise
 from detectors.wording import clock_text
 from schemas.alert import Alert
-from schemas.batch import Bools, EventBatch, Int64s
+from schemas.batch import Bools, EventBatch, Floats, Int64s
 
-Floats = NDArray[np.float64]
 # Somebody is busy from this share of their limit on.
 BUSY_SHARE: Final = 0.5
-DAY_MS: Final = 24 * 3600 * 1000
 # A thousand times rarer than the budget asks for.
 HIGH_MARGIN: Final = 3.0
 VERBS: Final = {"reads": "read {} times", "exports": "exported {} times", "records": "took {} records"}

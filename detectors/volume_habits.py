@@ -24,9 +24,9 @@ from detectors.growing import grown
 from detectors.people import NEVER, Hour, Present
 from detectors.rows import NOBODY, Rows
 from detectors.saved import Saved
-from schemas.batch import Bools, Int32s, Int64s
+from detectors.surprise import LN_10
+from schemas.batch import Bools, Floats, Int32s, Int64s
 
-Floats = NDArray[np.float64]
 Float32s = NDArray[np.float32]
 
 MEASURES: Final = ("reads", "exports", "records")
@@ -44,7 +44,6 @@ PEER_WEIGHT: Final = 5.0
 PRIOR_WEIGHT: Final = 5.0
 # What was taken decays by half in so many hours, 30 days: a month's end is remembered at the next.
 HALF_LIFE_HOURS: Final = 30 * 24
-LN_10: Final = np.log(10)
 # Surprise over this counts as a peak; it exceeds it by 1 / ln 10 on average where the model is right. So many
 # peaks of that kind are taken for granted.
 PEAK: Final = 1.0

@@ -5,19 +5,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.clock import DAY_MS, HOUR_MS
 from detectors.decay import share_left
 from detectors.growing import grown
-from detectors.habits import HOUR_MS
 from detectors.people import NEVER, Hour, Present
 from detectors.rows import NOBODY, Rows
 from detectors.saved import Saved
-from schemas.batch import Bools, Int32s, Int64s
+from schemas.batch import Bools, Floats, Int32s, Int64s
 
-Floats = NDArray[np.float64]
 HALF_HOUR_MS: Final = HOUR_MS // 2
 HALF_HOURS: Final = 48
 BINS: Final = 2 * HALF_HOURS
-DAY_MS: Final = 24 * HOUR_MS
 # 1970 began on a Thursday.
 FIRST_WEEKDAY: Final = 3
 SATURDAY: Final = 5

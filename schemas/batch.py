@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from schemas.columns import ArrowColumn
 from schemas.columns import Bools as Bools
+from schemas.columns import Floats as Floats
 from schemas.columns import Int32s as Int32s
 from schemas.columns import Int64s as Int64s
 from schemas.event import MODELS, Kind

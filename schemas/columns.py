@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
 Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 
 _NUMPY: Final[dict[Any, Any]] = {pa.int64(): np.int64, pa.float64(): np.float64, pa.int32(): np.int32}
 

@@ -29,8 +29,8 @@ class Problem:
     severity
         ``error``: the pipeline would reject it. ``warning``: it would be stored, but hardly as meant.
     reason
-        A word to group by. An error's is that of the dead letter, but for ``mixed_tenants``: what the pipeline
-        would say of that depends on the message's key.
+        A word to group by. An error's is that of the dead letter, but for ``mixed_tenants``: what the
+        pipeline would say of that depends on the message's key.
     detail
         Which field, what was found, how to fix it.
     """

@@ -24,7 +24,9 @@ _PER_HEADER: Final = 10  # for its lengths
 # A longer key is no tenant's, and as easily left out as the rest.
 MAX_KEY_BYTES: Final = 16 * 1024
 # Nothing of such a message was read, so there is no part of it to send.
-WHOLE: Final = frozenset({"invalid_json", "invalid_array", "invalid_cloudevent", "empty", "message_too_large"})
+WHOLE: Final = frozenset(
+    {"invalid_json", "invalid_array", "invalid_cloudevent", "empty", "message_too_large"}
+)
 _SPACE: Final = " \t\n\r"
 # Numbers stay text: only where an element ends is of interest.
 _DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)

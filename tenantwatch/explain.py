@@ -6,11 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from detectors.closeness import Floats
 from detectors.cross_tenant_spray import SprayTeller
 from detectors.registry import new_detectors
 from schemas.alert import Alert, alert_id, from_ms, rfc3339, to_ms
-from schemas.batch import FIELDS, EventBatch, Int64s
+from schemas.batch import FIELDS, EventBatch, Floats, Int64s
 from schemas.event import KINDS, Kind
 from tenantwatch.backtest import Change, Trial
 from tenantwatch.recording import by_rule, of_alert, raised, record, share_of

@@ -5,12 +5,12 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from detectors.closeness import Floats, Measure, watch_rules
+from detectors.closeness import Measure, watch_rules
 from detectors.keys import Key, Keys
 from detectors.rules.groups import entity_of, rule_of
 from detectors.rules.teller import RuleTeller
 from schemas.alert import Alert, Entity, EntityType, alert_id, to_ms
-from schemas.batch import Int64s
+from schemas.batch import Floats, Int64s
 from schemas.event import Kind
 from tenantwatch.backtest import Trial
 

@@ -13,9 +13,9 @@ from sizes import examples
 from detectors.bucket_pass import fold_buckets
 from detectors.bucket_state import BucketState
 from detectors.buckets import Buckets, Events
+from detectors.clock import FOREVER_MS
 from detectors.columns import Hashed
 from detectors.episode import Episode, Story
-from detectors.episodes import FOREVER_MS
 from detectors.spells import MAX_KNOWN, neighbours
 from detectors.tally import Tally
 from schemas.alert import Alert, to_ms
@@ -157,9 +157,7 @@ def test_levels_and_episodes_equal_those_of_a_simulation(
         for alert in alerts
         if alert.status == "resolved"
     ) == sorted(
-        (f"user-{i}", times[0], times[-1], len(times))
-        for i, key in enumerate(keys)
-        for times in key.episodes
+        (f"user-{i}", times[0], times[-1], len(times)) for i, key in enumerate(keys) for times in key.episodes
     )
 
 

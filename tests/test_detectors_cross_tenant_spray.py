@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scenarios.streams import START_MS, as_set, batch_of, numbered
 from sizes import examples
 
-from detectors.address_credit import WEEK_MS, AddressCredit
+from detectors.address_credit import AddressCredit
+from detectors.clock import WEEK_MS
 from detectors.cross_tenant_spray import CrossTenantSpray
 from detectors.snapshot import dumps, freeze, loads
 from schemas.alert import Alert, to_ms

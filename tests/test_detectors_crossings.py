@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from scenarios.streams import START_MS, as_set
 from sizes import examples
 
+from detectors.clock import FOREVER_MS
 from detectors.columns import Hashed
 from detectors.crossings import Crossings
 from detectors.episode import Episode, Story
-from detectors.episodes import FOREVER_MS, EpisodeRule
+from detectors.episodes import EpisodeRule
 from detectors.keys import Key, Keys
 from schemas.alert import Alert
 

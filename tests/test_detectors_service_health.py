@@ -220,7 +220,10 @@ def test_time_alone_tells_of_weeks_of_silence_as_the_next_request_would() -> Non
     for state in (waiting, asking):
         assert run(detector, events, state=state) == []
     waited = detector.advance(waiting, {TENANT: back_ms})
-    assert [(alert.entity.value, alert.status) for alert in waited] == [(TENANT, "open"), (TENANT, "resolved")]
+    assert [(alert.entity.value, alert.status) for alert in waited] == [
+        (TENANT, "open"),
+        (TENANT, "resolved"),
+    ]
     assert as_set([*waited, *run(detector, back, state=waiting)]) == as_set(waited)
     assert as_set(run(detector, back, state=asking)) == as_set(waited)
 
