@@ -1,6 +1,5 @@
 """What a person's accesses have in common: networks, programs, actions; as dense numbers by tenant."""
 
-import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -10,6 +9,7 @@ import numpy as np
 from detectors.columns import Hashed, named, picked
 from detectors.growing import grown
 from detectors.keys import Key, Keys, fingerprints
+from detectors.networks import wide_network_of
 from detectors.numbers import NumberTable
 from detectors.saved import Saved
 from schemas.batch import Int32s, Int64s
@@ -32,18 +32,6 @@ _SYSTEMS: Final = (
     ("Mac OS X", "macOS"),
     ("Linux", "Linux"),
 )
-
-
-@lru_cache(maxsize=1 << 12)
-def network_of(address: str) -> str:
-    """Return the network that an address is likely to move within: an IPv4 /24 or an IPv6 /48.
-
-    >>> network_of("192.0.2.77"), network_of("2001:db8:1:2::7")
-    ('192.0.2.0/24', '2001:db8:1::/48')
-    """
-    if "." in address and ":" not in address:
-        return address.rpartition(".")[0] + ".0/24"
-    return str(ipaddress.ip_network((address, 48), strict=False))
 
 
 @lru_cache(maxsize=1 << 16)
@@ -117,7 +105,7 @@ class Values:
         )
 
     def _of_addresses(self, keys: list[tuple[str, str | None]]) -> Int64s:
-        return self._intern("network", [(tenant, ip and network_of(ip)) for tenant, ip in keys])[:, None]
+        return self._intern("network", [(tenant, ip and wide_network_of(ip)) for tenant, ip in keys])[:, None]
 
     def _of_user_agents(self, keys: list[tuple[str, str | None]]) -> Int64s:
         families = [(tenant, user_agent and user_agent_family(user_agent)) for tenant, user_agent in keys]

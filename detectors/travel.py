@@ -15,8 +15,9 @@ from detectors.clock import HOUR_MS
 from detectors.columns import Hashed, named
 from detectors.crossings import Crossings
 from detectors.failed_login_stories import Journey
-from detectors.features import network_of, user_agent_family
+from detectors.features import user_agent_family
 from detectors.keys import Key, Keys
+from detectors.networks import wide_network_of
 from detectors.pairs import LONG_AGO_MS
 from detectors.segments import by_key, running_max, starts_of
 from detectors.travel_state import TravelRule, TravelState
@@ -77,7 +78,7 @@ class _Fold:
         self.state, self.logins, self.rules = state, logins, rules
         rows = np.arange(len(logins.time_ms))
         tenants, users = Hashed(logins.tenants), Hashed(logins.users)
-        networks = Hashed([network_of(address) for address in logins.addresses])
+        networks = Hashed([wide_network_of(address) for address in logins.addresses])
         devices = Hashed([user_agent_family(agent) if agent else "" for agent in logins.user_agents])
         slot = state.users.intern((tenants, users), rows)
         habits = [

@@ -16,9 +16,10 @@ from sizes import examples
 
 from detectors import first_seen
 from detectors.access_anomaly import AccessAnomaly
-from detectors.features import FEATURES, network_of, user_agent_family
+from detectors.features import FEATURES, user_agent_family
 from detectors.first_seen import STRANGER, TENANT_WEIGHT
 from detectors.habits import FORGET_HOURS
+from detectors.networks import wide_network_of
 from detectors.parameters import AccessAnomalyParameters
 from detectors.working_hours import HALF_LIFE_HOURS, KERNEL, LEAST, MOST
 from schemas.tenant import unknown_tenant
@@ -102,7 +103,7 @@ def simulate(events: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
                     del table[key]
         seen_hour[user] = max(hour, seen_hour.get(user, 0))
         shown = (
-            event["source_ip"] and network_of(event["source_ip"]),
+            event["source_ip"] and wide_network_of(event["source_ip"]),
             event["user_agent"] and user_agent_family(event["user_agent"]),
             *(event[name] for name in FEATURES[2:]),
         )
