@@ -20,7 +20,7 @@ from detectors.keys import Key, Keys, Part, values_at
 from detectors.networks import network_of
 from detectors.parameters import FailedLoginParameters, Rules, budget_share, resolve
 from detectors.settling import settle_batch, settle_reached
-from detectors.taken_accounts import Taken, show_taken, tell_taken
+from detectors.taken_accounts import Taken, tell_taken
 from detectors.travel import Logins, fold_travel
 from detectors.travel_state import TravelRule
 from schemas.alert import Alert
@@ -139,41 +139,56 @@ class _Fold:
             ),
         )
         self.stranger, self.login = guessing.stranger, guessing.login
-        by_challenge = [rule.by_challenge for rule in self.rules]
-        denied = self.denied.nonzero()[0]
-        by_challenges = self._fill(
-            self.state.challenges, by_challenge, "user_id", self.users, self.addresses, denied
-        )
-        failures = (self.failed & (by_challenges <= 1.0)).nonzero()[0]
-        by_address = [rule.by_address for rule in self.rules]
-        by_user = [rule.by_user for rule in self.rules]
-        by_addresses = self._fill(
-            self.state.addresses, by_address, "source_ip", self.addresses, self.users, failures
-        )
-        unexplained = failures[by_addresses[failures] <= 1.0]
-        apart = guessing.away | ~named(self.addresses.values)
-        by_networks = self._fill_networks(unexplained[apart[unexplained]])
-        unexplained = unexplained[by_networks[unexplained] <= 1.0]
-        by_users = self._fill(self.state.users, by_user, "user_id", self.users, self.addresses, unexplained)
-        fullness = np.maximum(np.maximum(by_addresses, by_networks), by_users)
-        watch_share = np.array([rule.watch_share for rule in by_user])[self.rule]
+        by_challenges, fullness = self._fill_all(guessing.away)
+        shares = [rule.by_user.watch_share for rule in self.rules]
         worn_down = ~self.failed & (by_challenges >= 1.0)
-        guessed = ~self.failed & ~self.with_key & named(self.users.values) & (fullness >= watch_share)
-        hot = worn_down | guessed
+        guessed = ~self.failed & ~self.with_key & named(self.users.values)
+        guessed &= fullness >= np.array(shares)[self.rule]
         explained = np.maximum(fullness, by_challenges) > 1.0
-        self.alerts.extend(guessing.run(explained=explained, hot=hot))
-        after_guesses = np.zeros(len(hot), np.bool_)
+        self.alerts.extend(guessing.run(explained=explained, hot=worn_down | guessed))
+        enough = [1.0] * len(self.rules)
+        self._raise_successes(self.state.approvals, ~self.failed, worn_down, by_challenges, enough)
+        after_guesses = np.zeros(len(self.rule), np.bool_)
         after_guesses[guessing.suspicious] = True
-        shares = [1.0] * len(self.rules)
-        self._show_successes(self.state.approvals, ~self.failed, by_challenges, shares)
-        self._raise_successes(self.state.approvals, worn_down, by_challenges, shares)
-        shares = [rule.watch_share for rule in by_user]
         after_guesses &= ~worn_down
         strange = ~self.failed & guessing.away & ~worn_down & ~self.with_key
         strange[guessing.taken] = False
-        self._show_successes(self.state.successes, strange, fullness, shares)
-        self._raise_successes(self.state.successes, after_guesses, fullness, shares)
+        self._raise_successes(self.state.successes, strange, after_guesses, fullness, shares)
         self._raise_taken([row for row in guessing.taken if not worn_down[row]], guessing.at_ms)
+
+    def _fill_all(self, away: Bools) -> tuple[Floats, Floats]:
+        """Fill the buckets of challenges, addresses, networks and users, each with what none before explains.
+
+        Parameters
+        ----------
+        away
+            ``(n,)`` attempts of users from where they never logged in.
+
+        Returns
+        -------
+        by_challenges, fullness
+            ``(n,)`` how full the user's bucket of challenges was, and the fullest of all the others.
+        """
+        state, rules = self.state, self.rules
+        by_challenges = self._fill(
+            state.challenges,
+            [rule.by_challenge for rule in rules],
+            "user_id",
+            self.users,
+            self.addresses,
+            self.denied.nonzero()[0],
+        )
+        failures = (self.failed & (by_challenges <= 1.0)).nonzero()[0]
+        by_address, by_user = [rule.by_address for rule in rules], [rule.by_user for rule in rules]
+        by_addresses = self._fill(
+            state.addresses, by_address, "source_ip", self.addresses, self.users, failures
+        )
+        unexplained = failures[by_addresses[failures] <= 1.0]
+        apart = away | ~named(self.addresses.values)
+        by_networks = self._fill_networks(unexplained[apart[unexplained]])
+        unexplained = unexplained[by_networks[unexplained] <= 1.0]
+        by_users = self._fill(state.users, by_user, "user_id", self.users, self.addresses, unexplained)
+        return by_challenges, np.maximum(np.maximum(by_addresses, by_networks), by_users)
 
     def travel(self, batch: EventBatch, rows: Int64s) -> list[Alert]:
         """Return what comes of how far apart users log in.
@@ -319,34 +334,50 @@ class _Fold:
         return (Hashed(tenants), entity_type, Hashed(networks)), np.arange(len(rows))
 
     def _raise_successes(
-        self, rule: EpisodeRule, which: Bools, fullness: Floats, shares: Sequence[float]
+        self, rule: EpisodeRule, tested: Bools, found: Bools, fullness: Floats, shares: Sequence[float]
     ) -> None:
-        """Raise alerts of the users who logged in.
+        """Show how suspicious users' logins were, and raise alerts of some.
 
         Parameters
         ----------
         rule
             With their episodes.
-        which
-            ``(n,)`` the successes.
+        tested, found
+            ``(n,)`` the successes to show to whoever listens, and those that alarm, all of them of a user.
         fullness, shares
             ``(n,)`` how full the fullest bucket was, and from when on that is enough, by the tenant's rule.
         """
-        rows = which.nonzero()[0]
+        shown = tested & named(self.users.values) if rule.watch is not None else np.zeros_like(tested)
+        rows = (found | shown).nonzero()[0]
         if not len(rows):
             return
         keys: Keys[Key] = Keys()
         slot = keys.intern((self.tenants, "user_id", self.users), rows)
-        picks, numbers = rows.tolist(), self.rule[rows].tolist()
+        time_ms, scores = self.time_ms[rows], fullness[rows]
+        thresholds = np.array(shares)[self.rule[rows]]
+        ids = values_at(self.event_ids, rows)
+        if rule.watch is not None:
+            at = shown[rows].nonzero()[0]
+            rule.watch.see(
+                keys,
+                slot[at],
+                time_ms[at],
+                values_at(ids, at),
+                lambda which: (scores[at[which]], thresholds[at[which]]),
+            )
+        at = found[rows].nonzero()[0]
+        if not len(at):
+            return
+        picks, numbers = rows[at].tolist(), self.rule[rows[at]].tolist()
         crossings = Crossings(
-            slot,
+            slot[at],
             keys,
-            self.time_ms[rows],
+            time_ms[at],
             np.array([self.rules[i].quiet_ms for i in numbers], np.int64),
-            [self.event_ids[i] for i in picks],
-            fullness[rows],
-            np.array(shares)[self.rule[rows]],
-            lambda at: self.addresses.values[picks[at]],
+            values_at(ids, at),
+            scores[at],
+            thresholds[at],
+            lambda i: self.addresses.values[picks[i]],
         )
         self.alerts.extend(crossings.fold(rule))
 
@@ -363,18 +394,4 @@ class _Fold:
             )
             for row in rows
         ]
-        show_taken(self.state.taken, logins)
         self.alerts.extend(tell_taken(self.state.taken, logins))
-
-    def _show_successes(
-        self, rule: EpisodeRule, tested: Bools, fullness: Floats, shares: Sequence[float]
-    ) -> None:
-        """Show how suspicious users' logins were: ``(n,)`` those tested, the rest as for raising."""
-        if rule.watch is None:
-            return
-        rows = (tested & named(self.users.values)).nonzero()[0]
-        keys: Keys[Key] = Keys()
-        slot = keys.intern((self.tenants, "user_id", self.users), rows)
-        scores, thresholds = fullness[rows], np.array(shares)[self.rule[rows]]
-        ids = values_at(self.event_ids, rows)
-        rule.watch.see(keys, slot, self.time_ms[rows], ids, lambda at: (scores[at], thresholds[at]))

@@ -1,6 +1,6 @@
 """Accounts that guessers may have got into: one alert for all of them, or as many as its evidence holds."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -38,7 +38,7 @@ class Taken(NamedTuple):
     quiet_ms: int
 
 
-def tell_taken(rule: EpisodeRule, logins: Iterable[Taken]) -> list[Alert]:
+def tell_taken(rule: EpisodeRule, logins: Sequence[Taken]) -> list[Alert]:
     """Return the revisions that logins give rise to.
 
     A revision is cut for every account, too: nobody should have to wait for the next power of two to learn
@@ -51,6 +51,7 @@ def tell_taken(rule: EpisodeRule, logins: Iterable[Taken]) -> list[Alert]:
     logins
         In order of arrival for each tenant.
     """
+    _show(rule, logins)
     alerts: list[Alert] = []
     for login in logins:
         over = rule.episodes.end_due(login.tenant_id, login.time_ms)
@@ -85,7 +86,7 @@ def _find(rule: EpisodeRule, login: Taken) -> Episode | None:
     return latest if has_room else None
 
 
-def show_taken(rule: EpisodeRule, logins: list[Taken]) -> None:
+def _show(rule: EpisodeRule, logins: Sequence[Taken]) -> None:
     """Show to whoever listens that these logins were enough."""
     if rule.watch is None or not logins:
         return
