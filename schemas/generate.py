@@ -23,7 +23,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from schemas import additive, asyncapi
+from schemas import asyncapi
 from schemas.alert import Alert
 from schemas.classification import CLASSIFICATION, classification_of
 from schemas.event import MAX_EVENT_BYTES, AccessEvent, AuthEvent, RequestEvent
@@ -42,6 +42,10 @@ EVENTS: Final[dict[str, type[BaseModel]]] = {
     "request-event": RequestEvent,
 }
 MODELS: Final[dict[str, type[BaseModel]]] = {**EVENTS, "tenant": Tenant, "tuning": Tuning, "alert": Alert}
+# What only explains a value and never refuses one.
+_ANNOTATIONS: Final = frozenset(
+    {"$schema", "$id", "$defs", "title", "description", "default", "examples", "x-data-classification"}
+)
 
 
 def _without_field_titles(schema: Json) -> Json:
@@ -107,12 +111,37 @@ def documents() -> dict[str, Json]:
     }
 
 
+def rules(schema: Json) -> Json:
+    """Return a schema without its explanations and with its own references written out.
+
+    >>> rules({"$defs": {"A": {"type": "string", "title": "A"}}, "items": {"$ref": "#/$defs/A"}})
+    {'items': {'type': 'string'}}
+    """
+    definitions = schema.get("$defs", {})
+
+    def plain(value: Any, names_fields: bool = False) -> Any:
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if "$ref" in value and not names_fields:
+            value = definitions[value["$ref"].rpartition("/")[2]]
+        return {
+            key: sorted(item) if key == "required" and not names_fields else plain(item, key == "properties")
+            for key, item in value.items()
+            if names_fields or key not in _ANNOTATIONS
+        }
+
+    written_out: Json = plain(schema)
+    return written_out
+
+
 def accepted() -> Json:
     """Return what the models accept, in the form that `baseline.json` has."""
     schemas = json_schemas()
     return {
         "version": CONTRACT_VERSION,
-        "schemas": {stem: additive.rules(schemas[stem]) for stem in sorted(MODELS)},
+        "schemas": {stem: rules(schemas[stem]) for stem in sorted(MODELS)},
     }
 
 

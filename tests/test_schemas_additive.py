@@ -5,15 +5,15 @@ from copy import deepcopy
 from typing import Annotated, Any, Literal
 
 import pytest
+from additive import narrowings
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, Field
 from schema_examples import Json
 
-from schemas.additive import narrowings, rules
 from schemas.event import AccessEvent
-from schemas.generate import accepted
+from schemas.generate import accepted, rules
 
 SCHEMAS = accepted()["schemas"]
 Change = Callable[[Json], Any]

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from additive import narrowings
 from jsonschema import Draft7Validator, Draft202012Validator
 from schema_examples import Json, event
 from test_schemas_alert import alert
 
-from schemas.additive import narrowings
 from schemas.alert import from_ms
 from schemas.event import KINDS, MODELS
 from schemas.generate import BASELINE, DIRECTORY, accepted, documents, json_schemas, main, render

@@ -1,14 +1,10 @@
 """Whether a new JSON Schema still accepts all that an old one accepted."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-Json = dict[str, Any]
+from schema_examples import Json
 
-# What only explains a value and never refuses one.
-_ANNOTATIONS: Final = frozenset(
-    {"$schema", "$id", "$defs", "title", "description", "default", "examples", "x-data-classification"}
-)
 # The limits, and which side of the old one a new one may lie on.
 _LIMITS: Final[dict[str, Callable[[float, float], bool]]] = {
     **dict.fromkeys(
@@ -24,31 +20,6 @@ _NESTED: Final = ("additionalProperties", "items", "propertyNames")
 _COMPARED: Final = frozenset({"type", "enum", "properties", "required", *_LIMITS, *_NESTED})
 
 
-def rules(schema: Json) -> Json:
-    """Return a schema without its explanations and with its own references written out.
-
-    >>> rules({"$defs": {"A": {"type": "string", "title": "A"}}, "items": {"$ref": "#/$defs/A"}})
-    {'items': {'type': 'string'}}
-    """
-    definitions = schema.get("$defs", {})
-
-    def plain(value: Any, names_fields: bool = False) -> Any:
-        if isinstance(value, list):
-            return [plain(item) for item in value]
-        if not isinstance(value, dict):
-            return value
-        if "$ref" in value and not names_fields:
-            value = definitions[value["$ref"].rpartition("/")[2]]
-        return {
-            key: sorted(item) if key == "required" and not names_fields else plain(item, key == "properties")
-            for key, item in value.items()
-            if names_fields or key not in _ANNOTATIONS
-        }
-
-    written_out: Json = plain(schema)
-    return written_out
-
-
 def narrowings(old: Json, new: Json, where: str) -> list[str]:
     """Return what `new` refuses that `old` accepted: one sentence for each change, none if additive.
 
@@ -57,7 +28,7 @@ def narrowings(old: Json, new: Json, where: str) -> list[str]:
     Parameters
     ----------
     old, new
-        Schemas in the form of `rules`.
+        Schemas in the form of `schemas.generate.rules`.
     where
         What to call the value, e.g. ``auth-event``.
 
