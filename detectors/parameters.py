@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
-from difflib import get_close_matches
 from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 
+from detectors.wording import advice
 from schemas.batch import EventBatch, Int64s
 from schemas.tenant import ParameterValue, Tenant, Tier, unknown_tenant
 
@@ -210,11 +210,6 @@ TIERS: Final[dict[Tier, dict[str, dict[str, ParameterValue]]]] = {
 }
 
 
-def _closest(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}"
-
-
 def _fault(parameter: Field[Any], value: ParameterValue) -> str | None:
     whole = parameter.type is int
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
@@ -234,16 +229,25 @@ def check_overrides(overrides: Mapping[str, Mapping[str, ParameterValue]]) -> li
     faults: list[str] = []
     for detector, values in overrides.items():
         if detector not in DEFAULTS:
-            faults.append(f"detectors.{detector}: no such detector; {_closest(detector, list(DEFAULTS))}")
+            faults.append(f"detectors.{detector}: no such detector; {advice(detector, DEFAULTS)}")
             continue
         known = {parameter.name: parameter for parameter in fields(DEFAULTS[detector])}
         for name, value in values.items():
             where = f"detectors.{detector}.{name}"
             if name not in known:
-                faults.append(f"{where}: no such parameter; {_closest(name, list(known))}")
+                faults.append(f"{where}: no such parameter; {advice(name, known)}")
             elif fault := _fault(known[name], value):
                 faults.append(f"{where}: {fault}")
     return faults
+
+
+def without_faults(detector: str, values: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
+    """Return one detector's overrides, but for those that `check_overrides` faults.
+
+    >>> without_faults("rate_breach", {"high_ratio": 3, "medium_ratio": 0})
+    {'high_ratio': 3}
+    """
+    return {name: value for name, value in values.items() if not check_overrides({detector: {name: value}})}
 
 
 def resolve(detector: str, defaults: Parameters, tenant: Tenant) -> Parameters:
@@ -257,9 +261,8 @@ def resolve(detector: str, defaults: Parameters, tenant: Tenant) -> Parameters:
     >>> resolve("rate_breach", RateBreachParameters(), tenant)
     RateBreachParameters(medium_ratio=2.0, high_ratio=3)
     """
-    own = tenant.detectors.get(detector, {})
-    good = {n: v for n, v in own.items() if not check_overrides({detector: {n: v}})}
-    values: dict[str, Any] = {**TIERS.get(tenant.tier, {}).get(detector, {}), **good}
+    own = without_faults(detector, tenant.detectors.get(detector, {}))
+    values: dict[str, Any] = {**TIERS.get(tenant.tier, {}).get(detector, {}), **own}
     return replace(defaults, **values)
 
 

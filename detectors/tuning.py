@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Literal, NamedTuple
 
-from detectors.parameters import DEFAULTS, TIERS, check_overrides
+from detectors.parameters import DEFAULTS, TIERS, without_faults
 from schemas.tenant import ParameterValue, Tenant
 from schemas.tuning import Tuning
 
@@ -49,8 +49,7 @@ def overlay(*layers: Overrides) -> dict[str, dict[str, ParameterValue]]:
     found: dict[str, dict[str, ParameterValue]] = {}
     for layer in layers:
         for detector, values in layer.items():
-            good = {name: v for name, v in values.items() if not check_overrides({detector: {name: v}})}
-            found.setdefault(detector, {}).update(good)
+            found.setdefault(detector, {}).update(without_faults(detector, values))
     return {detector: values for detector, values in found.items() if values}
 
 

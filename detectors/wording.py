@@ -1,4 +1,7 @@
-"""Words for people: durations and times of day."""
+"""Words for people: durations, times of day, and names that were perhaps meant."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 def duration_text(duration_ms: int) -> str:
@@ -38,3 +41,23 @@ def plural(count: int, noun: str, ending: str = "s") -> str:
     ('1 failed login', '2,000 failed logins', '2 accesses')
     """
     return f"{count:,} {noun}{'' if count == 1 else ending}"
+
+
+def near(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was perhaps meant.
+
+    >>> near("user", ["user_id", "source_ip"]), near("x", ["user_id"])
+    ('user_id', None)
+    """
+    return next(iter(get_close_matches(name, [*known], n=1, cutoff=0.6)), None)
+
+
+def advice(name: str, known: Iterable[str]) -> str:
+    """Return what to write instead of a name that is not known.
+
+    >>> advice("user", ["user_id", "source_ip"])
+    'did you mean `user_id`?'
+    """
+    names = [*known]
+    meant = near(name, names)
+    return f"did you mean `{meant}`?" if meant else f"known: {', '.join(names)}"

@@ -3,8 +3,8 @@
 from functools import lru_cache
 from typing import Final
 
-from detectors.rules.faults import near
 from detectors.rules.view import ATTRIBUTE
+from detectors.wording import near
 from schemas.event import KINDS, Kind
 from schemas.rules import Rule as FieldRule
 from schemas.rules import rules_of

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, get_args
 
 from detectors.rules.compiled import WindowType
-from detectors.rules.faults import advice, near
+from detectors.wording import advice, near
 from schemas.columns import search
 from schemas.event import KINDS
 

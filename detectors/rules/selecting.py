@@ -27,7 +27,7 @@ from sigma.types import (
     SpecialChars,
 )
 
-from detectors.rules.faults import RuleError, advice
+from detectors.rules.faults import RuleError
 from detectors.rules.fields import field_fault, fields_of
 from detectors.rules.predicates import (
     AllOf,
@@ -41,6 +41,7 @@ from detectors.rules.predicates import (
     Predicate,
     Within,
 )
+from detectors.wording import advice
 from schemas.event import Kind, ip_address
 from schemas.rules import Rule as FieldRule
 
