@@ -2,15 +2,13 @@
 
 from typing import Any, Final
 
-from schemas.event import KINDS, MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES, Kind
+from schemas.event import KINDS, MAX_DEAD_LETTER_BYTES, MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES, Kind
 from schemas.tuning import TUNING_KEY
 
 Json = dict[str, Any]
 
 # The version of AsyncAPI's own Kafka bindings; every binding object names it.
 _BINDING: Final = {"bindingVersion": "0.5.0"}
-# A rejected message and its headers must fit.
-DEAD_LETTER_TOPIC_BYTES: Final = MAX_MESSAGE_BYTES + 1024 * 1024
 
 _DESCRIPTION: Final = """\
 Services write audit events; tenantwatch stores them, looks for what is suspicious and writes alerts.
@@ -169,7 +167,7 @@ def _other_channels() -> dict[str, Json]:
             "audit.dead-letters",
             "What could not be stored, and why.",
             ("dead-letter",),
-            **{"max.message.bytes": DEAD_LETTER_TOPIC_BYTES},
+            **{"max.message.bytes": MAX_DEAD_LETTER_BYTES},
         ),
     }
 

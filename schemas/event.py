@@ -23,6 +23,8 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 MAX_EVENT_BYTES: Final = 1024 * 1024
 MAX_EVENTS_PER_MESSAGE: Final = 1_000
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+# What ``audit.dead-letters`` takes: a rejected message and its headers must fit.
+MAX_DEAD_LETTER_BYTES: Final = MAX_MESSAGE_BYTES + 1024 * 1024
 MAX_ATTRIBUTES: Final = 32
 MAX_ATTRIBUTES_BYTES: Final = 8 * 1024
 MAX_INTEGER: Final = 2**63 - 1

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from schemas.cloudevents import Headers
+from schemas.event import MAX_DEAD_LETTER_BYTES
 
 if TYPE_CHECKING:
     from streams.chunk import DeadLetter  # which would load all of Faust, for commands too
@@ -17,8 +18,7 @@ KEPT: Final = "source_header."
 REDRIVEN_FROM: Final = "redriven_from"
 # Says of a message that it was too large to be set aside, and how large.
 LEFT_OUT: Final = "left_out_bytes"
-# What ``audit.dead-letters`` takes, and room in it for what Kafka and we add.
-MAX_TOPIC_BYTES: Final = 9 * 1024 * 1024
+# In what the topic takes, for what Kafka and we add.
 _ROOM: Final = 64 * 1024
 _PER_HEADER: Final = 10  # for its lengths
 # A longer key is no tenant's, and as easily left out as the rest.
@@ -100,7 +100,7 @@ def letter_record(letter: "DeadLetter", topic_id: str, now: datetime, *, whole: 
     headers = letter_headers(letter, topic_id, now)
     size = len(letter.key or b"") + len(letter.value or b"")
     kept = sum(len(name.encode()) + len(value or b"") + _PER_HEADER for name, value in headers)
-    if whole and size + kept + _ROOM <= MAX_TOPIC_BYTES:
+    if whole and size + kept + _ROOM <= MAX_DEAD_LETTER_BYTES:
         return Record(letter.key, letter.value, headers)
     size += sum(len(name.encode()) + len(value or b"") for name, value in letter.headers)
     ours = [(name, value) for name, value in headers if not name.startswith(KEPT)]

@@ -9,10 +9,9 @@ from kafka.admin import ConfigResource, KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 from kafka.partitioner.default import murmur2
 
-from schemas.event import KINDS, Kind
+from schemas.event import KINDS, MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES, Kind
 from store.certificates import TopicRetention
 from streams.brokers import client_options
-from streams.dead_letters import MAX_TOPIC_BYTES
 
 TENANTS: Final = "audit.tenants"
 ALERTS: Final = "audit.alerts"
@@ -25,13 +24,13 @@ DEFAULT_PARTITIONS: Final = 12
 BOOTSTRAP_TIMEOUT_MS: Final = 5_000
 
 _MIB: Final = 1024 * 1024
-_EVENT_CONFIG: Final = {"max.message.bytes": str(8 * _MIB)}
+_EVENT_CONFIG: Final = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
 CONFIGS: Final[dict[str, dict[str, str]]] = {
     **dict.fromkeys(TOPIC_OF.values(), _EVENT_CONFIG),
     # A segment an hour: compaction leaves the open segment alone, and a directory changes slowly.
     TENANTS: {"cleanup.policy": "compact", "segment.ms": "3600000", "max.message.bytes": str(_MIB)},
     ALERTS: {"max.message.bytes": str(_MIB)},
-    DEAD_LETTERS: {"max.message.bytes": str(MAX_TOPIC_BYTES)},
+    DEAD_LETTERS: {"max.message.bytes": str(MAX_DEAD_LETTER_BYTES)},
     # Read once more where no snapshot of what was read can be: three days, so that a weekend without workers
     # is not lost. What is forgotten when depends on the time of arrival: one clock for all writers.
     FAILURES_BY_IP: {

@@ -15,7 +15,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.event import MAX_MESSAGE_BYTES
+from schemas.event import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES
 from store.database import Database
 from store.queries import LetterFilter, PlatformContext, Reader, TenantContext
 from store.redrives import claim, record
@@ -23,7 +23,6 @@ from streams.app import Pipeline, StreamConfig, create_app
 from streams.chunk import DeadLetter, _dead_letters, read_chunk
 from streams.dead_letters import (
     MAX_KEY_BYTES,
-    MAX_TOPIC_BYTES,
     Letter,
     Source,
     again_headers,
@@ -59,7 +58,7 @@ def test_a_letter_is_read_back_as_the_message_was() -> None:
     ("key", "value", "headers"),
     [
         (b"k", bytes(12 << 20), ()),
-        (b"k", bytes(MAX_TOPIC_BYTES - 1_000), ()),
+        (b"k", bytes(MAX_DEAD_LETTER_BYTES - 1_000), ()),
         (b"k", b"v", (("ce_id", bytes(10 << 20)),)),
         (b"k", None, tuple(("", None) for _ in range(1 << 20))),
         (bytes(10 << 20), b"v", ()),
