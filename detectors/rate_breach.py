@@ -7,6 +7,7 @@ from typing import ClassVar, Final, NamedTuple
 import numpy as np
 
 from detectors.clock import Clock
+from detectors.closeness import Watch
 from detectors.columns import Hashed, Tenants, named, taken
 from detectors.crossings import Crossings
 from detectors.episode import Episode, Story, in_order
@@ -18,7 +19,7 @@ from detectors.settling import settle_batch, settle_reached
 from detectors.sliding_log import MAX_COUNT, SlidingLog
 from detectors.wording import clock_text, duration_text, plural
 from schemas.alert import Alert, Severity
-from schemas.batch import Bools, EventBatch, Floats, Int64s
+from schemas.batch import Bools, EventBatch, Floats, Int64s, select
 from schemas.event import Kind
 from schemas.tenant import Tenant
 
@@ -158,6 +159,29 @@ class RateBreachState:
         self.log.keep(kept)
 
 
+class _Logged(NamedTuple):
+    """Requests of a batch in the log.
+
+    Parameters
+    ----------
+    rows, order
+        ``(n,)`` positions in the batch, ascending; and where each of the others is in them: those are sorted
+        by who made the request.
+    slot, time_ms, rule, place
+        ``(n,)`` who made it, and when; number of the rule that holds; and where the log has it.
+    over
+        ``(n,)`` which are over the limit.
+    """
+
+    rows: Int64s
+    order: Int64s
+    slot: Int64s
+    time_ms: Int64s
+    rule: Int64s
+    place: Int64s
+    over: Bools
+
+
 class RateBreach:
     """An exact sliding window over each user's requests, and each api key's, whoever uses it.
 
@@ -248,60 +272,72 @@ class RateBreach:
         if not len(known):
             return [], breached
         slot = state.keys.intern((Tenants(batch, rows), entity_type, Hashed(column)), known)
-        rows, time_ms, rule = rows[known], time_ms[known], rule[known]
+        logged = self._log(state, slot, rows[known], time_ms[known], rule[known])
+        if state.breaches.watch is not None:
+            self._show(batch, state, logged, state.breaches.watch)
+        breached[known[logged.order[logged.over]]] = True
+        return self._tell(batch, state, logged), breached
+
+    def _log(
+        self, state: RateBreachState, slot: Int64s, rows: Int64s, time_ms: Int64s, rule: Int64s
+    ) -> _Logged:
+        """Count requests ``(n,)``, given who made them, into the log."""
         log = state.log
         log.reserve(len(state.keys))
         order = by_key(slot)
-        slot = slot[order]
+        slot, rule = slot[order], rule[order]
         starts = starts_of(slot)
         distinct = slot[starts]
         time_ms = running_max(time_ms[order], starts, log.last_ms(distinct))
-        of_key = rule[order][starts]
-        limits = np.array([[r.limit, r.window_ms] for r in self._rules.distinct], np.int64)[of_key]
+        limits = np.array([[r.limit, r.window_ms] for r in self._rules.distinct], np.int64)[rule[starts]]
         over, place = log.add(distinct, starts, time_ms, limits[:, 0], limits[:, 1])
-        if state.breaches.watch is not None:
+        return _Logged(rows, order, slot, time_ms, rule, place, over)
 
-            def measure(at: Int64s) -> tuple[Floats, Floats]:
-                group = np.searchsorted(starts, at, side="right") - 1
-                return log.counts(slot[at], place[at], time_ms[at]).astype(np.float64), limits[group, 0]
+    def _show(self, batch: EventBatch, state: RateBreachState, logged: _Logged, watch: Watch) -> None:
+        """Show how many requests were in the window at each."""
+        limits = np.array([r.limit for r in self._rules.distinct], np.float64)
 
-            ids = taken(batch, "event_id", rows)
-            state.breaches.watch.see(state.keys, slot, time_ms, [ids[i] for i in order.tolist()], measure)
-        crossing = np.flatnonzero(over)
+        def measure(at: Int64s) -> tuple[Floats, Floats]:
+            counts = state.log.counts(logged.slot[at], logged.place[at], logged.time_ms[at])
+            return counts.astype(np.float64), limits[logged.rule[at]]
+
+        ids = select(batch.columns["event_id"], logged.rows[logged.order])
+        watch.see(state.keys, logged.slot, logged.time_ms, ids, measure)
+
+    def _tell(self, batch: EventBatch, state: RateBreachState, logged: _Logged) -> list[Alert]:
+        """Return the revisions that requests over the limit give rise to."""
+        crossing = np.flatnonzero(logged.over)
         if not len(crossing):
-            return [], breached
-        breached[known[order[crossing]]] = True
+            return []
         # Back into the order of arrival, which is what `Crossings` takes.
-        crossing = crossing[np.argsort(order[crossing])]
-        picks, slots, number = crossing.tolist(), slot[crossing], rule[order[crossing]]
+        crossing = crossing[np.argsort(logged.order[crossing])]
+        log, slots, number = state.log, logged.slot[crossing], logged.rule[crossing]
+        time_ms, place = logged.time_ms[crossing], logged.place[crossing]
         rules = [self._rules.distinct[i] for i in number.tolist()]
         of_rules = np.array([(r.limit, r.medium_ratio, r.high_ratio) for r in self._rules.distinct])
         limit, medium_ratio, high_ratio = of_rules[number].T
-        counts = log.counts(slots, place[crossing], time_ms[crossing]).astype(np.float64)
+        counts = log.counts(slots, place, time_ms).astype(np.float64)
         ratio = counts / limit
 
         def look(at: int) -> _Breach:
             rule = rules[at]
-            times_ms = log.window(int(slots[at]), int(place[picks[at]]), int(time_ms[picks[at]]))
-            burst, predicted = (
-                is_burst(times_ms, rule.limit, rule.window_ms),
-                predict(times_ms, rule.window_ms),
-            )
-            return _Breach(len(times_ms), rule, burst, predicted)
+            times_ms = log.window(int(slots[at]), int(place[at]), int(time_ms[at]))
+            burst = is_burst(times_ms, rule.limit, rule.window_ms)
+            return _Breach(len(times_ms), rule, burst, predict(times_ms, rule.window_ms))
 
         crossings = Crossings(
             slots,
             state.keys,
-            time_ms[crossing],
+            time_ms,
             np.array([r.window_ms for r in rules], np.int64),
-            taken(batch, "event_id", rows[order[crossing]]),
+            taken(batch, "event_id", logged.rows[logged.order[crossing]]),
             counts,
             limit,
             look,
             # What is no longer counted may be any number of times a large limit.
             np.where((ratio >= high_ratio) | (counts >= MAX_COUNT), 2, ratio >= medium_ratio),
         )
-        return crossings.fold(state.breaches), breached
+        return crossings.fold(state.breaches)
 
     def advance(self, state: RateBreachState, until_ms: Mapping[str, int]) -> list[Alert]:
         """Return the last revisions of episodes that are over at the given times by tenant."""
