@@ -5,8 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.columns import among, named
-from detectors.keys import values_at
+from detectors.columns import among, named, values_at
 from schemas.batch import Bools, EventBatch
 
 # What proves identity. A token's refresh fails whenever one has expired, a logout or a password change

@@ -1,7 +1,12 @@
-"""Columns of a batch, cut to the rows that a detector looks at."""
+"""Columns of a batch, cut to the rows that a detector looks at.
+
+A column is a list or an `ArrowColumn`, which makes all of its values when it is asked for one: who wants a
+few of either goes by `taken`, `picked` or `values_at`.
+"""
 
 from collections.abc import Container
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +39,20 @@ def picked(column: Column, rows: Int64s) -> Column:
     if len(rows) == len(column):
         return column
     return select(column.values if isinstance(column, ArrowColumn) and column.made else column, rows)
+
+
+def values_at(column: Column, rows: Int64s) -> list[Any]:
+    """Return ``(m,)`` values at few positions of a column, from its codes where it has been coded.
+
+    >>> values_at(["a", "b", "c"], np.array([0, 2]))
+    ['a', 'c']
+    """
+    if isinstance(column, ArrowColumn) and column.coded:
+        distinct = column.distinct
+        return [distinct[code] for code in column.codes[rows].tolist()]
+    if isinstance(column, ArrowColumn) and not column.made:
+        return column.take(rows).values
+    return [column[i] for i in rows.tolist()]
 
 
 def named(column: Column) -> Bools:

@@ -7,9 +7,8 @@ import numpy as np
 from detectors.bucket_pass import fold_buckets
 from detectors.bucket_state import BucketState
 from detectors.buckets import Buckets, Events
-from detectors.columns import Hashed, taken
+from detectors.columns import Hashed, taken, values_at
 from detectors.episode import Episode, Story
-from detectors.keys import values_at
 from detectors.tally import Tally
 from detectors.wording import clock_text, plural
 from schemas.alert import Alert

@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from detectors.clock import FOREVER_MS, HOUR_MS, LATE_MS
-from detectors.columns import Hashed, Tenants, named, taken
+from detectors.columns import Hashed, Tenants, named, taken, values_at
 from detectors.cross_tenant_spray_state import CrossTenantSprayState
 from detectors.episode import Episode, Status, Story, alert_of, in_order
-from detectors.keys import fingerprints, values_at
+from detectors.keys import fingerprints
 from detectors.segments import by_key, starts_of
 from detectors.tally import MAX_VALUES
 from detectors.visits import Cut, Visit, share

@@ -7,10 +7,10 @@ from typing import ClassVar
 import numpy as np
 
 from detectors.clock import Clock
+from detectors.columns import values_at
 from detectors.crossings import Crossings
 from detectors.episode import in_order
 from detectors.episodes import EpisodeRule
-from detectors.keys import values_at
 from detectors.parameters import CustomRuleParameters, Rules, resolve
 from detectors.rules.compiled import Rule, Window
 from detectors.rules.groups import grouped, parts_of, texts_at

@@ -13,9 +13,8 @@ import numpy as np
 from detectors.bucket_pass import fold_buckets
 from detectors.bucket_state import BucketState
 from detectors.buckets import Buckets, Events
-from detectors.columns import Hashed
+from detectors.columns import Hashed, values_at
 from detectors.episode import Episode, Story
-from detectors.keys import values_at
 from detectors.parameters import AccessAnomalyParameters
 from detectors.tally import Tally
 from detectors.wording import clock_text, duration_text, plural

@@ -10,13 +10,13 @@ from detectors.bucket_looks import Filled, fullness_at
 from detectors.bucket_pass import fold_buckets
 from detectors.bucket_state import BucketState
 from detectors.buckets import Buckets, Events
-from detectors.columns import Hashed, Tenants, among, named, taken
+from detectors.columns import Hashed, Tenants, among, named, taken, values_at
 from detectors.crossings import Crossings
 from detectors.episode import in_order
 from detectors.episodes import EpisodeRule
 from detectors.failed_login_state import FailedLoginRule, FailedLoginState, rule_of
 from detectors.guessing import Attempts, GuessingFold
-from detectors.keys import Key, Keys, Part, values_at
+from detectors.keys import Key, Keys, Part
 from detectors.networks import network_of
 from detectors.parameters import FailedLoginParameters, Rules, budget_share, resolve
 from detectors.settling import settle_batch, settle_reached

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from detectors.clock import HOUR_MS
-from detectors.columns import Hashed, Tenants, named
+from detectors.columns import Hashed, Tenants, named, values_at
 from detectors.guessing_exposure import WINDOWS_MS, Arrivals, Exposures, count_into
 from detectors.guessing_members import Member, Members
 from detectors.guessing_pressure import Exposure, Pressure, Recent
 from detectors.guessing_state import GuessingRule, GuessingState
-from detectors.keys import Key, Keys, values_at
+from detectors.keys import Key, Keys
 from detectors.networks import places
 from detectors.pairs import LONG_AGO_MS
 from detectors.segments import by_key, running_max, starts_of

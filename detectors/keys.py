@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Final, Generic, TypeVar, cast
 
 import numpy as np
 
-from detectors.columns import Hashed
+from detectors.columns import Hashed, values_at
 from detectors.growing import grown
 from detectors.numbers import NumberTable
 from detectors.saved import Saved
 from detectors.texts import Texts
 from schemas.batch import Bools, Column, Int32s, Int64s
-from schemas.columns import ArrowColumn
 
 # The tenant comes first in every key: tenants are walls. Then mostly the entity's type and value.
 Key = tuple[str, str, str]
@@ -64,20 +63,6 @@ def fingerprints(parts: Sequence[Part], rows: Int64s) -> Int64s:
             prints += part.hashes[rows].view(np.uint64) * np.uint64(weight)
     prints >>= np.uint64(1)
     return prints.view(np.int64)
-
-
-def values_at(column: Column, rows: Int64s) -> list[Any]:
-    """Return ``(m,)`` values at few positions of a column, from its codes where it has been coded.
-
-    >>> values_at(["a", "b", "c"], np.array([0, 2]))
-    ['a', 'c']
-    """
-    if isinstance(column, ArrowColumn) and column.coded:
-        distinct = column.distinct
-        return [distinct[code] for code in column.codes[rows].tolist()]
-    if isinstance(column, ArrowColumn) and not column.made:
-        return column.take(rows).values
-    return [column[i] for i in rows.tolist()]
 
 
 class _Codes(dict[tuple[str, ...], int]):

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 import numpy as np
 
-from detectors.keys import values_at
+from detectors.columns import values_at
 from schemas.batch import Bools, EventBatch
 from schemas.tenant import PlannedTest, is_too_wide, meant_network
 

@@ -8,13 +8,12 @@ import numpy as np
 
 from detectors.clock import HOUR_MS
 from detectors.closeness import Watch
-from detectors.columns import among, picked
+from detectors.columns import among, picked, values_at
 from detectors.crossings import Crossings
 from detectors.decay import share_left, weeks_remembered
 from detectors.episode import Episode, Story
 from detectors.episodes import EpisodeRule
 from detectors.growing import grown
-from detectors.keys import values_at
 from detectors.people import NEVER, Hour, People, Present
 from detectors.wording import clock_text
 from detectors.working_hours import WorkingHours

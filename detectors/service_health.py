@@ -8,12 +8,12 @@ import numpy as np
 
 from detectors.clock import LATE_MS, MINUTE_MS, Clock, move_watermarks, running_watermark
 from detectors.closeness import Watch
-from detectors.columns import Hashed, Tenants, named, picked, taken
+from detectors.columns import Hashed, Tenants, named, picked, taken, values_at
 from detectors.crossings import Crossings
 from detectors.episode import in_order
 from detectors.episodes import EpisodeRule
 from detectors.growing import grown
-from detectors.keys import Key, Keys, values_at
+from detectors.keys import Key, Keys
 from detectors.parameters import Rules, ServiceHealthParameters
 from detectors.service_health_calendar import Pause
 from detectors.service_health_fold import HealthFold, Verdict
@@ -154,11 +154,9 @@ class ServiceHealth:
                 # Few are different: hashed once each.
                 _ = routes.codes
             slot = routes_of(state.routes, Tenants(batch, rows[at]), Hashed(routes), owner[at], time_ms[at])
-        ids = batch.columns["event_id"]
-        made = ids.values if isinstance(ids, ArrowColumn) and ids.made else ids
 
         def ids_at(places: Int64s) -> Callable[[Int64s], list[str]]:
-            return lambda found: values_at(made, places[found])
+            return lambda found: values_at(batch.columns["event_id"], places[found])
 
         of_route = Samples(time_ms[at], samples.counts[at])
         tenants_fold = _follow(state, state.tenants, owner, samples, now_ms, ids_at(rows))
@@ -176,7 +174,7 @@ class ServiceHealth:
         old, n = len(state.tenants.last_id), len(state.tenants.keys)
         state.tenants.reserve(range(old, n))
         state.limits = grown(state.limits, n, 0.0)
-        rules = np.array(self._rules.of(batch))[codes]
+        rules = self._rules.of(batch)[codes]
         state.limits[slot] = np.array(self._rules.distinct, np.float64)[rules]
         return slot
 

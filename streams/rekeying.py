@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from detectors.keys import values_at
+from detectors.columns import values_at
 from schemas.batch import EventBatch, Int64s
 from streams.topics import partition_of
 

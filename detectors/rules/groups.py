@@ -10,8 +10,8 @@ from typing import Any, Final, cast, get_args
 
 import numpy as np
 
-from detectors.columns import Hashed, named
-from detectors.keys import Key, Part, values_at
+from detectors.columns import Hashed, named, values_at
+from detectors.keys import Key, Part
 from detectors.rules.compiled import Rule
 from detectors.rules.view import View
 from schemas.alert import Entity, EntityType
