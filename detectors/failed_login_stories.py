@@ -91,7 +91,7 @@ class AddressTeller:
     Parameters
     ----------
     rule
-        Which of the two.
+        Which of the three.
     """
 
     detector = "failed_login"

@@ -40,11 +40,11 @@ MINUTES_DIFFER: Final = 0.15
 # Page's CUSUM: k is half the shift looked for, and no minute counts for more than three deviations.
 ALLOWANCE: Final = 0.5
 MAX_DEVIATION: Final = 3.0
-# Gaps shorter than that are no silences: the exact answer takes longer.
-NEAR: Final = 0.9
 # It falls below its threshold so many minutes of the usual after the last that were not.
 MAX_BEYOND: Final = 10.0
-
+# From this share of the requests that must be missing for a silence on, it is worked out exactly when one
+# began, if one did: that takes longer.
+NEAR: Final = 0.9
 # An hour that never had a request is infinitely surprised by one.
 MAX_SCORE: Final = 300.0
 

@@ -94,7 +94,7 @@ class SlidingLog:
     ) -> Int64s:
         """Add events; return ``(n,)`` how many each one's window holds, with itself.
 
-        Of each key no more times are kept than that takes; `count` then knows of no others.
+        Of each key no more times are kept than that takes; `counts` then knows of no others.
 
         Parameters
         ----------

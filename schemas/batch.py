@@ -82,8 +82,8 @@ class EventBatch:
     kind
         The kind of every event.
     columns
-        Contract field name to a column ``(n,)`` of Python values; `FIELDS` lists the names of each
-        kind. ``attributes`` holds JSON text, empty where an event has none.
+        Contract field name to a column ``(n,)``; `FIELDS` lists the names of each kind. ``attributes`` holds
+        JSON text, empty where an event has none.
     time_ms
         ``(n,)`` event time in milliseconds since 1970, UTC.
     offset, message_index

@@ -240,8 +240,8 @@ def _parse_one(record: int, value: bytes, rows: _Rows) -> tuple[list[tuple[Any, 
 def _parse_group(records: Sequence[int], values: Sequence[bytes], rows: _Rows) -> None:
     """Parse about 200 records, each on its own, and move them into columns at once.
 
-    Never joined into one document for one call: a record with an open bracket could then swallow its
-    neighbours, another tenant's events.
+    Never joined here into one document for one call: a record with an open bracket could then swallow its
+    neighbours, another tenant's events. `schemas.joined` says which records may be, and why.
     """
     unknown_before = dict(rows.unknown_fields)
     quick = QUICK[rows.kind]
