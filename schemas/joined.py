@@ -25,7 +25,7 @@ import pyarrow.json as pj
 
 from schemas.columns import ArrowColumn, Bools, Int64s, numbers_of, text_array
 from schemas.event import MAX_EVENT_BYTES, MODELS, Kind, ip_address
-from schemas.rules import Rule, matches, rules_of
+from schemas.field_rules import FieldRule, matches, rules_of
 from schemas.times import TimeColumn
 
 _TYPES: Final[dict[str, Any]] = {
@@ -136,7 +136,7 @@ class JoinedReader:
         return table
 
 
-def _column(rule: Rule, array: Any, records: int) -> ArrowColumn:
+def _column(rule: FieldRule, array: Any, records: int) -> ArrowColumn:
     if rule.type == "object":
         return ArrowColumn(_empty_texts(records))
     if array is None:
@@ -151,7 +151,7 @@ def _empty_texts(n: int) -> Any:
     return pa.StringArray.from_buffers(n, pa.py_buffer(bytes(4 * (n + 1))), pa.py_buffer(b""))
 
 
-def _accept(rule: Rule, column: ArrowColumn) -> ArrowColumn:
+def _accept(rule: FieldRule, column: ArrowColumn) -> ArrowColumn:
     """Return a column, some of it not null, as pydantic would have made it.
 
     Raises
@@ -168,7 +168,7 @@ def _accept(rule: Rule, column: ArrowColumn) -> ArrowColumn:
     return column
 
 
-def _allowed(rule: Rule, column: ArrowColumn) -> bool:
+def _allowed(rule: FieldRule, column: ArrowColumn) -> bool:
     if rule.choices:
         return {*rule.choices, None}.issuperset(column.distinct)
     if rule.name == "time":
@@ -178,7 +178,7 @@ def _allowed(rule: Rule, column: ArrowColumn) -> bool:
     return rule.pattern is None or all(matches(rule.pattern, text) for text in column.distinct)
 
 
-def _within(rule: Rule, column: ArrowColumn) -> bool:
+def _within(rule: FieldRule, column: ArrowColumn) -> bool:
     if rule.pattern is not None:
         lengths = [len(text) for text in column.distinct if text is not None]
         least, most = min(lengths), max(lengths)

@@ -13,7 +13,7 @@ import msgspec
 from pydantic_core import to_json
 
 from schemas.event import MAX_EVENTS_PER_MESSAGE, MODELS, Kind, check_attributes, ip_address
-from schemas.rules import Rule, are_times, matches, rules_of
+from schemas.field_rules import FieldRule, are_times, matches, rules_of
 
 Unusual = (msgspec.MsgspecError, ValueError)
 
@@ -21,7 +21,7 @@ _Scalars = dict[str, str | int | float | bool | None]
 _TYPES: Final[dict[str, Any]] = {"string": str, "integer": int, "number": float, "object": _Scalars}
 
 
-def _type_of(rule: Rule) -> Any:
+def _type_of(rule: FieldRule) -> Any:
     kind = Literal[rule.choices] if rule.choices else _TYPES[rule.type]
     if rule.bounds:
         kind = Annotated[kind, msgspec.Meta(**dict(rule.bounds))]
@@ -34,7 +34,7 @@ def _attributes_text(value: _Scalars | str | None) -> str | None:
     return value  # pydantic has read the event
 
 
-def _accept(rule: Rule, column: Sequence[Any]) -> Sequence[Any]:
+def _accept(rule: FieldRule, column: Sequence[Any]) -> Sequence[Any]:
     """Return the column as pydantic would have made it.
 
     Raises

@@ -6,8 +6,7 @@ from typing import Final
 from detectors.rules.view import ATTRIBUTE
 from detectors.wording import near
 from schemas.event import KINDS, Kind
-from schemas.rules import Rule as FieldRule
-from schemas.rules import rules_of
+from schemas.field_rules import FieldRule, rules_of
 
 # A batch keeps these in other forms; a rule says the kind elsewhere, and has no use for a time.
 _ELSEWHERE: Final = {

@@ -43,7 +43,7 @@ from detectors.rules.predicates import (
 )
 from detectors.wording import advice
 from schemas.event import Kind, ip_address
-from schemas.rules import Rule as FieldRule
+from schemas.field_rules import FieldRule
 
 # Far more than a person can read, and far less than Python's own limit for what calls itself.
 MAX_DEPTH: Final = 32

@@ -18,7 +18,7 @@ ValueType = Literal["string", "integer", "number", "object"]
 
 
 @dataclass(frozen=True)
-class Rule:
+class FieldRule:
     """What a field may hold.
 
     Parameters
@@ -47,7 +47,7 @@ class Rule:
     address: bool = False
 
     @classmethod
-    def of(cls, name: str, schema: dict[str, Any], required: bool) -> "Rule":
+    def of(cls, name: str, schema: dict[str, Any], required: bool) -> "FieldRule":
         """Return the rule of a property of a model's JSON Schema.
 
         Raises
@@ -78,11 +78,11 @@ class Rule:
         )
 
 
-def rules_of(kind: Kind) -> list[Rule]:
+def rules_of(kind: Kind) -> list[FieldRule]:
     """Return the rules of ``("time", *FIELDS[kind], "kind")``, in that order."""
     schema = MODELS[kind].model_json_schema()
     return [
-        Rule.of(name, schema["properties"][name], name in schema["required"])
+        FieldRule.of(name, schema["properties"][name], name in schema["required"])
         for name in ("time", *FIELDS[kind], "kind")
     ]
 
