@@ -143,7 +143,7 @@ class Recent:
         self.user: Int32s = np.zeros(0, np.int32)
 
     def look(self, columns: Mapping[str, Hashed], rows: Int64s, hour: Int64s) -> tuple[Int64s, Int64s]:
-        """Return ``(n,)`` the places of the combinations, and which rows' was not met in its hour; it is now.
+        """Return ``(n,)`` places of combinations, and the rows that meet one for the first time in its hour.
 
         Parameters
         ----------

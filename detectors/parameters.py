@@ -22,8 +22,8 @@ def _bucket(default: int, why: str) -> Any:
     return _parameter(default, 0, 10_000, f"{why}; 0 turns it off")
 
 
-def _leak(default: int) -> Any:
-    return _parameter(default, 1, DAY_S, "seconds in which the bucket above leaks one event")
+def _leak(default: int, bucket: str) -> Any:
+    return _parameter(default, 1, DAY_S, f"seconds in which the bucket of {bucket} leaks one event")
 
 
 def _quiet(default: int) -> Any:
@@ -46,28 +46,28 @@ class FailedLoginParameters:
     """Parameters of `failed_login`."""
 
     burst_failures: int = _bucket(4, "a script's pace: a person who retypes needs about 5 s a try")
-    burst_leak_s: int = _leak(10)
+    burst_leak_s: int = _leak(10, "burst_failures")
     minute_failures: int = _bucket(10, "faster than one a minute and kept up: no person")
-    minute_leak_s: int = _leak(60)
-    hour_failures: int = _bucket(20, "the slow guesser who stays under the other two")
-    hour_leak_s: int = _leak(HOUR_S)
+    minute_leak_s: int = _leak(60, "minute_failures")
+    hour_failures: int = _bucket(20, "a slow guesser, who stays under burst_failures and minute_failures")
+    hour_leak_s: int = _leak(HOUR_S, "hour_failures")
     strict_failures: int = _bucket(
         4, "failures of users who never logged in at all: whoever mistypes mostly got in before"
     )
-    strict_leak_s: int = _leak(60)
+    strict_leak_s: int = _leak(60, "strict_failures")
     new_users: int = _bucket(4, "different users who fail at one address, where offices have a few a morning")
-    new_users_leak_s: int = _leak(60)
+    new_users_leak_s: int = _leak(60, "new_users")
     network_users: int = _bucket(
         6,
         "strangers who fail in one /24 or /64, no address beyond its own bucket; and users who fail without "
         "an address",
     )
-    network_users_leak_s: int = _leak(60)
+    network_users_leak_s: int = _leak(60, "network_users")
     network_memory_s: int = _parameter(
         300, 1, DAY_S, "seconds by which each of their failures keeps the network's users in mind"
     )
     challenges: int = _bucket(4, "second factors denied: the fifth within ten minutes is no slip of a thumb")
-    challenges_leak_s: int = _leak(600)
+    challenges_leak_s: int = _leak(600, "challenges")
     success_share: float = _parameter(
         0.5, 0.1, 1.0, "a success is suspicious while a bucket is at least so full"
     )
@@ -99,19 +99,19 @@ class AccessAnomalyParameters:
     """Parameters of `access_anomaly`."""
 
     cross_tenant_failures: int = _bucket(3, "denied accesses across tenants")
-    cross_tenant_leak_s: int = _leak(600)
+    cross_tenant_leak_s: int = _leak(600, "cross_tenant_failures")
     denied: int = _bucket(
         20, "denied accesses of a user: one page of a console asks for about a dozen things"
     )
-    denied_leak_s: int = _leak(30)
+    denied_leak_s: int = _leak(30, "denied")
     new_permissions: int = _bucket(8, "different permissions denied to a user: more than one page needs")
-    new_permissions_leak_s: int = _leak(300)
+    new_permissions_leak_s: int = _leak(300, "new_permissions")
     resources: int = _bucket(15, "different resources denied or not found (a page asks for a dozen)")
-    resources_leak_s: int = _leak(10)
-    slow_resources: int = _bucket(30, "the same, slowly")
-    slow_resources_leak_s: int = _leak(600)
+    resources_leak_s: int = _leak(10, "resources")
+    slow_resources: int = _bucket(30, "different resources denied or not found, too slowly for resources")
+    slow_resources_leak_s: int = _leak(600, "slow_resources")
     neighbours: int = _bucket(16, "ids next to one tried before")
-    neighbours_leak_s: int = _leak(HOUR_S)
+    neighbours_leak_s: int = _leak(HOUR_S, "neighbours")
     allowed_per_denied: int = _parameter(
         10,
         0,
@@ -122,14 +122,21 @@ class AccessAnomalyParameters:
         200,
         1,
         1_000_000,
-        "what learns habits is silent until so many hours of users (for first_seen: actions, one of a kind "
-        "an hour) taught the tenant",
+        "hours at work that a tenant's users must have shown together before anybody is judged by habits; "
+        "first_seen counts each action of such an hour",
     )
     user_habit_min: int = _parameter(
-        20, 1, 1_000_000, "and so many the user: nobody alarms on a history of their own that is new"
+        20,
+        1,
+        1_000_000,
+        "hours at work that a user must have shown before they are judged by what they never did; first_seen "
+        "counts each action of such an hour",
     )
     volume_days_min: int = _parameter(
-        3, 0, 365, "and volume until so many days: nobody knows what a day is like after one"
+        3,
+        0,
+        365,
+        "days that a tenant must be known for before volume is judged: one tells little of the others",
     )
     volume_quiet_s: int = _parameter(
         DAY_S, 60, DAY_S, "one alert for what a user takes too much of, until a day without more of it"
@@ -147,16 +154,27 @@ class ServiceHealthParameters:
         1.0,
         "share of requests that fail from which it matters; half of it, where it lasts for some minutes",
     )
-    slow_share: float = _parameter(0.3, 0.001, 1.0, "and share that is slow")
+    slow_share: float = _parameter(
+        0.3,
+        0.001,
+        1.0,
+        "share of requests that are slow from which it matters; half of it, where it lasts for some minutes",
+    )
     slow_ms: int = _parameter(1_000, 1, 3_600_000, "a request slower than this is slow")
     bad_requests: int = _parameter(
-        10, 1, 1_000_000, "and so many failed or slow ones in ten minutes: fewer may all be one user's"
+        10,
+        1,
+        1_000_000,
+        "failed or slow requests in ten minutes from which they matter: fewer may all be one user's",
     )
     volume_requests: int = _parameter(
         120, 1, 100_000_000, "requests a minute from which volume matters: two a second"
     )
     volume_ratio: float = _parameter(
-        3.0, 1.0, 1_000.0, "and so many times the most so far at this time of day: a launch may double it"
+        3.0,
+        1.0,
+        1_000.0,
+        "volume matters from so many times the most so far at this time of day: a launch may double it",
     )
     duration_ratio: float = _parameter(
         1.3, 1.01, 1_000.0, "durations up to so many times the usual are no shift: load makes for as much"

@@ -44,7 +44,7 @@ class SilenceRule(EpisodeRule):
         missing: float,
         threshold: float,
     ) -> Alert:
-        """Return the first revision of a silence that one is from `at_ms` on."""
+        """Return the first revision of a silence, given when too many requests were missing (`at_ms`)."""
         episode = Episode(traffic.keys[slot], last_ms, last_ms, at_ms, FORGET_MS, facts=None)
         episode.extend([last_id], last_ms)
         rate = certain_rate(traffic, np.array([slot]))[0]
@@ -115,7 +115,7 @@ class Silences:
         return found
 
     def look(self, slot: int, last_ms: int, last_id: str, missing: float, stop_ms: int) -> bool:
-        """Tell of a silence that one is before `stop_ms`; return whether there was one."""
+        """Return whether a gap had become a silence by `stop_ms`; if so, tell of it."""
         traffic = self.traffic
         needed = float(traffic.needed[slot])
         if not traffic.fastest[slot] or missing < needed * _ROUNDING:

@@ -114,10 +114,10 @@ class VolumeFold:
 
     Parameters
     ----------
-    batch
+    batch, people
         Not changed.
-    state, people
-        Changed; not changed.
+    state
+        Changed.
     present, rule, rules
         The rows, and ``(n,)`` what holds for them.
     """
