@@ -365,18 +365,18 @@ class _Fold:
                 values_at(ids, at),
                 lambda which: (scores[at[which]], thresholds[at[which]]),
             )
-        at = found[rows].nonzero()[0]
-        if not len(at):
+        high = found[rows].nonzero()[0]
+        if not len(high):
             return
-        picks, numbers = rows[at].tolist(), self.rule[rows[at]].tolist()
+        picks, numbers = rows[high].tolist(), self.rule[rows[high]].tolist()
         crossings = Crossings(
-            slot[at],
+            slot[high],
             keys,
-            time_ms[at],
+            time_ms[high],
             np.array([self.rules[i].quiet_ms for i in numbers], np.int64),
-            values_at(ids, at),
-            scores[at],
-            thresholds[at],
+            values_at(ids, high),
+            scores[high],
+            thresholds[high],
             lambda i: self.addresses.values[picks[i]],
         )
         self.alerts.extend(crossings.fold(rule))

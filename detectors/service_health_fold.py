@@ -163,6 +163,7 @@ class HealthFold:
         missing = np.minimum(missing, most)
         before = first[gaps]
         np.maximum.at(traffic.gap, slot[gaps[before]], missing[before])
+        # Who was not heard of for so long is as if new, but for the silence that this was.
         expired = first & known & (minutes.first_ms - before_ms >= FORGET_MS)
         if expired.any():
             traffic.forget(slot[expired])
