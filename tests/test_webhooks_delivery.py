@@ -21,9 +21,10 @@ from store.webhook_secrets import SecretBox
 from store.webhooks import PLATFORM, UNSIGNABLE, Attempt, Delivery, Endpoint, UnknownWebhook, WebhookStore
 from streams.metrics import REGISTRY
 from streams.webhooks.address import UrlRefused
-from streams.webhooks.delivery import PER_ENDPOINT, WebhookDelivery
+from streams.webhooks.attempt import Attempts
+from streams.webhooks.delivery import PER_ENDPOINT, WebhookDelivery, _delivery
 from streams.webhooks.endpoints import add_endpoint, update_endpoint
-from streams.webhooks.sender import Sender
+from streams.webhooks.sender import AttemptResult, Sender
 
 _numbers = count(1)
 
@@ -245,6 +246,24 @@ async def test_410_disables_the_endpoint(world: World) -> None:
         assert world.statuses() == ["cancelled", "failed"]
     disabled = world.store.get(endpoint.endpoint_id)
     assert (disabled.status, disabled.status_reason) == ("disabled", "answered 410 Gone")
+
+
+async def test_410_of_an_endpoint_that_is_removed_meanwhile_is_a_failure_like_others(world: World) -> None:
+    """As of a receiver that removes it and says so; to end the worker for that would stop everybody's."""
+    endpoint = world.add()
+    [queued] = world.store.enqueue([_delivery(endpoint, world.alert(), world.partition, world.clock.now)])
+
+    class Unsubscribing(Sender):
+        async def send(self, url: str, headers: object, body: bytes) -> AttemptResult:
+            await asyncio.to_thread(world.store.remove, endpoint.endpoint_id)
+            return AttemptResult(410, 1, "HTTP 410")
+
+    sender = Unsubscribing()
+    outcome = await Attempts(world.store, sender, world.clock, lambda: 0.0).make(queued, lambda: None)
+    await sender.aclose()
+    assert outcome.delivery is not None
+    assert (outcome.delivery.status, outcome.delivery.status_reason) == ("failed", "answered 410 Gone")
+    assert world.store.list(world.tenant_id) == []
 
 
 @pytest.mark.parametrize("damage", ["another key", "cut short"])
