@@ -102,6 +102,8 @@ class Sealer:
         self.unsealed = Unsealed()
         # The oldest row that waits, as far as is known; while the store is away, when that was first found.
         self._oldest_ms: float | None = None
+        # The insert of which the store has not said what became of it.
+        self._undecided: str | None = None
         self._sealing_now = asyncio.Lock()
         self._finishing = False
 
@@ -161,6 +163,9 @@ class Sealer:
 
     async def _look_back(self, states: Mapping[Key, SealedState], claims: Mapping[int, list[Claim]]) -> None:
         """Read the heads that the last owners left, and see whether they are what is remembered here."""
+        if self._undecided is not None:
+            await asyncio.to_thread(self._ownership.end_insert, self._undecided)
+            self._undecided = None
         self._heads = await asyncio.to_thread(self._sealing.heads, list(claims))
         remembered = await asyncio.to_thread(self._book.heads)
         cut = []
@@ -242,9 +247,9 @@ class Sealer:
             log.info("seals_fenced", partitions=[s.partition for s in group])
             return
         except StoreUnavailable:
-            # They may be there: what is there is read again before anything follows it.
+            # They may be there, or come yet: `_look_back` decides that before anything follows them.
             self._states = None
-            await asyncio.to_thread(self._ownership.end_insert, guard.query_id)
+            self._undecided = guard.query_id
             raise
         self._heads |= {seal.chain: seal for seal in made}
         for stretch in group:

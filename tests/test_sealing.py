@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -251,6 +252,44 @@ async def test_a_store_that_took_the_seals_and_did_not_say_so_makes_no_fork(
     sealed.trail.now = sealed.now
     sealed.trail.store(1)
     assert await sealed.after(61) == [3, 1]
+    assert sealed.trail.kinds() == []
+
+
+async def test_seals_that_the_store_takes_late_make_no_fork(
+    sealed: Sealed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their insert is ended before the heads are read again, also by a store that is away for that, too."""
+    keep, heads = chains.keep, Sealing.heads
+    late: list[tuple[Any, ...]] = []
+    ended: list[str] = []
+
+    def unanswered(*given: Any) -> None:
+        if late or ended:
+            return keep(*given)
+        late.append(given)
+        raise StoreUnavailable("no answer")
+
+    def end(_: Ownership, query_id: str) -> None:
+        ended.append(query_id)
+        if len(ended) == 1:
+            raise StoreUnavailable("away")
+        late.clear()
+
+    def read_and_let_in(*given: Any) -> Any:
+        found = heads(*given)
+        while late:
+            keep(*late.pop())
+        return found
+
+    monkeypatch.setattr(chains, "keep", unanswered)
+    monkeypatch.setattr(Ownership, "end_insert", end)
+    sealed.trail.store(3)
+    for patched in (heads, read_and_let_in, read_and_let_in):
+        monkeypatch.setattr(Sealing, "heads", patched)
+        with suppress(StoreUnavailable):
+            await sealed.after(61)
+    assert await sealed.after(61) == [3]
+    assert len(set(ended)) == 1
     assert sealed.trail.kinds() == []
 
 
