@@ -406,6 +406,7 @@ class Pipeline:
         self.generation = NO_GENERATION
         self.states = {}
         self._addresses.forget()
+        self._idleness.begin(())  # or what has passed would be taken for the next states' silence
         self.floods.clear()
         if self.pseudonymiser is not None:
             self.pseudonymiser.reset()  # who was met in what is now dropped is not stored

@@ -161,6 +161,21 @@ async def test_a_rebalance_while_alerts_are_sent_does_not_end_the_worker(tmp_pat
     assert second.advanced == 1
 
 
+async def test_no_time_passes_while_partitions_are_taken_over(tmp_path: Path) -> None:
+    """What was counted before is no silence of the states that are loaded now, addresses' first of all."""
+    pipeline, clock, addresses = pipeline_of(tmp_path, first=State(), second=State()), Clock(), Mock()
+    addresses.advance.return_value = []
+    pipeline._addresses, pipeline._idleness = addresses, Idleness(clock)
+    pipeline._idleness.begin([KEY])
+    with patch.object(type(pipeline.app), "consumer", Mock()):
+        for _ in range(2):
+            clock.now_s += 1.0
+            addresses.states = {KEY: State()}
+            pipeline._advance()
+            pipeline._end_taking_over()
+    assert [call.args for call in addresses.advance.call_args_list] == [({KEY: 1_000},), ({},)]
+
+
 async def test_no_snapshot_knows_of_an_alert_that_kafka_does_not_have(tmp_path: Path) -> None:
     """Who loaded it after a crash would never raise that alert."""
     state = State(alert())
