@@ -25,9 +25,9 @@ from schemas.batch import EventBatch
 from schemas.event import Kind
 from schemas.parse import parse
 from store.events import KafkaIds, encode
-from streams.app import StreamConfig, create_app
 from streams.chunk import _check_keys
 from streams.directory import Directory, Entry
+from streams.faust_app import StreamConfig, create_app
 from streams.partition import PartitionState
 from streams.records import MAX_CHUNK_RECORDS, Records
 from streams.topics import TOPIC_OF, partition_of

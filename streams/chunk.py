@@ -10,34 +10,18 @@ import numpy as np
 
 from schemas.alert import Alert
 from schemas.batch import FLAGS, Bools, EventBatch, Int64s
-from schemas.cloudevents import Headers
 from schemas.event import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES, Kind
 from schemas.parse import Rejection, parse
 from schemas.personal import scrubbed
 from store.ownership import Claim
 from store.vault import Subject
-from streams.dead_letters import MESSAGE_TOO_LARGE
+from streams.dead_letters import MESSAGE_TOO_LARGE, DeadLetter
 from streams.directory import Directory
 from streams.partition import PartitionState
 from streams.pseudonyms import Pseudonymiser
 from streams.records import Records
 
 MAX_DETAIL: Final = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message of which at least one event cannot be stored: where it was, and why."""
-
-    key: bytes | None
-    value: bytes | None
-    topic: str
-    partition: int
-    offset: int
-    reason: str
-    detail: str
-    indexes: tuple[int, ...]
-    headers: Headers = ()
 
 
 @dataclass(slots=True)

@@ -21,6 +21,8 @@ FAILURES_BY_IP: Final = "audit.failures-by-ip"
 TOPIC_OF: Final[dict[Kind, str]] = {kind: f"audit.{kind}" for kind in KINDS}
 KIND_OF: Final[dict[str, Kind]] = {topic: kind for kind, topic in TOPIC_OF.items()}
 DEFAULT_PARTITIONS: Final = 12
+# The workers' consumer group.
+GROUP: Final = "tenantwatch"
 # For commands: a person waits for the error.
 BOOTSTRAP_TIMEOUT_MS: Final = 5_000
 

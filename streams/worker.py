@@ -21,9 +21,10 @@ from store.writer import EventWriter
 from streams.addresses import AddressReader
 from streams.alert_rows import AlertRows
 from streams.anchoring import Anchoring, Send, webhook_target
-from streams.app import Pipeline, StreamConfig, create_app
+from streams.app import Pipeline
 from streams.breaker import Limits
 from streams.chunk import Handled
+from streams.faust_app import StreamConfig, create_app
 from streams.forgetting import Forgetting
 from streams.geography import Locate
 from streams.groups import GroupWriter

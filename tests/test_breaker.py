@@ -23,9 +23,11 @@ import streams.records
 from schemas.batch import EventBatch
 from schemas.parse import parse
 from store.ownership import Claim
-from streams.app import Pipeline, StreamConfig, create_app
+from streams.app import Pipeline
 from streams.breaker import Breaker, Limits
-from streams.chunk import DeadLetter, Handled
+from streams.chunk import Handled
+from streams.dead_letters import DeadLetter
+from streams.faust_app import StreamConfig, create_app
 from streams.floods import PLATFORM_TENANT, Floods
 from streams.metrics import REGISTRY
 from streams.records import MAX_CHUNK_RECORDS, Records

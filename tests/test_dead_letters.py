@@ -19,11 +19,12 @@ from schemas.event import MAX_MESSAGE_BYTES
 from store.database import Database
 from store.queries import LetterFilter, PlatformContext, Reader, TenantContext
 from store.redrives import claim, record
-from streams.app import Pipeline, StreamConfig, create_app
-from streams.chunk import DeadLetter, _dead_letters, read_chunk
+from streams.app import Pipeline
+from streams.chunk import _dead_letters, read_chunk
 from streams.dead_letters import (
     MAX_KEY_BYTES,
     MAX_TOPIC_BYTES,
+    DeadLetter,
     Letter,
     Source,
     again_headers,
@@ -34,6 +35,7 @@ from streams.dead_letters import (
     rejected_elements,
     rejected_part,
 )
+from streams.faust_app import StreamConfig, create_app
 from streams.letter_log import LetterLog
 from streams.records import Records
 from streams.topics import DEAD_LETTERS, TopicError, Topics, ensure_topics

@@ -17,7 +17,8 @@ from test_schemas_alert import alert
 from test_transport import Harness, harness, until
 
 from schemas.alert import Alert
-from streams.app import Pipeline, StreamConfig, create_app
+from streams.app import Pipeline
+from streams.faust_app import StreamConfig, create_app
 from streams.idleness import LONGEST_GAP_S, Idleness
 from streams.snapshots import SnapshotTaker
 from streams.topics import Topics

@@ -10,7 +10,7 @@ from store.database import Database
 from store.ledger_totals import KEPT, newest_totals, prune_ledger
 from store.reconciliation import reconcile
 from streams import reconciling
-from streams.groups import ledger_rows
+from streams.accounts import ledger_rows
 from streams.partition import PartitionState
 from streams.reconciling import Reconciler
 from tests.test_reconciliation import Books, Owner

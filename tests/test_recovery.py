@@ -21,9 +21,9 @@ from store.snapshots import Snapshots
 from store.tail import Tail
 from store.writer import EventWriter
 from streams import metrics
+from streams.accounts import dead_letter_rows
 from streams.chunk import Handled, handle_chunk
 from streams.directory import Directory, Entry
-from streams.groups import dead_letter_rows
 from streams.partition import PartitionState
 from streams.records import Records
 from streams.recovery import Recovery, Superseded

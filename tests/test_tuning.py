@@ -18,8 +18,8 @@ from schemas.tuning import NO_VERSION, TUNING_KEY, Tuning
 from store.database import Database
 from store.events import KafkaIds
 from store.tail import Tail
-from streams.app import StreamConfig, create_app
 from streams.directory import Directory, Entry
+from streams.faust_app import StreamConfig, create_app
 from streams.tenant_rows import tenant_row, tuning_row
 from tests.scenarios.streams import START_MS, batch_of
 

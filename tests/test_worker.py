@@ -22,8 +22,8 @@ from schemas.tenant import Tenant
 from store.database import Database
 from store.events import KafkaIds
 from store.ownership import Ownership
-from streams.app import StreamConfig
 from streams.directory import Directory
+from streams.faust_app import StreamConfig
 from streams.recovery import GroupMember, Recovery
 from streams.topics import DEFAULT_PARTITIONS, TENANTS, TOPIC_OF, ensure_topics
 from streams.worker import Worker
