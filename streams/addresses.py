@@ -9,7 +9,6 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -22,9 +21,8 @@ from detectors.snapshot import SnapshotError, freeze, loads, version_of
 from schemas.alert import Alert
 from store.snapshots import Part, Snapshots
 from streams.partition import FrozenState
-from streams.patience import patiently
 from streams.records import Records
-from streams.recovery import LONGEST_WAIT_S, GroupMember, Superseded
+from streams.recovery import GroupMember, Superseded, asked
 from streams.rekeying import FailedLogins, Reached
 from streams.topics import FAILURES_BY_IP
 
@@ -176,7 +174,7 @@ class AddressReader:
         mine = {tp for tp in assigned if tp.topic == FAILURES_BY_IP}
         starts = await consumer.starts(mine) if mine else {}
         committed = {tp.partition: max(at) for tp, at in starts.items()}
-        newest = await _asked(self._snapshots.newest, FAILURES_BY_IP, committed)
+        newest = await asked(self._snapshots.newest, FAILURES_BY_IP, committed)
         states: dict[tuple[str, int], AddressState] = {}
         for tp, at in starts.items():
             offset, earliest = max(at), at[1]
@@ -191,7 +189,7 @@ class AddressReader:
         if snapshot_at != state.next_offset:
             return False
         try:
-            state.restore(await _asked(self._snapshots.load, FAILURES_BY_IP, partition, snapshot_at))
+            state.restore(await asked(self._snapshots.load, FAILURES_BY_IP, partition, snapshot_at))
         except SnapshotError as error:
             log.warning("snapshot_unusable", topic=FAILURES_BY_IP, partition=partition, reason=str(error))
             return False
@@ -238,7 +236,3 @@ class AddressReader:
     def committed(self, key: tuple[str, int]) -> int | None:
         """Return the committed offset of a partition, where it is known."""
         return self._consumer.committed(TP(*key)) if self._consumer is not None else None
-
-
-async def _asked(work: Callable[..., Any], *args: Any) -> Any:
-    return await patiently(partial(asyncio.to_thread, work, *args), "recovery_retried", LONGEST_WAIT_S)
