@@ -172,7 +172,7 @@ class Pipeline:
                 f"{state.next_offset - 1} had been handled"
             )
         now_ms = int(time() * 1000)
-        handled = handle_chunk(kind, records, state, self.directory, now_ms, read, self.pseudonymiser)
+        handled = handle_chunk(records, read, state, self.directory, now_ms, self.pseudonymiser)
         # At once: after an await the partition may be another worker's.
         flood = self.floods.judge(handled)
         if flood is not None:

@@ -127,30 +127,26 @@ def _too_large(records: Records) -> list[Rejection]:
 
 
 def handle_chunk(
-    kind: Kind,
     records: Records,
+    read: Read,
     state: PartitionState,
     directory: Directory,
     now_ms: int,
-    read: Read | None = None,
     pseudonymiser: Pseudonymiser | None = None,
 ) -> Handled:
-    """Validate, enrich and detect on one chunk.
+    """Enrich and detect on one chunk.
 
     Parameters
     ----------
-    kind
-        The kind that the records' topic carries.
+    read
+        What `read_chunk` made of the records.
     state
         Of the records' partition; changed.
     now_ms
         When the chunk was received, milliseconds since 1970.
-    read
-        What `read_chunk` made of the records, where it was asked before.
     pseudonymiser
         Replaces personal data; None, for benchmarks and tests: events stay as they are.
     """
-    read = read or read_chunk(kind, records)
     started = perf_counter()
     batch, rejections = read.batch, read.rejections
     batch, unknown = directory.enrich(batch, now_ms)

@@ -209,12 +209,11 @@ class Sealer:
             due.append((stretch, min(weight.rows, ROWS_AT_ONCE)))
         for group in _groups(due):
             await self._seal_group(group, [c for s in group for c in claims[s.partition]])
-        more = bool(rest)
         if self._states is states:
             await self._count([self._stretch(states, partition) for partition in rest])
-        sealed_all = not more and len(due) == len(stretches)
+        sealed_all = not rest and len(due) == len(stretches)
         self._report_age(None if sealed_all else oldest_ms)
-        return more
+        return bool(rest)
 
     def _stretch(self, states: Mapping[Key, SealedState], partition: int) -> Stretch:
         ends = {}

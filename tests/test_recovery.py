@@ -22,7 +22,7 @@ from store.tail import Tail
 from store.writer import EventWriter
 from streams import metrics
 from streams.accounts import dead_letter_rows
-from streams.chunk import Handled, handle_chunk
+from streams.chunk import Handled, handle_chunk, read_chunk
 from streams.directory import Directory, Entry
 from streams.partition import PartitionState
 from streams.records import Records
@@ -84,7 +84,7 @@ class Cluster:
         records = Records(
             TOPIC, PARTITION, list(range(first, stop)), [TENANT.encode()] * n, values, [()] * n, [0] * n
         )
-        return handle_chunk("auth", records, state, self.directory, NOW_MS)
+        return handle_chunk(records, read_chunk("auth", records), state, self.directory, NOW_MS)
 
     def store(self, handled: Handled) -> None:
         for block in self.writer.encode_events([(handled.unstored, handled.claim)]):
@@ -188,7 +188,7 @@ async def test_what_is_read_at_a_time_is_bounded_by_rows(
         b"[" + b",".join(guess(4 * o + i) for i in range(4)) + b"]" for o in range(9)
     ]
     records = Records(TOPIC, PARTITION, list(range(9)), [TENANT.encode()] * 9, values, [()] * 9, [0] * 9)
-    cluster.store(handle_chunk("auth", records, state, cluster.directory, NOW_MS))
+    cluster.store(handle_chunk(records, read_chunk("auth", records), state, cluster.directory, NOW_MS))
     monkeypatch.setattr("store.tail.ROWS_PER_QUERY", 10)
     tail = Tail(cluster.database, cluster.ids, lambda _: cluster.tenant)
     read = list(tail.batches("auth", TOPIC, PARTITION, 1, 9))
@@ -235,10 +235,12 @@ async def test_a_message_that_was_set_aside_is_not_set_aside_again(cluster: Clus
     state = await cluster.take_over(0)
     values: list[bytes | None] = [b"{", guess(1)]
     records = Records(TOPIC, PARTITION, [0, 1], [TENANT.encode()] * 2, values, [()] * 2, [0] * 2)
-    handled = handle_chunk("auth", records, state, cluster.directory, NOW_MS)
+    read = read_chunk("auth", records)
+    handled = handle_chunk(records, read, state, cluster.directory, NOW_MS)
     assert len(handled.dead_letters) == 1
     cluster.writer.insert_rows("dead_letters", dead_letter_rows(handled))
-    again = handle_chunk("auth", records, await cluster.take_over(0, generation=2), cluster.directory, NOW_MS)
+    state = await cluster.take_over(0, generation=2)
+    again = handle_chunk(records, read, state, cluster.directory, NOW_MS)
     assert (again.dead_letters, again.rejected) == ([], 1)
 
 

@@ -132,7 +132,8 @@ async def test_the_store_is_told_what_was_told(listening: Listening) -> None:
     [(_, entry, version)] = listening.tenants
     assert (entry, version) == (Entry(tenant(), 1), 1)
     assert listening.tunings == [(Tuning(detectors=bursts(11)), 0), (Tuning(), 2)]
-    assert len(listening.directory) == 1
+    assert listening.directory.holds("tenant-a")
+    assert not listening.directory.holds(TUNING_KEY)
 
 
 async def test_events_carry_the_version_that_they_were_enriched_with(listening: Listening) -> None:
