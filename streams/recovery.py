@@ -63,8 +63,10 @@ class Recovery:
 
     Parameters
     ----------
-    database, ids, worker_id
+    database, ids
         As in `Ownership`.
+    worker_id
+        Named in the claims.
     partitions
         Of each topic.
     tenant
@@ -88,7 +90,8 @@ class Recovery:
         tuning: Callable[[], Tuning] = Tuning,
         locate: Locate | None = None,
     ) -> None:
-        self._ownership = Ownership(database, ids, worker_id)
+        self._ownership = Ownership(database, ids)
+        self._worker_id = worker_id
         self._snapshots = Snapshots(database, ids)
         self._database, self._ids = database, ids
         self._partitions = partitions
@@ -148,7 +151,7 @@ class Recovery:
             raise Superseded
         claims = {key: Claim(*key, term, generation) for key, term in terms.items()}
         dated = {claim: by_topic[claim.topic][claim.partition] for claim in claims.values()}
-        await asked(self._ownership.claim, dated)
+        await asked(self._ownership.claim, dated, self._worker_id)
         await asked(self._ownership.end_inserts, generation)
         await self._inserts_ended()
         return claims

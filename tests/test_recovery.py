@@ -61,7 +61,7 @@ class Cluster:
         self.tenant = Tenant(tenant_id=TENANT, organization_id="org", name="A")
         self.directory: Any = Directory.__new__(Directory)
         self.directory._entries = {TENANT: Entry(self.tenant, 0)}
-        self.writer = EventWriter(database, self.ids, "worker-1")
+        self.writer = EventWriter(database, self.ids)
 
     async def take_over(
         self, committed: int, generation: int = 1, ended: Callable[[], None] = lambda: None, **member: Any
@@ -77,7 +77,7 @@ class Cluster:
 
     def handle(self, state: PartitionState, first: int, stop: int) -> Handled:
         """Handle one failed login for each offset, a second of event time apart."""
-        ownership = Ownership(self.database, self.ids, "worker")
+        ownership = Ownership(self.database, self.ids)
         state.stored = ownership.stored_between(TOPIC, {PARTITION: (first, stop - 1)}).get(PARTITION)
         values: list[bytes | None] = [guess(i) for i in range(first, stop)]
         n = len(values)
@@ -255,7 +255,7 @@ async def test_a_worker_that_is_no_member_any_more_claims_nothing(cluster: Clust
     """It was stopped while it took over, and somebody else owns the partition now."""
     with pytest.raises(Superseded):
         await cluster.take_over(0, member=False)
-    assert Ownership(cluster.database, cluster.ids, "w").next_terms(TOPIC, [PARTITION]) == {PARTITION: 1}
+    assert Ownership(cluster.database, cluster.ids).next_terms(TOPIC, [PARTITION]) == {PARTITION: 1}
 
 
 async def test_what_kafka_no_longer_has_is_a_gap_and_not_hidden(cluster: Cluster) -> None:

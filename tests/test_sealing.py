@@ -19,12 +19,12 @@ from store.ownership import Claim, Ownership
 from store.seals import chains
 from store.seals.anchors import Anchor, AnchorBook, read_anchors
 from store.seals.chains import read_seals
-from store.seals.keys import MANIFEST, Signer, Trust
+from store.seals.keys import MANIFEST, SealKeys, Signer, Trust
 from store.seals.seal import Seal
 from store.seals.sealing import Sealing
 from streams import metrics
 from streams.anchoring import Anchoring, document, webhook_target
-from streams.sealing import Key, Sealer
+from streams.sealing import Key, Sealer, SealingConfig
 from streams.webhooks.sender import Sender
 from tests.clickhouse_server import ClickHouseServer
 from tests.conftest import REPOSITORY
@@ -64,18 +64,18 @@ class Sealed:
         self.trail = trail or SealedTrail(database)
         self.now = NOW
         self.book = AnchorBook(folder / "seals")
-        ownership = Ownership(database, self.trail.ids, "worker")
+        ownership = Ownership(database, self.trail.ids)
         claims = {}
         for topic in self.trail.ids.topic_ids:
             term = ownership.next_terms(topic, [PARTITION])[PARTITION]
             claims[topic] = Claim(topic, PARTITION, term, term)
-            ownership.claim({claims[topic]: 0})
+            ownership.claim({claims[topic]: 0}, "worker")
             self.trail.term = term
         self.owner = Owner(self.trail, claims)
-        self.sealer = Sealer(
-            self.owner, database, self.trail.ids, "worker", lambda: self.trail.signer, self.book,
-            interval_s=60, max_rows=100, now=lambda: self.now,
-        )  # fmt: skip
+        ring = SealKeys(folder / "keys")
+        ring.signer = self.trail.signer
+        config = SealingConfig(ring, self.book, interval_s=60, max_rows=100)
+        self.sealer = Sealer(self.owner, database, self.trail.ids, config, lambda: self.now)
         self.trail.on_put.append(self.sealer.unsealed.add)
 
     async def after(self, seconds: float, **how: Any) -> list[int]:

@@ -197,7 +197,7 @@ async def test_a_worker_whose_partitions_another_group_claims_ends_and_says_so(
             if state.claim is not None
         }
         ids = KafkaIds(group.topics.cluster_id, dict(group.topics.topic_ids))
-        await asyncio.to_thread(Ownership(group.database, ids, "of another group").claim, theirs)
+        await asyncio.to_thread(Ownership(group.database, ids).claim, theirs, "of another group")
         await group.send()
         async with asyncio.timeout(20):
             with pytest.raises(RuntimeError, match="two groups write to one store, give each its own"):
