@@ -173,7 +173,6 @@ def handle_chunk(
     alerts += raised
     unexcused = state.unexcused(batch)
     letters = _dead_letters(rejections, records)
-    assert state.claim is not None
     first_offset, state.next_offset = state.next_offset, records.offsets[-1] + 1
     return Handled(
         records,

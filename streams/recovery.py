@@ -191,7 +191,6 @@ class Recovery:
 
     def _catch_up(self, state: PartitionState, snapshot_at: int | None, offset: int, tail: Tail) -> None:
         """Load a snapshot where there is one, and fold the stored rows from there to the offset."""
-        assert state.claim is not None
         topic, partition = state.claim.topic, state.claim.partition
         state.reset()
         first = snapshot_at

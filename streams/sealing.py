@@ -35,7 +35,7 @@ class SealedState(Protocol):
     """What is asked of a partition's state."""
 
     @property
-    def claim(self) -> Claim | None:
+    def claim(self) -> Claim:
         """Under which its rows are stored."""
 
     @property
@@ -280,7 +280,7 @@ def _whole_partitions(states: Mapping[Key, SealedState]) -> dict[int, list[Claim
     """Return the partition numbers of which every event topic is this worker's, with the claims."""
     found: dict[int, list[Claim]] = {}
     for (topic, number), state in states.items():
-        if topic in KIND_OF and state.claim is not None:
+        if topic in KIND_OF:
             found.setdefault(number, []).append(state.claim)
     return {number: claims for number, claims in found.items() if len(claims) == len(KIND_OF)}
 

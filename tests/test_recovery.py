@@ -247,7 +247,7 @@ async def test_a_message_that_was_set_aside_is_not_set_aside_again(cluster: Clus
 async def test_each_owner_has_a_higher_term(cluster: Cluster) -> None:
     """Also where the consumer group begins anew, with generation 1."""
     claims = [(await cluster.take_over(0, generation=g)).claim for g in (7, 8, 1)]
-    terms = [claim.term for claim in claims if claim]
+    terms = [claim.term for claim in claims]
     assert terms == [1, 2, 3]
 
 

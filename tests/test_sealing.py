@@ -36,7 +36,7 @@ from tests.webhook_receiver import LOCALHOST, Answer, receiving
 class State:
     """Stands in for a partition's."""
 
-    claim: Claim | None
+    claim: Claim
     first_offset: int = 0
 
 

@@ -192,9 +192,7 @@ async def test_a_worker_whose_partitions_another_group_claims_ends_and_says_so(
     async with group.worker("fenced") as (worker, _):
         await until(lambda: not worker.problems)
         theirs = {
-            replace(state.claim, term=state.claim.term + 1): 0
-            for state in worker.pipeline.states.values()
-            if state.claim is not None
+            replace(state.claim, term=state.claim.term + 1): 0 for state in worker.pipeline.states.values()
         }
         ids = KafkaIds(group.topics.cluster_id, dict(group.topics.topic_ids))
         await asyncio.to_thread(Ownership(group.database, ids).claim, theirs, "of another group")
