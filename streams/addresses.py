@@ -33,8 +33,8 @@ SPRAY: Final = "spray_across_tenants"
 Publish = Callable[[Alert], Awaitable[Awaitable[Any]]]
 
 
-class Log(GroupMember, Protocol):
-    """What is asked of the consumer."""
+class HoldingMember(GroupMember, Protocol):
+    """What is asked of the consumer: to hold partitions too."""
 
     def hold(self, tp: TP, offset: int) -> None:
         """Deliver nothing of a partition from an offset on, until `release`."""
@@ -161,9 +161,9 @@ class AddressReader:
         self.states: dict[tuple[str, int], AddressState] = {}
         self._snapshots = snapshots
         self._detector = CrossTenantSpray()
-        self._consumer: Log | None = None
+        self._consumer: HoldingMember | None = None
 
-    async def take_over(self, consumer: Log, assigned: set[TP], generation: int) -> None:
+    async def take_over(self, consumer: HoldingMember, assigned: set[TP], generation: int) -> None:
         """Load the states of the partitions among those assigned; waits for the store.
 
         Raises
@@ -196,7 +196,7 @@ class AddressReader:
         return True
 
     async def _read_again(
-        self, consumer: Log, tp: TP, earliest: int, committed: int, generation: int
+        self, consumer: HoldingMember, tp: TP, earliest: int, committed: int, generation: int
     ) -> AddressState:
         """Begin once more with what Kafka still has; the alerts of what was committed are out already."""
         log.info("failures_read_again", partition=tp.partition, first_offset=earliest, committed=committed)
