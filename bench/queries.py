@@ -224,7 +224,7 @@ def recovery(database: Database, end: datetime) -> Iterator[Subject]:
         "stored_between, 6 partitions, 5 minutes": methodcaller("stored_between", topic, spans),
         "set_aside_from, 6 partitions": methodcaller("set_aside_from", topic, starts),
     }.items():
-        make = partial(Ownership, ids=ids, worker_id="bench")
+        make = partial(Ownership, ids=ids)
         yield Subject(f"Ownership.{name}", "", "platform", _on(make, call))
     make_tail = partial(Tail, ids=ids, fallback=lambda tenant_id: None)
     yield Subject(

@@ -25,9 +25,10 @@ from schemas.batch import EventBatch
 from schemas.event import Kind
 from schemas.parse import parse
 from store.events import KafkaIds, encode
-from streams.app import StreamConfig, create_app
+from store.ownership import Claim
 from streams.chunk import _check_keys
 from streams.directory import Directory, Entry
+from streams.faust_app import StreamConfig, create_app
 from streams.partition import PartitionState
 from streams.records import MAX_CHUNK_RECORDS, Records
 from streams.topics import TOPIC_OF, partition_of
@@ -82,7 +83,8 @@ def handle(found: list[Chunk], directory: Directory, ballast: Any, watch: Stopwa
     """Handle the chunks as `streams.chunk` does, and yield the batches to store."""
     states: dict[tuple[Kind, int], PartitionState] = {}
     for kind, records in found:
-        state = states.setdefault((kind, records.partition), PartitionState(kind, PARTITIONS))
+        claim = Claim(records.topic, records.partition, 1, 1)
+        state = states.setdefault((kind, records.partition), PartitionState(kind, PARTITIONS, claim))
         if ballast is not None:
             ballast += 1
         batch = watch.time("parse", parse, kind, records.values).batch

@@ -33,7 +33,7 @@ from store.vault import Vault
 from store.webhooks import WebhookStore
 from store.writer import EventWriter
 from streams import metrics, records
-from streams.app import StreamConfig
+from streams.faust_app import StreamConfig
 from streams.heap import keep_heap_small
 from streams.sealing import SealingConfig
 from streams.topics import KIND_OF, TOPIC_OF, ensure_topics

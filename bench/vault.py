@@ -23,9 +23,9 @@ from store.database import Database
 from store.master_key import KEY_BYTES, LocalMasterKey, MasterKeys
 from store.migrations import migrate
 from store.vault import Vault
-from streams.app import StreamConfig, create_app
 from streams.broker import BrokerConfig, EmbeddedKafka
 from streams.directory import Directory, Entry
+from streams.faust_app import StreamConfig, create_app
 from streams.pseudonyms import Pseudonymiser
 from streams.topics import ensure_topics
 from tenantwatch.logs import configure_logging

@@ -88,14 +88,11 @@ class Ownership:
         Shared by all workers, or this one's own.
     ids
         Of the Kafka cluster and its topics.
-    worker_id
-        Named in the claims.
     """
 
-    def __init__(self, database: Database, ids: KafkaIds, worker_id: str) -> None:
+    def __init__(self, database: Database, ids: KafkaIds) -> None:
         self._database = database
         self._ids = ids
-        self._worker_id = worker_id
 
     def next_terms(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """Return the term with which each partition may be claimed."""
@@ -107,11 +104,16 @@ class Ownership:
         terms = {row["kafka_partition"]: row["term"] for row in rows}
         return {partition: terms.get(partition, 0) + 1 for partition in partitions}
 
-    def claim(self, claims: Mapping[Claim, int]) -> None:
+    def claim(self, claims: Mapping[Claim, int], worker_id: str) -> None:
         """Write claims, each with the offset that its partition is handled from.
 
         To be called only by a worker that has, after `next_terms`, made sure that it is still a member of its
         group's generation.
+
+        Parameters
+        ----------
+        worker_id
+            Of who claims; to be read by people.
         """
         now = datetime.now(UTC)
         self._database.insert_rows(
@@ -123,7 +125,7 @@ class Ownership:
                     "term": claim.term,
                     "generation": claim.generation,
                     "start_offset": start,
-                    "worker_id": self._worker_id,
+                    "worker_id": worker_id,
                     "claimed_at": now,
                 }
                 for claim, start in claims.items()

@@ -234,24 +234,15 @@ class WebhookStore:
         self._database.insert_rows("webhook_deliveries", [asdict(delivery) for delivery in each.values()])
         return [*each.values()]
 
-    def pending(self, partitions: Collection[int] | None = None) -> Sequence[Delivery]:
-        """Return what waits, without bodies.
-
-        Parameters
-        ----------
-        partitions
-            Of ``audit.alerts``; None for all.
-        """
-        where, parameters = "1", {}
-        if partitions is not None:
-            if not partitions:
-                return []
-            where = "kafka_partition IN {partitions:Array(Int32)}"
-            parameters = {"partitions": sorted(partitions)}
+    def pending(self, partitions: Collection[int]) -> Sequence[Delivery]:
+        """Return what waits of some partitions of ``audit.alerts``, without bodies."""
+        if not partitions:
+            return []
         rows = self._database.query(
             f"SELECT {_QUEUE_COLUMNS} FROM webhook_deliveries FINAL "
-            f"WHERE status = 'pending' AND {where} ORDER BY created_at, alert_id, revision",
-            parameters,
+            "WHERE status = 'pending' AND kafka_partition IN {partitions:Array(Int32)} "
+            "ORDER BY created_at, alert_id, revision",
+            {"partitions": sorted(partitions)},
         )
         return [Delivery(**row) for row in rows]
 

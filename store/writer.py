@@ -41,7 +41,7 @@ class EventBlock:
 
 
 class EventWriter:
-    """Inserts events, dead letters, ledger rows, alerts and tenants.
+    """Inserts events, dead letters, ledger rows and alerts.
 
     Parameters
     ----------
@@ -49,14 +49,12 @@ class EventWriter:
         Where.
     ids
         Identity of the Kafka cluster and its topics; part of each row.
-    worker_id
-        Named in the ledger.
     """
 
-    def __init__(self, database: Database, ids: KafkaIds, worker_id: str) -> None:
+    def __init__(self, database: Database, ids: KafkaIds) -> None:
         self._database = database
         self._ids = ids
-        self._ownership = Ownership(database, ids, worker_id)
+        self._ownership = Ownership(database, ids)
 
     def encode_events(self, chunks: Sequence[tuple[EventBatch, Claim]]) -> list[EventBlock]:
         """Return one block of rows for each topic, or for all if they are few."""

@@ -9,7 +9,6 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -22,9 +21,8 @@ from detectors.snapshot import SnapshotError, freeze, loads, version_of
 from schemas.alert import Alert
 from store.snapshots import Part, Snapshots
 from streams.partition import FrozenState
-from streams.patience import patiently
 from streams.records import Records
-from streams.recovery import LONGEST_WAIT_S, GroupMember, Superseded
+from streams.recovery import GroupMember, Superseded, asked
 from streams.rekeying import FailedLogins, Reached
 from streams.topics import FAILURES_BY_IP
 
@@ -35,8 +33,8 @@ SPRAY: Final = "spray_across_tenants"
 Publish = Callable[[Alert], Awaitable[Awaitable[Any]]]
 
 
-class Log(GroupMember, Protocol):
-    """What is asked of the consumer."""
+class HoldingMember(GroupMember, Protocol):
+    """What is asked of the consumer: to hold partitions too."""
 
     def hold(self, tp: TP, offset: int) -> None:
         """Deliver nothing of a partition from an offset on, until `release`."""
@@ -163,9 +161,9 @@ class AddressReader:
         self.states: dict[tuple[str, int], AddressState] = {}
         self._snapshots = snapshots
         self._detector = CrossTenantSpray()
-        self._consumer: Log | None = None
+        self._consumer: HoldingMember | None = None
 
-    async def take_over(self, consumer: Log, assigned: set[TP], generation: int) -> None:
+    async def take_over(self, consumer: HoldingMember, assigned: set[TP], generation: int) -> None:
         """Load the states of the partitions among those assigned; waits for the store.
 
         Raises
@@ -176,7 +174,7 @@ class AddressReader:
         mine = {tp for tp in assigned if tp.topic == FAILURES_BY_IP}
         starts = await consumer.starts(mine) if mine else {}
         committed = {tp.partition: max(at) for tp, at in starts.items()}
-        newest = await _asked(self._snapshots.newest, FAILURES_BY_IP, committed)
+        newest = await asked(self._snapshots.newest, FAILURES_BY_IP, committed)
         states: dict[tuple[str, int], AddressState] = {}
         for tp, at in starts.items():
             offset, earliest = max(at), at[1]
@@ -191,14 +189,14 @@ class AddressReader:
         if snapshot_at != state.next_offset:
             return False
         try:
-            state.restore(await _asked(self._snapshots.load, FAILURES_BY_IP, partition, snapshot_at))
+            state.restore(await asked(self._snapshots.load, FAILURES_BY_IP, partition, snapshot_at))
         except SnapshotError as error:
             log.warning("snapshot_unusable", topic=FAILURES_BY_IP, partition=partition, reason=str(error))
             return False
         return True
 
     async def _read_again(
-        self, consumer: Log, tp: TP, earliest: int, committed: int, generation: int
+        self, consumer: HoldingMember, tp: TP, earliest: int, committed: int, generation: int
     ) -> AddressState:
         """Begin once more with what Kafka still has; the alerts of what was committed are out already."""
         log.info("failures_read_again", partition=tp.partition, first_offset=earliest, committed=committed)
@@ -238,7 +236,3 @@ class AddressReader:
     def committed(self, key: tuple[str, int]) -> int | None:
         """Return the committed offset of a partition, where it is known."""
         return self._consumer.committed(TP(*key)) if self._consumer is not None else None
-
-
-async def _asked(work: Callable[..., Any], *args: Any) -> Any:
-    return await patiently(partial(asyncio.to_thread, work, *args), "recovery_retried", LONGEST_WAIT_S)

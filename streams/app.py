@@ -1,13 +1,11 @@
-"""The Faust app: an agent for each event topic, for failures by address, for alerts; and the directory."""
+"""The pipeline: an agent for each event topic, for failures by address, for alerts; and the directory."""
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from time import monotonic, time
 from typing import Any, Final, cast
 
@@ -18,16 +16,15 @@ from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
 from schemas.alert import Alert
-from schemas.batch import FLAGS
 from schemas.event import Kind
 from schemas.joined import MIN_RECORDS
 from streams import metrics
+from streams.accounts import count
 from streams.addresses import AddressReader, AddressState
 from streams.breaker import Limits
-from streams.brokers import credentials
-from streams.chunk import DeadLetter, Handled, Read, handle_chunk, read_chunk
-from streams.dead_letters import letter_record
-from streams.directory import Directory, DirectoryTable, Listener, TuningListener
+from streams.chunk import Read, handle_chunk, read_chunk
+from streams.dead_letters import DeadLetter, letter_record
+from streams.directory import Directory, Listener, TuningListener
 from streams.floods import Flood, Floods
 from streams.groups import GroupWriter
 from streams.idleness import Idleness
@@ -35,14 +32,13 @@ from streams.partition import PartitionState
 from streams.patience import waits_s
 from streams.pseudonyms import Pseudonymiser
 from streams.received_alerts import read_alerts
-from streams.records import Records, Scheduler
+from streams.records import Records
 from streams.recovery import LONGEST_WAIT_S, GroupMember, Superseded
 from streams.rekeying import Rekeyer
 from streams.topics import ALERTS, DEAD_LETTERS, FAILURES_BY_IP, KIND_OF, TOPIC_OF, Topics
 from streams.transport import Consumer
 
 log = structlog.get_logger()
-APP_ID: Final = "tenantwatch"
 AlertHandler = Callable[[list[tuple[Alert, int]]], Awaitable[None]]
 States = dict[tuple[str, int], PartitionState]
 # Takes partitions over in a generation of the group, and returns their states.
@@ -58,54 +54,6 @@ IDLE_TICK_S: Final = 1.0
 READ_AHEAD: Final = 2
 # Chunks of alerts that are stored together, at most.
 ALERTS_TOGETHER: Final = 16
-
-
-@dataclass(frozen=True)
-class StreamConfig:
-    """What the streams need to know; every value is a setting of `tenantwatch`."""
-
-    bootstrap: str
-    data_dir: Path
-    worker_id: str
-    app_id: str = APP_ID
-    commit_interval_s: float = 0.5
-    # Time to notice that a worker is gone; after a kill -9 its successor waits this long.
-    session_timeout_s: float = 6.0
-    # A worker that has not asked for records for this long is taken to hang and loses its partitions.
-    max_poll_interval_s: float = 30.0
-
-
-def create_app(config: StreamConfig) -> faust.App:
-    """Return a Faust app with the settings that the pipeline's guarantees need."""
-    config.data_dir.mkdir(parents=True, exist_ok=True)
-    return faust.App(
-        config.app_id,
-        broker=f"audit://{config.bootstrap}".replace(",", ";"),
-        broker_credentials=credentials(config.bootstrap),
-        datadir=str(config.data_dir / "faust"),
-        store="memory://",
-        web_enabled=False,
-        ConsumerScheduler=Scheduler,
-        GlobalTable=DirectoryTable,
-        # Each message is a chunk of up to 4,000 records; more than a few would only hold memory.
-        stream_buffer_maxsize=4,
-        # On SIGTERM a chunk that is not acknowledged is redelivered; waiting for it hung over 15 s.
-        stream_wait_empty=False,
-        broker_commit_interval=config.commit_interval_s,
-        broker_session_timeout=config.session_timeout_s,
-        broker_heartbeat_interval=config.session_timeout_s / 3,
-        broker_max_poll_interval=config.max_poll_interval_s,
-        consumer_auto_offset_reset="earliest",
-        # A poll hands over a few chunks; without a bound it would unpack all that was fetched at once and
-        # hold the interpreter for seconds. A larger message than the fetch size is fetched all the same.
-        broker_max_poll_records=8_000,
-        consumer_max_fetch_size=1024 * 1024,
-        producer_max_request_size=10 * 1024 * 1024,
-        producer_linger=0,
-        # The topics are ours to create (streams.topics); these would be two more nobody needs.
-        topic_disable_leader=True,
-        topic_allow_declare=True,
-    )
 
 
 class Pipeline:
@@ -224,7 +172,7 @@ class Pipeline:
                 f"{state.next_offset - 1} had been handled"
             )
         now_ms = int(time() * 1000)
-        handled = handle_chunk(kind, records, state, self.directory, now_ms, read, self.pseudonymiser)
+        handled = handle_chunk(records, read, state, self.directory, now_ms, self.pseudonymiser)
         # At once: after an await the partition may be another worker's.
         flood = self.floods.judge(handled)
         if flood is not None:
@@ -240,7 +188,7 @@ class Pipeline:
         published += [await self._set_aside(letter) for letter in handled.dead_letters]
         if flood is not None:
             published.append(await self._publish(flood.alert))
-        _count(kind, handled)
+        count(handled)
         records.forget()
         await self._writer.add(handled, published, ack)
 
@@ -406,6 +354,7 @@ class Pipeline:
         self.generation = NO_GENERATION
         self.states = {}
         self._addresses.forget()
+        self._idleness.begin(())  # or what has passed would be taken for the next states' silence
         self.floods.clear()
         if self.pseudonymiser is not None:
             self.pseudonymiser.reset()  # who was met in what is now dropped is not stored
@@ -439,16 +388,3 @@ async def _read_ahead(
             await ahead.put(begin(event))
     finally:
         handling.cancel()
-
-
-def _count(kind: Kind, handled: Handled) -> None:
-    for letter in handled.dead_letters:
-        metrics.DEAD_LETTERS.labels(kind, letter.reason).inc()
-    if handled.skipped:
-        metrics.EVENTS_SKIPPED.labels(kind).inc(handled.skipped)
-    if handled.unknown_fields:
-        metrics.UNKNOWN_FIELDS.labels(kind).inc(handled.unknown_fields)
-    flags = handled.batch.flags
-    if flags is not None and flags.any():
-        for name, bit in FLAGS.items():
-            metrics.EVENTS_FLAGGED.labels(kind, name).inc(int((flags & bit > 0).sum()))

@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import structlog
 
-from streams.jars import COORDINATES, VERSION, JarsMissing, resolve_jars
+from streams.jars import COORDINATES, NOTE, VERSION, JarsMissing, noted_jars, resolve_jars
 from streams.jvm import ended, spawn_java
 
 log = structlog.get_logger()
@@ -232,16 +232,14 @@ class EmbeddedKafka:
 
     def _jars(self) -> list[str]:
         """The class path; remembered, because resolving it takes a while even when nothing is downloaded."""
-        jars_file = self._dir / "jars.json"
-        known = _read_json(jars_file)
-        if known.get("coordinates") == COORDINATES and all(map(os.path.isfile, known["jars"])):
-            return list(known["jars"])
+        if known := noted_jars(self._dir):
+            return known
         log.info("kafka_jars_resolving", version=VERSION, note="the first time downloads about 45 MB")
         try:
             jars = resolve_jars()
         except JarsMissing as error:
             raise BrokerError(str(error)) from error
-        _write_json(jars_file, {"coordinates": COORDINATES, "jars": jars})
+        _write_json(self._dir / NOTE, {"coordinates": COORDINATES, "jars": jars})
         return jars
 
     def _format(self, jars: list[str]) -> None:

@@ -1,8 +1,11 @@
 """How to get into Kafka: addresses that carry TLS and SASL with them, for every client there is."""
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+from schemas.event import MAX_DEAD_LETTER_BYTES
 
 Protocol = Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -30,6 +33,13 @@ class KafkaSecurity:
 
 
 PLAINTEXT = KafkaSecurity()
+# Of every aiokafka producer of ours: what was acknowledged is on the disks of all in sync, once and in order.
+PRODUCER: Final[Mapping[str, Any]] = {
+    "acks": "all",
+    "enable_idempotence": True,
+    "compression_type": "lz4",
+    "max_request_size": MAX_DEAD_LETTER_BYTES,
+}
 
 
 class Brokers(str):

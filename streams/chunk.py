@@ -10,33 +10,18 @@ import numpy as np
 
 from schemas.alert import Alert
 from schemas.batch import FLAGS, Bools, EventBatch, Int64s
-from schemas.cloudevents import Headers
 from schemas.event import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES, Kind
 from schemas.parse import Rejection, message_too_large, parse
 from schemas.personal import scrubbed
 from store.ownership import Claim
 from store.vault import Subject
+from streams.dead_letters import DeadLetter
 from streams.directory import Directory
 from streams.partition import PartitionState
 from streams.pseudonyms import Pseudonymiser
 from streams.records import Records
 
 MAX_DETAIL: Final = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message of which at least one event cannot be stored: where it was, and why."""
-
-    key: bytes | None
-    value: bytes | None
-    topic: str
-    partition: int
-    offset: int
-    reason: str
-    detail: str
-    indexes: tuple[int, ...]
-    headers: Headers = ()
 
 
 @dataclass(slots=True)
@@ -141,30 +126,26 @@ def _too_large(records: Records) -> list[Rejection]:
 
 
 def handle_chunk(
-    kind: Kind,
     records: Records,
+    read: Read,
     state: PartitionState,
     directory: Directory,
     now_ms: int,
-    read: Read | None = None,
     pseudonymiser: Pseudonymiser | None = None,
 ) -> Handled:
-    """Validate, enrich and detect on one chunk.
+    """Enrich and detect on one chunk.
 
     Parameters
     ----------
-    kind
-        The kind that the records' topic carries.
+    read
+        What `read_chunk` made of the records.
     state
         Of the records' partition; changed.
     now_ms
         When the chunk was received, milliseconds since 1970.
-    read
-        What `read_chunk` made of the records, where it was asked before.
     pseudonymiser
         Replaces personal data; None, for benchmarks and tests: events stay as they are.
     """
-    read = read or read_chunk(kind, records)
     started = perf_counter()
     batch, rejections = read.batch, read.rejections
     batch, unknown = directory.enrich(batch, now_ms)
@@ -191,7 +172,6 @@ def handle_chunk(
     alerts += raised
     unexcused = state.unexcused(batch)
     letters = _dead_letters(rejections, records)
-    assert state.claim is not None
     first_offset, state.next_offset = state.next_offset, records.offsets[-1] + 1
     return Handled(
         records,

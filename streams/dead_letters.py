@@ -4,13 +4,10 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from schemas.cloudevents import Headers
 from schemas.event import MAX_DEAD_LETTER_BYTES
-
-if TYPE_CHECKING:
-    from streams.chunk import DeadLetter  # which would load all of Faust, for commands too
 
 # Headers of ours say why; those that the message came with are kept beside them under this prefix, because
 # without its headers a CloudEvent is none.
@@ -30,6 +27,21 @@ WHOLE: Final = frozenset(
 _SPACE: Final = " \t\n\r"
 # Numbers stay text: only where an element ends is of interest.
 _DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message of which at least one event cannot be stored: where it was, and why."""
+
+    key: bytes | None
+    value: bytes | None
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    detail: str
+    indexes: tuple[int, ...]
+    headers: Headers = ()
 
 
 class Source(NamedTuple):
@@ -85,7 +97,7 @@ class Record(NamedTuple):
     headers: list[tuple[str, bytes | None]]
 
 
-def letter_record(letter: "DeadLetter", topic_id: str, now: datetime, *, whole: bool = True) -> Record:
+def letter_record(letter: DeadLetter, topic_id: str, now: datetime, *, whole: bool = True) -> Record:
     """Return the record with which a message is set aside, without the message where Kafka would refuse it.
 
     Kafka counts what is compressed, so a message that it took may be too large for it here.
@@ -108,7 +120,7 @@ def letter_record(letter: "DeadLetter", topic_id: str, now: datetime, *, whole: 
     return Record(key, None, [*ours, (LEFT_OUT, str(size).encode())])
 
 
-def letter_headers(letter: "DeadLetter", topic_id: str, now: datetime) -> list[tuple[str, bytes | None]]:
+def letter_headers(letter: DeadLetter, topic_id: str, now: datetime) -> list[tuple[str, bytes | None]]:
     """Return the headers with which a message is set aside.
 
     Parameters

@@ -109,17 +109,10 @@ class Directory:
             on_changelog_event=self._on_change,
         )
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     @property
     def changes_seen(self) -> int:
         """How many changes ``audit.tenants`` has told, as far as offsets say; it only grows."""
         return sum(self._seen.values())
-
-    def get(self, tenant_id: str) -> Entry | None:
-        """Return a tenant's settings, or None for a tenant that the directory does not hold."""
-        return self._entries.get(tenant_id)
 
     def holds(self, tenant_id: str) -> bool:
         """Return whether a tenant is in the directory."""

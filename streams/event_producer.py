@@ -11,7 +11,7 @@ from schemas.alert import Alert
 from schemas.event import Kind
 from schemas.tenant import Tenant
 from streams import metrics
-from streams.brokers import client_options
+from streams.brokers import PRODUCER, client_options
 from streams.patience import waits_s
 from streams.producer import SendError
 from streams.tenant_log import changed_since
@@ -141,12 +141,9 @@ class EventProducer:
             producer = AIOKafkaProducer(
                 bootstrap_servers=self._bootstrap,
                 **client_options(self._bootstrap),
-                acks="all",
-                enable_idempotence=True,
-                compression_type="lz4",
+                **PRODUCER,
                 linger_ms=5,
                 max_batch_size=1024 * 1024,
-                max_request_size=9 * 1024 * 1024,
                 request_timeout_ms=REQUEST_TIMEOUT_MS,
             )
             try:

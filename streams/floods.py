@@ -11,7 +11,7 @@ import numpy as np
 
 from schemas.alert import Alert, Entity, Evidence, alert_id, from_ms
 from streams import metrics
-from streams.breaker import RATIO_WINDOW, Breaker, Limits, Trip
+from streams.breaker import Breaker, Limits, Trip
 from streams.chunk import Handled
 
 DETECTOR: Final = "dead_letters"
@@ -94,7 +94,8 @@ class Floods:
         tp = (handled.records.topic, handled.records.partition)
         if tp not in self._breakers:
             self._breakers[tp] = Breaker(self._limits)
-            self._recent[tp] = deque(maxlen=RATIO_WINDOW)
+            # A flood's first message must still be here when it opens the breaker, by whichever rule.
+            self._recent[tp] = deque(maxlen=max(self._limits.window, self._limits.max_run))
         positions, letters = _rejected(handled)
         trip = self._breakers[tp].count(len(handled.records), positions)
         if trip is None:

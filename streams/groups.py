@@ -10,17 +10,16 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from time import monotonic, perf_counter
 from typing import Any, Final, TypeVar
 
 import structlog
 
-from schemas.personal import scrubbed
 from store.database import Fenced, StoreUnavailable
 from store.vault import Shredded, Subject
 from store.writer import EventBlock, EventWriter
 from streams import metrics
+from streams.accounts import dead_letter_rows, ledger_rows
 from streams.chunk import Handled
 from streams.patience import waits_s
 
@@ -300,62 +299,3 @@ class GroupWriter:
 def _weight(handled: Handled) -> int:
     # A chunk counts even when all of it was rejected: it still has a ledger row and an ack to come.
     return max(len(handled.batch), 1)
-
-
-def dead_letter_rows(handled: Handled) -> list[dict[str, Any]]:
-    """Return what the store keeps of a chunk's dead letters: where and why, not the bytes."""
-    now = datetime.now(UTC)
-    return [
-        {
-            "tenant_id": scrubbed((letter.key or b"").decode("utf-8", "replace")[:256]),
-            "kind": handled.batch.kind,
-            "reason": letter.reason,
-            "detail": letter.detail,
-            "rejected_indexes": list(letter.indexes),
-            "value_bytes": len(letter.value or b""),
-            "rejected_at": now,
-            "kafka_topic": letter.topic,
-            "kafka_partition": letter.partition,
-            "kafka_offset": letter.offset,
-        }
-        for letter in handled.dead_letters
-    ]
-
-
-# What adds up over the chunks of one partition.
-_COUNTED: Final = ("records", "stored", "rejected", "skipped", "evaluated", "alerts", "unknown_fields")
-
-
-def ledger_rows(chunks: Sequence[Handled], worker_id: str) -> list[dict[str, Any]]:
-    """Return the account of handled chunks: one row for each partition, of consecutive chunks."""
-    rows: dict[tuple[str, int], dict[str, Any]] = {}
-    for handled in chunks:
-        records = handled.records
-        row = rows.setdefault(
-            (records.topic, records.partition),
-            {
-                "kafka_topic": records.topic,
-                "kafka_partition": records.partition,
-                "first_offset": handled.first_offset,
-                **dict.fromkeys(_COUNTED, 0),
-                "evaluated_by": {},
-                "worker_id": worker_id,
-                "term": handled.claim.term,
-                "handled_at": datetime.now(UTC),
-            },
-        )
-        row["last_offset"] = records.offsets[-1]
-        counts = (
-            len(records),
-            len(handled.batch) - handled.skipped,
-            handled.rejected,
-            handled.skipped,
-            int(handled.batch.mask().sum()),
-            len(handled.alerts),
-            handled.unknown_fields,
-        )
-        for name, count in zip(_COUNTED, counts, strict=True):
-            row[name] += count
-        for detector, count in handled.evaluated_by.items():
-            row["evaluated_by"][detector] = row["evaluated_by"].get(detector, 0) + count
-    return list(rows.values())

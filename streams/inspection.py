@@ -1,30 +1,24 @@
 """Looking at a Kafka cluster from outside, for `tenantwatch doctor`: changes nothing."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from kafka import KafkaAdminClient, TopicPartition
+from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
-from kafka.errors import KafkaError
 
-from streams.brokers import client_options
-from streams.jars import COORDINATES
 from streams.topics import (
     ALERTS,
     BOOTSTRAP_TIMEOUT_MS,
     CONFIGS,
+    GROUP,
     MIN_IN_SYNC,
     SAFE_IN_SYNC,
     SAFE_REPLICATION,
     TOPIC_OF,
-    TopicError,
+    admin_of,
 )
 
-# That of streams.app, which would load all of Faust.
-GROUP: Final = "tenantwatch"
 _MAX_BYTES: Final = "max.message.bytes"
 
 
@@ -89,26 +83,16 @@ def view_cluster(bootstrap: str) -> ClusterView:
     TopicError
         If it does not answer.
     """
-    try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","),
-            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
-            **client_options(bootstrap),
-        )
-        try:
-            names = sorted(set(admin.list_topics()) & CONFIGS.keys())
-            described = admin.describe_topics(names) if names else []
-            partitions = {topic["name"]: len(topic["partitions"]) for topic in described}
-            replicas = {
-                topic["name"]: min(len(partition["replica_nodes"]) for partition in topic["partitions"])
-                for topic in described
-            }
-            max_bytes, min_in_sync = (_numbers(admin, names, key) for key in (_MAX_BYTES, MIN_IN_SYNC))
-            return ClusterView(partitions, replicas, max_bytes, min_in_sync, _lag(admin, partitions))
-        finally:
-            admin.close()
-    except (KafkaError, ValueError) as error:
-        raise TopicError(f"Kafka at {bootstrap} does not answer: {error}") from error
+    with admin_of(bootstrap, bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS) as admin:
+        names = sorted(set(admin.list_topics()) & CONFIGS.keys())
+        described = admin.describe_topics(names) if names else []
+        partitions = {topic["name"]: len(topic["partitions"]) for topic in described}
+        replicas = {
+            topic["name"]: min(len(partition["replica_nodes"]) for partition in topic["partitions"])
+            for topic in described
+        }
+        max_bytes, min_in_sync = (_numbers(admin, names, key) for key in (_MAX_BYTES, MIN_IN_SYNC))
+        return ClusterView(partitions, replicas, max_bytes, min_in_sync, _lag(admin, partitions))
 
 
 def committed_offsets(bootstrap: str) -> dict[str, dict[int, int]]:
@@ -119,25 +103,15 @@ def committed_offsets(bootstrap: str) -> dict[str, dict[int, int]]:
     TopicError
         If the cluster does not answer.
     """
-    try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","),
-            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
-            **client_options(bootstrap),
-        )
-        try:
-            names = sorted(set(admin.list_topics()) & set(TOPIC_OF.values()))
-            described = admin.describe_topics(names) if names else []
-            ids = {topic["name"]: str(topic["topic_id"]) for topic in described}
-            found: dict[str, dict[int, int]] = {}
-            for tp, at in admin.list_group_offsets(GROUP).get(GROUP, {}).items():
-                if tp.topic in ids and at.offset >= 0:
-                    found.setdefault(ids[tp.topic], {})[tp.partition] = at.offset
-            return found
-        finally:
-            admin.close()
-    except (KafkaError, ValueError) as error:
-        raise TopicError(f"Kafka at {bootstrap} does not answer: {error}") from error
+    with admin_of(bootstrap, bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS) as admin:
+        names = sorted(set(admin.list_topics()) & set(TOPIC_OF.values()))
+        described = admin.describe_topics(names) if names else []
+        ids = {topic["name"]: str(topic["topic_id"]) for topic in described}
+        found: dict[str, dict[int, int]] = {}
+        for tp, at in admin.list_group_offsets(GROUP).get(GROUP, {}).items():
+            if tp.topic in ids and at.offset >= 0:
+                found.setdefault(ids[tp.topic], {})[tp.partition] = at.offset
+        return found
 
 
 def _numbers(admin: Any, topics: list[str], key: str) -> dict[str, int]:
@@ -162,12 +136,3 @@ def _lag(admin: Any, partitions: Mapping[str, int]) -> dict[str, int]:
         at = max(committed[tp].offset if tp in committed else 0, starts[tp].offset)
         lag[tp.topic] += max(ends[tp].offset - at, 0)
     return lag
-
-
-def jars_known(data_dir: Path) -> bool:
-    """Return whether the embedded Kafka's jars are on this machine, as its last start noted them."""
-    try:
-        record = json.loads((data_dir / "kafka" / "jars.json").read_text())
-    except (OSError, ValueError):
-        return False
-    return record["coordinates"] == COORDINATES and all(Path(jar).is_file() for jar in record["jars"])

@@ -1,6 +1,9 @@
 """Kafka's jars, fetched from Maven by ``jgo`` the first time and found again afterwards."""
 
+import json
+import os
 import zipfile
+from pathlib import Path
 from typing import Final
 
 VERSION: Final = "4.3.1"
@@ -8,9 +11,22 @@ VERSION: Final = "4.3.1"
 # configuration file; log4j-slf4j-impl would make the resolver exchange kafka-clients 4.3 for 3.9.
 COORDINATES: Final = f"org.apache.kafka:kafka_2.13:{VERSION}+org.slf4j:slf4j-simple:1.7.36"
 
+# Where the embedded Kafka's directory notes the class path of its last start.
+NOTE: Final = "jars.json"
+
 
 class JarsMissing(Exception):
     """The jars cannot be resolved; the message says why and what to do."""
+
+
+def noted_jars(directory: Path) -> list[str]:
+    """Return the class path that Kafka's directory notes; empty unless it is this version's and all there."""
+    try:
+        note = json.loads((directory / NOTE).read_text())
+    except (OSError, ValueError):
+        return []
+    usable = note["coordinates"] == COORDINATES and all(map(os.path.isfile, note["jars"]))
+    return list(note["jars"]) if usable else []
 
 
 def resolve_jars() -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from streams.brokers import client_options
+from streams.brokers import PRODUCER, client_options
 from streams.dead_letters import Letter, Source, again_headers, read_letter
 from streams.topics import DEAD_LETTERS, TopicError
 
@@ -48,7 +48,7 @@ class LetterLog:
     def __enter__(self) -> "LetterLog":
         try:
             self._consumer = self._run(self._start(AIOKafkaConsumer, DEAD_LETTERS, **_CONSUMER))
-            self._producer = self._run(self._start(AIOKafkaProducer, **_PRODUCER))
+            self._producer = self._run(self._start(AIOKafkaProducer, **PRODUCER, request_timeout_ms=30_000))
         except BaseException:
             self.close()
             raise
@@ -173,11 +173,4 @@ _CONSUMER: Final[dict[str, Any]] = {
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
     "request_timeout_ms": REQUEST_TIMEOUT_MS,
-}
-_PRODUCER: Final[dict[str, Any]] = {
-    "acks": "all",
-    "enable_idempotence": True,
-    "compression_type": "lz4",
-    "max_request_size": 9 * 1024 * 1024,
-    "request_timeout_ms": 30_000,
 }

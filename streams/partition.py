@@ -59,7 +59,7 @@ class PartitionState:
 
     kind: Kind
     partitions: int
-    claim: Claim | None = None
+    claim: Claim
     next_offset: int = 0
     stored_end: int = 0
     read_back: ReadBack = _nothing

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from schemas.event import MAX_EVENTS_PER_MESSAGE, Kind
 from schemas.tenant import Tenant
 from schemas.tuning import TUNING_KEY, Tuning
-from streams.brokers import client_options
+from streams.brokers import PRODUCER, client_options
 from streams.topics import TENANTS, TOPIC_OF
 
 # An array of events costs Kafka and Faust as much as one event; a small one keeps the latency low.
@@ -221,12 +221,9 @@ async def _connect(bootstrap: str) -> Any:
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap,
         **client_options(bootstrap),
-        acks="all",
-        enable_idempotence=True,
-        compression_type="lz4",
+        **PRODUCER,
         linger_ms=5,
         max_batch_size=1024 * 1024,
-        max_request_size=9 * 1024 * 1024,
         request_timeout_ms=30_000,
     )
     try:

@@ -43,7 +43,7 @@ _ALTERNATIVES: Final = "|".join(name.replace("_", '[^A-Za-z0-9"]*') for name in 
 # What has none of this in its JSON text holds no attribute that would be replaced.
 _MAYBE_PERSONAL: Final = rf'{MAYBE_IDENTIFIER}|"(?i:name|[^"]*(?:{_ALTERNATIVES}))"\s*:'
 _DEFAULT: Final = PersonalData()
-# A tenant's key, and what it is asked with.
+# Returns the key of a tenant's pseudonyms, by the tenant's id.
 KeyOf = Callable[[str], bytes]
 
 

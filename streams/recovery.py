@@ -63,8 +63,10 @@ class Recovery:
 
     Parameters
     ----------
-    database, ids, worker_id
+    database, ids
         As in `Ownership`.
+    worker_id
+        Named in the claims.
     partitions
         Of each topic.
     tenant
@@ -88,7 +90,8 @@ class Recovery:
         tuning: Callable[[], Tuning] = Tuning,
         locate: Locate | None = None,
     ) -> None:
-        self._ownership = Ownership(database, ids, worker_id)
+        self._ownership = Ownership(database, ids)
+        self._worker_id = worker_id
         self._snapshots = Snapshots(database, ids)
         self._database, self._ids = database, ids
         self._partitions = partitions
@@ -129,7 +132,7 @@ class Recovery:
         claims = await self._claim(consumer, by_topic, generation)
         states: dict[tuple[str, int], PartitionState] = {}
         for topic, offsets in by_topic.items():
-            states |= await _asked(self._read_back, topic, offsets, claims)
+            states |= await asked(self._read_back, topic, offsets, claims)
         await self._restore(by_topic, states)
         log.info("partitions_recovered", partitions=len(states), seconds=round(monotonic() - started, 2))
         return states
@@ -140,7 +143,7 @@ class Recovery:
         terms = {
             (topic, partition): term
             for topic, offsets in by_topic.items()
-            for partition, term in (await _asked(self._ownership.next_terms, topic, offsets)).items()
+            for partition, term in (await asked(self._ownership.next_terms, topic, offsets)).items()
         }
         # After the terms were read: were there a newer generation already, its term could be the same.
         starts = {TP(t, p): offset for t, offsets in by_topic.items() for p, offset in offsets.items()}
@@ -148,8 +151,8 @@ class Recovery:
             raise Superseded
         claims = {key: Claim(*key, term, generation) for key, term in terms.items()}
         dated = {claim: by_topic[claim.topic][claim.partition] for claim in claims.values()}
-        await _asked(self._ownership.claim, dated)
-        await _asked(self._ownership.end_inserts, generation)
+        await asked(self._ownership.claim, dated, self._worker_id)
+        await asked(self._ownership.end_inserts, generation)
         await self._inserts_ended()
         return claims
 
@@ -174,33 +177,31 @@ class Recovery:
 
     async def _stored(self, topic: str, partition: int, first: int, last: int) -> Stored | None:
         spans = {partition: (first, last)}
-        return (await _asked(self._ownership.stored_between, topic, spans)).get(partition)
+        return (await asked(self._ownership.stored_between, topic, spans)).get(partition)
 
     async def _restore(
         self, by_topic: Mapping[str, Mapping[int, int]], states: Mapping[tuple[str, int], PartitionState]
     ) -> None:
         tail = Tail(self._database, self._ids, self._tenant, self._tuning())
         for topic, offsets in by_topic.items():
-            newest = await _asked(self._snapshots.newest, topic, offsets)
+            newest = await asked(self._snapshots.newest, topic, offsets)
             for partition, offset in offsets.items():
                 state, at = states[topic, partition], newest.get(partition)
-                await _asked(self._catch_up, state, at, offset, tail)
+                await asked(self._catch_up, state, at, offset, tail)
 
     def _catch_up(self, state: PartitionState, snapshot_at: int | None, offset: int, tail: Tail) -> None:
         """Load a snapshot where there is one, and fold the stored rows from there to the offset."""
-        assert state.claim is not None
         topic, partition = state.claim.topic, state.claim.partition
         state.reset()
-        first = offset
-        try:
-            if snapshot_at is None:
-                first = tail.first_since(topic, partition, offset, datetime.now(UTC) - REBUILD)
-            else:
+        first = snapshot_at
+        if snapshot_at is not None:
+            try:
                 state.restore(self._snapshots.load(topic, partition, snapshot_at))
-                first = snapshot_at
-        except SnapshotError as error:
-            log.warning("snapshot_unusable", topic=topic, partition=partition, reason=str(error))
-            state.reset()
+            except SnapshotError as error:
+                log.warning("snapshot_unusable", topic=topic, partition=partition, reason=str(error))
+                state.reset()
+                first = None
+        if first is None:
             first = tail.first_since(topic, partition, offset, datetime.now(UTC) - REBUILD)
         rows = 0
         for batch in tail.batches(state.kind, topic, partition, first, offset):
@@ -209,7 +210,7 @@ class Recovery:
         metrics.RECOVERY_EVENTS.inc(rows)
 
 
-async def _asked(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def asked(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what the store answers, asked in a thread, for as long as it takes."""
     return await patiently(
         partial(asyncio.to_thread, work, *args, **kwargs), "recovery_retried", LONGEST_WAIT_S

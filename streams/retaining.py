@@ -36,7 +36,7 @@ class ClaimedState(Protocol):
     """What retention looks at in a partition's state."""
 
     @property
-    def claim(self) -> Claim | None:
+    def claim(self) -> Claim:
         """Under which its rows are stored."""
 
 
@@ -115,7 +115,7 @@ class Retainer:
         metrics.CLOCK_DOUBTED.set(0)
         self._doubting = False
         state = self._owner.states.get(DECIDING)
-        if state is None or state.claim is None:
+        if state is None:
             return False
         if self._database.shared:
             theirs = await asyncio.to_thread(store_time, self._database)

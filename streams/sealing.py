@@ -14,7 +14,7 @@ from store.database import Database, Fenced, StoreUnavailable
 from store.events import KafkaIds
 from store.ownership import Claim, Ownership
 from store.seals.anchors import Anchor, AnchorBook
-from store.seals.keys import SealKeys, Signer
+from store.seals.keys import SealKeys
 from store.seals.seal import ChainId, Seal
 from store.seals.sealing import Sealing, Stretch, Weight
 from streams import metrics
@@ -35,7 +35,7 @@ class SealedState(Protocol):
     """What is asked of a partition's state."""
 
     @property
-    def claim(self) -> Claim | None:
+    def claim(self) -> Claim:
         """Under which its rows are stored."""
 
     @property
@@ -54,6 +54,32 @@ class Owner(Protocol):
         """Return the committed offset of a partition, where it is known."""
 
 
+@dataclass(frozen=True)
+class SealingConfig:
+    """How a worker seals and anchors; every value is a setting of `tenantwatch`.
+
+    Parameters
+    ----------
+    ring
+        The signing key of the moment: it can be rotated.
+    book
+        Remembers the heads beside the store.
+    interval_s, max_rows
+        A partition is sealed when its oldest row is this old, or a tenant of it has so many.
+    anchor_interval_s, anchor_webhook, anchor_topic, webhook_allow
+        How often the newest heads are kept outside the store, and where besides the book.
+    """
+
+    ring: SealKeys
+    book: AnchorBook
+    interval_s: float = 60.0
+    max_rows: int = 10_000
+    anchor_interval_s: float = 600.0
+    anchor_webhook: str | None = None
+    anchor_topic: str | None = None
+    webhook_allow: Sequence[Network] = ()
+
+
 class Sealer:
     """Seals the rows of this worker's partitions.
 
@@ -61,14 +87,10 @@ class Sealer:
     ----------
     owner
         Of the partitions.
-    database, ids, worker_id
-        Where the rows are, of which Kafka cluster, and who seals.
-    signer
-        Returns the key of the moment: it can be rotated.
-    book
-        Remembers the heads beside the store.
-    interval_s, max_rows
-        A partition is sealed when its oldest row is this old, or a tenant of it has so many.
+    database, ids
+        Where the rows are, and of which Kafka cluster.
+    config
+        When a partition is sealed, and with which key.
     now
         The time, aware.
     """
@@ -78,22 +100,14 @@ class Sealer:
         owner: Owner,
         database: Database,
         ids: KafkaIds,
-        worker_id: str,
-        signer: Callable[[], Signer],
-        book: AnchorBook,
-        *,
-        interval_s: float = 60.0,
-        max_rows: int = 10_000,
+        config: SealingConfig,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._owner = owner
         self._ids = ids
-        self._ownership = Ownership(database, ids, worker_id)
+        self._ownership = Ownership(database, ids)
         self._sealing = Sealing(database, ids)
-        self._signer = signer
-        self._book = book
-        self._interval_s = interval_s
-        self._max_rows = max_rows
+        self._config = config
         self._now = now
         self._states: Mapping[Key, SealedState] | None = None
         self._heads: dict[ChainId, Seal] = {}
@@ -102,6 +116,8 @@ class Sealer:
         self.unsealed = Unsealed()
         # The oldest row that waits, as far as is known; while the store is away, when that was first found.
         self._oldest_ms: float | None = None
+        # The insert of which the store has not said what became of it.
+        self._undecided: str | None = None
         self._sealing_now = asyncio.Lock()
         self._finishing = False
 
@@ -161,8 +177,11 @@ class Sealer:
 
     async def _look_back(self, states: Mapping[Key, SealedState], claims: Mapping[int, list[Claim]]) -> None:
         """Read the heads that the last owners left, and see whether they are what is remembered here."""
+        if self._undecided is not None:
+            await asyncio.to_thread(self._ownership.end_insert, self._undecided)
+            self._undecided = None
         self._heads = await asyncio.to_thread(self._sealing.heads, list(claims))
-        remembered = await asyncio.to_thread(self._book.heads)
+        remembered = await asyncio.to_thread(self._config.book.heads)
         cut = []
         for partition in claims:
             known = remembered.get((self._ids.cluster_id, partition))
@@ -173,7 +192,7 @@ class Sealer:
                 log.error("seal_chain_cut", partition=partition, sequence=known.sequence)
                 cut.append(known)
         if cut:  # the next heads will take their place: what `verify` compares with must stay
-            await asyncio.to_thread(self._book.append, cut)
+            await asyncio.to_thread(self._config.book.append, cut)
         self._cut = {anchor.partition for anchor in cut}
         metrics.SEAL_CHAINS_CUT.set(len(self._cut))
         self.unsealed.keep(claims)
@@ -204,12 +223,11 @@ class Sealer:
             due.append((stretch, min(weight.rows, ROWS_AT_ONCE)))
         for group in _groups(due):
             await self._seal_group(group, [c for s in group for c in claims[s.partition]])
-        more = bool(rest)
         if self._states is states:
             await self._count([self._stretch(states, partition) for partition in rest])
-        sealed_all = not more and len(due) == len(stretches)
+        sealed_all = not rest and len(due) == len(stretches)
         self._report_age(None if sealed_all else oldest_ms)
-        return more
+        return bool(rest)
 
     def _stretch(self, states: Mapping[Key, SealedState], partition: int) -> Stretch:
         ends = {}
@@ -221,20 +239,20 @@ class Sealer:
         )
 
     def _is_due(self, stretch: Stretch, weight: Weight, now: datetime) -> bool:
-        if weight.largest >= self._max_rows or weight.rows >= MAX_WAITING_ROWS:
+        if weight.largest >= self._config.max_rows or weight.rows >= MAX_WAITING_ROWS:
             return True
         if weight.rows:
-            return now.timestamp() - weight.oldest_ms / 1000 >= self._interval_s
+            return now.timestamp() - weight.oldest_ms / 1000 >= self._config.interval_s
         # Nothing but dead letters. Their offsets are sealed all the same, or a row could be put there later.
         head = self._heads.get(self._sealing.partition_chain(stretch.partition))
         if head is None:
             return True
-        return (now - datetime.fromisoformat(head.sealed_at)).total_seconds() >= self._interval_s
+        return (now - datetime.fromisoformat(head.sealed_at)).total_seconds() >= self._config.interval_s
 
     async def _seal_group(self, group: Sequence[Stretch], claims: Iterable[Claim]) -> None:
         guard = self._ownership.guard(claims)
         started = monotonic()
-        work = partial(self._sealing.seal, group, self._heads, self._signer(), self._now(), guard)
+        work = partial(self._sealing.seal, group, self._heads, self._config.ring.signer, self._now(), guard)
         try:
             made = await asyncio.to_thread(work)
         except Fenced:
@@ -242,15 +260,15 @@ class Sealer:
             log.info("seals_fenced", partitions=[s.partition for s in group])
             return
         except StoreUnavailable:
-            # They may be there: what is there is read again before anything follows it.
+            # They may be there, or come yet: `_look_back` decides that before anything follows them.
             self._states = None
-            await asyncio.to_thread(self._ownership.end_insert, guard.query_id)
+            self._undecided = guard.query_id
             raise
         self._heads |= {seal.chain: seal for seal in made}
         for stretch in group:
             self.unsealed.sealed(stretch)
         own = [seal for seal in made if not seal.chain.tenant_id]
-        await asyncio.to_thread(self._book.remember, [Anchor.of(seal) for seal in own])
+        await asyncio.to_thread(self._config.book.remember, [Anchor.of(seal) for seal in own])
         rows = sum(seal.rows for seal in own)
         metrics.SEALS.inc(len(made))
         metrics.ROWS_SEALED.inc(rows)
@@ -258,47 +276,11 @@ class Sealer:
         log.info("rows_sealed", partitions=len(own), seals=len(made), rows=rows)
 
 
-@dataclass(frozen=True)
-class SealingConfig:
-    """How a worker seals and anchors; every value is a setting of `tenantwatch`.
-
-    Parameters
-    ----------
-    ring, book
-        The signing key, and what is remembered beside the store.
-    """
-
-    ring: SealKeys
-    book: AnchorBook
-    interval_s: float = 60.0
-    max_rows: int = 10_000
-    anchor_interval_s: float = 600.0
-    anchor_webhook: str | None = None
-    anchor_topic: str | None = None
-    webhook_allow: Sequence[Network] = ()
-
-
-def sealer_of(
-    config: SealingConfig, owner: Owner, database: Database, ids: KafkaIds, worker_id: str
-) -> Sealer:
-    """Return what seals as a configuration says."""
-    return Sealer(
-        owner,
-        database,
-        ids,
-        worker_id,
-        lambda: config.ring.signer,
-        config.book,
-        interval_s=config.interval_s,
-        max_rows=config.max_rows,
-    )
-
-
 def _whole_partitions(states: Mapping[Key, SealedState]) -> dict[int, list[Claim]]:
     """Return the partition numbers of which every event topic is this worker's, with the claims."""
     found: dict[int, list[Claim]] = {}
     for (topic, number), state in states.items():
-        if topic in KIND_OF and state.claim is not None:
+        if topic in KIND_OF:
             found.setdefault(number, []).append(state.claim)
     return {number: claims for number, claims in found.items() if len(claims) == len(KIND_OF)}
 

@@ -9,11 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import structlog
-from kafka.admin import KafkaAdminClient
-from kafka.errors import KafkaError
 
-from streams.brokers import client_options
-from streams.topics import DEAD_LETTERS
+from streams.topics import DEAD_LETTERS, TopicError, admin_of
 
 log = structlog.get_logger()
 INTERVAL_S: Final = 60.0
@@ -31,15 +28,12 @@ def read_topic_ids(bootstrap: str, names: Sequence[str]) -> dict[str, str]:
 
     Raises
     ------
-    KafkaError
+    TopicError
         If Kafka does not answer.
     """
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **client_options(bootstrap))
-    try:
+    with admin_of(bootstrap) as admin:
         found = admin.describe_topics(list(names))
-        return {topic["name"]: str(topic["topic_id"]) for topic in found if not topic["error_code"]}
-    finally:
-        admin.close()
+    return {topic["name"]: str(topic["topic_id"]) for topic in found if not topic["error_code"]}
 
 
 class TopicWatch:
@@ -50,7 +44,7 @@ class TopicWatch:
     begun_with
         Topic name to id.
     read
-        Returns the ids of topics as they are now; blocks.
+        Returns the ids of topics as they are now (`read_topic_ids`); blocks.
     """
 
     def __init__(
@@ -83,7 +77,7 @@ class TopicWatch:
             try:
                 now = await asyncio.to_thread(self._read, list(self._begun_with))
                 break
-            except (KafkaError, OSError) as error:
+            except TopicError as error:
                 away = True
                 log.warning("topic_check_retried", error=str(error)[:500], wait_s=RETRY_S)
                 await asyncio.sleep(RETRY_S)

@@ -1,9 +1,10 @@
 """The topics of the contract: created by us, never by a producer, and checked at every start."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from kafka.admin import ConfigResource, KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
@@ -20,6 +21,8 @@ FAILURES_BY_IP: Final = "audit.failures-by-ip"
 TOPIC_OF: Final[dict[Kind, str]] = {kind: f"audit.{kind}" for kind in KINDS}
 KIND_OF: Final[dict[str, Kind]] = {topic: kind for kind, topic in TOPIC_OF.items()}
 DEFAULT_PARTITIONS: Final = 12
+# The workers' consumer group.
+GROUP: Final = "tenantwatch"
 # For commands: a person waits for the error.
 BOOTSTRAP_TIMEOUT_MS: Final = 5_000
 
@@ -86,9 +89,35 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
-def ensure_topics(
-    bootstrap: str, *, partitions: int = DEFAULT_PARTITIONS, replication: int = 1, **client: object
-) -> Topics:
+@contextmanager
+def admin_of(bootstrap: str, **options: Any) -> Iterator[KafkaAdminClient]:
+    """Yield an admin client of a cluster, and close it.
+
+    Parameters
+    ----------
+    options
+        Further settings of the client.
+
+    Raises
+    ------
+    TopicError
+        If Kafka does not answer, or refuses what it is asked inside.
+    """
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=bootstrap.split(","), **client_options(bootstrap), **options
+        )
+        try:
+            yield admin
+        finally:
+            admin.close()
+    except (KafkaError, OSError, ValueError) as error:
+        raise TopicError(
+            f"Kafka at {bootstrap} does not answer: {error}. Is it running, and is TENANTWATCH_KAFKA right?"
+        ) from error
+
+
+def ensure_topics(bootstrap: str, *, partitions: int = DEFAULT_PARTITIONS, replication: int = 1) -> Topics:
     """Create the topics that are missing and check those that exist.
 
     Parameters
@@ -98,45 +127,34 @@ def ensure_topics(
     partitions, replication
         For topics that are created now; of three replicas or more, two must have a message before it is
         acknowledged.
-    client
-        Further settings of the Kafka client, e.g. TLS and SASL.
 
     Raises
     ------
     TopicError
         If a topic has another partition count than the others, or Kafka does not answer.
     """
-    try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","), **client_options(bootstrap), **client
-        )
-    except (KafkaError, ValueError) as error:
-        raise TopicError(
-            f"Kafka at {bootstrap} does not answer: {error}. Is it running, and is TENANTWATCH_KAFKA right?"
-        ) from error
-    try:
+    with admin_of(bootstrap) as admin:
         existing = set(admin.list_topics())
         for name, config in CONFIGS.items():
             if name not in existing:
                 _create(admin, name, partitions, replication, config)
         found = _describe(admin, list(CONFIGS))
-        counts = {name: len(found[name]["partitions"]) for name in CONFIGS}
-        events = {counts[name] for name in TOPIC_OF.values()}
-        if len(events) > 1:
-            listed = ", ".join(f"{name} has {counts[name]}" for name in TOPIC_OF.values())
-            raise TopicError(
-                f"the event topics need the same partition count: {listed}. A tenant's events of every kind "
-                "must sit in the same partition number. Raise the smaller counts "
-                "(kafka-topics.sh --alter --partitions) or recreate the topics"
-            )
-        return Topics(
-            cluster_id=str(admin.describe_cluster()["cluster_id"]),
-            topic_ids={name: str(found[name]["topic_id"]) for name in CONFIGS},
-            partitions=events.pop(),
-            address_partitions=counts[FAILURES_BY_IP],
+        cluster_id = str(admin.describe_cluster()["cluster_id"])
+    counts = {name: len(found[name]["partitions"]) for name in CONFIGS}
+    events = {counts[name] for name in TOPIC_OF.values()}
+    if len(events) > 1:
+        listed = ", ".join(f"{name} has {counts[name]}" for name in TOPIC_OF.values())
+        raise TopicError(
+            f"the event topics need the same partition count: {listed}. A tenant's events of every kind "
+            "must sit in the same partition number. Raise the smaller counts "
+            "(kafka-topics.sh --alter --partitions) or recreate the topics"
         )
-    finally:
-        admin.close()
+    return Topics(
+        cluster_id=cluster_id,
+        topic_ids={name: str(found[name]["topic_id"]) for name in CONFIGS},
+        partitions=events.pop(),
+        address_partitions=counts[FAILURES_BY_IP],
+    )
 
 
 def ensure_anchor_topic(bootstrap: str, name: str, replication: int = 1) -> None:
@@ -147,15 +165,9 @@ def ensure_anchor_topic(bootstrap: str, name: str, replication: int = 1) -> None
     TopicError
         If it cannot be created, or Kafka does not answer.
     """
-    try:
-        admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **client_options(bootstrap))
-    except (KafkaError, ValueError) as error:
-        raise TopicError(f"Kafka at {bootstrap} does not answer: {error}") from error
-    try:
+    with admin_of(bootstrap) as admin:
         if name not in set(admin.list_topics()):
             _create(admin, name, 1, replication, {"retention.ms": "-1"})
-    finally:
-        admin.close()
 
 
 def _create(
@@ -188,23 +200,15 @@ def _describe(admin: KafkaAdminClient, names: list[str]) -> dict[str, dict[str, 
         time.sleep(0.1)
 
 
-def retention_of(bootstrap: str, **client: object) -> dict[str, TopicRetention] | None:
+def retention_of(bootstrap: str) -> dict[str, TopicRetention] | None:
     """Return how long Kafka keeps the topics with raw events; None if it does not say."""
     try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","), **client_options(bootstrap), **client
-        )
-    except (KafkaError, ValueError):
-        return None
-    try:
-        asked = [ConfigResource("TOPIC", name) for name in RAW_TOPICS]
-        told = admin.describe_configs(asked, config_filter="all")
-        [topics] = told.values()
+        with admin_of(bootstrap) as admin:
+            asked = [ConfigResource("TOPIC", name) for name in RAW_TOPICS]
+            [topics] = admin.describe_configs(asked, config_filter="all").values()
         return {
             name: TopicRetention(*(int(config[field]["value"]) for field in ("retention.ms", "segment.ms")))
             for name, config in topics.items()
         }
-    except (KafkaError, KeyError, ValueError):
+    except (TopicError, KeyError, ValueError):
         return None
-    finally:
-        admin.close()

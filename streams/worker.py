@@ -21,9 +21,10 @@ from store.writer import EventWriter
 from streams.addresses import AddressReader
 from streams.alert_rows import AlertRows
 from streams.anchoring import Anchoring, Send, webhook_target
-from streams.app import Pipeline, StreamConfig, create_app
+from streams.app import Pipeline
 from streams.breaker import Limits
 from streams.chunk import Handled
+from streams.faust_app import StreamConfig, create_app
 from streams.forgetting import Forgetting
 from streams.geography import Locate
 from streams.groups import GroupWriter
@@ -32,7 +33,7 @@ from streams.partition import PartitionState
 from streams.reconciling import Reconciler
 from streams.recovery import GroupMember, Recovery
 from streams.retaining import Retainer
-from streams.sealing import Sealer, SealingConfig, sealer_of
+from streams.sealing import Sealer, SealingConfig
 from streams.snapshots import SnapshotTaker
 from streams.tenant_rows import TenantRows
 from streams.topic_watch import TopicWatch, read_topic_ids
@@ -109,7 +110,7 @@ class Worker:
         self._tenant_rows = TenantRows(database)
         ids = KafkaIds(topics.cluster_id, dict(topics.topic_ids))
         self._session_timeout_s = config.session_timeout_s
-        self._writer = EventWriter(database, ids, config.worker_id)
+        self._writer = EventWriter(database, ids)
         self._alert_rows = AlertRows(self._writer, webhooks)
         self._groups = GroupWriter(
             self._writer,
@@ -155,7 +156,7 @@ class Worker:
         self._retainer = Retainer(
             self.pipeline,
             database,
-            Ownership(database, ids, config.worker_id),
+            Ownership(database, ids),
             lambda: sealing.ring.signer if sealing is not None else None,
             vault,
         )
@@ -166,7 +167,7 @@ class Worker:
         self._sealing = sealing
         self.sealer: Sealer | None = None
         if sealing is not None:
-            self.sealer = sealer_of(sealing, self.pipeline, database, ids, config.worker_id)
+            self.sealer = Sealer(self.pipeline, database, ids, sealing)
 
     @property
     def problems(self) -> list[str]:

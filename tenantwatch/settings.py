@@ -187,7 +187,8 @@ class Settings(BaseSettings):
     session_timeout_s: Annotated[float, Field(ge=6, le=300)] = Field(
         6.0, description="A worker that is silent this long is replaced."
     )
-    dead_letter_max_run: Annotated[int, Field(ge=0)] = Field(
+    # So many are remembered of each partition, to say since when it was flooded and by whom: some 20 MB.
+    dead_letter_max_run: Annotated[int, Field(ge=0, le=100_000)] = Field(
         1_000,
         description="So many messages of a partition rejected in a row stop it until "
         "`tenantwatch dead-letters resume`; 0 switches it off.",

@@ -19,9 +19,9 @@ from api.v1.key_ring import KeyRing
 from store.seals.anchors import AnchorBook
 from store.seals.keys import SealKeys
 from store.webhooks import WebhookStore
-from streams.app import StreamConfig
 from streams.breaker import Limits
 from streams.broker import BrokerConfig, EmbeddedKafka
+from streams.faust_app import StreamConfig
 from streams.geography import locate_with
 from streams.heap import keep_heap_small
 from streams.sealing import SealingConfig

@@ -49,7 +49,7 @@ class SealedTrail:
         # Told of each batch that is stored.
         self.on_put: list[Callable[[EventBatch, int], None]] = []
         self._next: Counter[str] = Counter()
-        self._writer = EventWriter(database, self.ids, "worker")
+        self._writer = EventWriter(database, self.ids)
 
     def store(self, count: int, kind: Kind = "auth", tenant: str | None = None, **fields: Any) -> None:
         """Store events of a tenant, one a message, at the next offsets of their topic."""

@@ -27,7 +27,7 @@ _OFFSETS = itertools.count(randrange(1 << 40))
 def store_events(database: Database, *events: dict[str, Any], ingest_time: datetime | None = None) -> int:
     """Store events of any kinds and tenants, each with an offset of its own; return the first."""
     first = next(_OFFSETS)
-    writer = EventWriter(database, IDS, "worker")
+    writer = EventWriter(database, IDS)
     at = ingest_time or datetime.now(UTC)
     for kind in KINDS:
         chosen = [each for each in events if each["kind"] == kind]
@@ -58,7 +58,7 @@ def store_events(database: Database, *events: dict[str, Any], ingest_time: datet
 def store_alert(database: Database, tenant_id: str, **fields: Any) -> Alert:
     """Store a revision of an alert."""
     alert = alert_at(tenant_id, datetime(2026, 3, 1, 12, tzinfo=UTC), **fields)
-    EventWriter(database, IDS, "worker").insert_alerts([alert])
+    EventWriter(database, IDS).insert_alerts([alert])
     return alert
 
 

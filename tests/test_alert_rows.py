@@ -27,7 +27,7 @@ async def test_alerts_wait_for_a_store_that_is_away_and_say_so(tmp_path: Path) -
         migrate(database)
         webhooks = WebhookDelivery(WebhookStore(database))
         await webhooks.start()
-        rows = AlertRows(EventWriter(database, IDS, "worker"), webhooks)
+        rows = AlertRows(EventWriter(database, IDS), webhooks)
         assert rows.waiting_s == 0
         server.kill()
         taking = asyncio.create_task(rows.take([(alert_at("tenant-a", datetime.now(UTC)), 0)]))

@@ -140,7 +140,7 @@ def test_what_a_newer_version_adds_is_shown(
     """It stands in the store beside this version's alerts while processes are replaced one by one."""
     body = alerts[1].model_dump(mode="json") | {"alert_id": uuid4().hex, "detector": "newer"}
     body |= {"confidence": {"of": 3}, "entity": body["entity"] | {"label": "Ana"}}
-    EventWriter(database, IDS, "worker").insert_alerts([ReceivedAlert.model_validate(body)])
+    EventWriter(database, IDS).insert_alerts([ReceivedAlert.model_validate(body)])
     shown = responder.get(f"/v1/alerts/{body['alert_id']}").json()
     assert shown["revisions"] == [body]
     assert shown["alert"] == body | {"handling": "new"}

@@ -23,9 +23,11 @@ import streams.records
 from schemas.batch import EventBatch
 from schemas.parse import parse
 from store.ownership import Claim
-from streams.app import Pipeline, StreamConfig, create_app
+from streams.app import Pipeline
 from streams.breaker import Breaker, Limits
-from streams.chunk import DeadLetter, Handled
+from streams.chunk import Handled
+from streams.dead_letters import DeadLetter
+from streams.faust_app import StreamConfig, create_app
 from streams.floods import PLATFORM_TENANT, Floods
 from streams.metrics import REGISTRY
 from streams.records import MAX_CHUNK_RECORDS, Records
@@ -184,6 +186,16 @@ def test_the_alert_says_where_since_when_and_what_to_do(floods: Floods) -> None:
     assert "resume --topic audit.auth --partition 3" in alert.runbook
     resolved = flood.resolved()
     assert (resolved.alert_id, resolved.revision, resolved.status) == (alert.alert_id, 2, "resolved")
+
+
+def test_a_run_that_is_longer_than_the_shares_window_is_told_whole() -> None:
+    """Since its first message, and the tenant's that sent most of all of it."""
+    floods = Floods(Limits(max_run=1_200, max_ratio=1.0), {"tenant-a"}.__contains__)
+    flood = floods.judge(flood_of(100, [*[b"tenant-a"] * 700, *[b"tenant-b"] * 500]))
+    floods.clear()
+    assert flood is not None
+    assert flood.alert.first_time.timestamp() == 100
+    assert (flood.alert.tenant_id, flood.alert.event_count) == ("tenant-a", 1_200)
 
 
 @pytest.mark.parametrize(

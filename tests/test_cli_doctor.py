@@ -10,8 +10,7 @@ import pytest
 from conftest import CommandLine, Up, eventually, settings_env
 from schema_examples import encode, event
 
-from streams.app import APP_ID
-from streams.inspection import GROUP, ClusterView
+from streams.inspection import ClusterView
 from streams.topics import CONFIGS, TOPIC_OF
 from tenantwatch import checks
 from tenantwatch.checks import Check
@@ -190,11 +189,6 @@ def test_a_misspelt_variable_is_answered_with_the_nearest() -> None:
 def test_a_disk_that_fills_up_is_noticed(free_gib: float, status: str) -> None:
     """Before it is full."""
     assert checks.check_data_dir("/data", True, int(free_gib * 2**30)).status == status
-
-
-def test_the_lag_is_that_of_the_workers_group() -> None:
-    """The name stands in two places, because one of them would load Faust."""
-    assert GROUP == APP_ID
 
 
 def shown(line: CommandLine, returncode: int) -> dict[str, dict[str, str]]:

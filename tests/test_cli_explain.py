@@ -88,7 +88,7 @@ def raised() -> list[Alert]:
 def stored(database: Database) -> Iterator[str]:
     """The alert's id; its events are in the store, and the settings of then and of now."""
     ids = KafkaIds("cluster", {"audit.auth": "id-explain"})
-    writer = EventWriter(database, ids, "worker-1")
+    writer = EventWriter(database, ids)
     [batch] = read_lines(trail(), [])
     enriched = replace(
         batch,

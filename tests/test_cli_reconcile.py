@@ -9,7 +9,7 @@ from typing import Any
 from typer.testing import Result
 
 from store.database import Database
-from streams.groups import ledger_rows
+from streams.accounts import ledger_rows
 from tests.conftest import CommandLine, Up, eventually, settings_env
 from tests.schema_examples import encode, event
 from tests.test_reconciliation import Books

@@ -19,10 +19,11 @@ from schemas.event import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES
 from store.database import Database
 from store.queries import LetterFilter, PlatformContext, Reader, TenantContext
 from store.redrives import claim, record
-from streams.app import Pipeline, StreamConfig, create_app
-from streams.chunk import DeadLetter, _dead_letters, read_chunk
+from streams.app import Pipeline
+from streams.chunk import _dead_letters, read_chunk
 from streams.dead_letters import (
     MAX_KEY_BYTES,
+    DeadLetter,
     Letter,
     Source,
     again_headers,
@@ -33,6 +34,7 @@ from streams.dead_letters import (
     rejected_elements,
     rejected_part,
 )
+from streams.faust_app import StreamConfig, create_app
 from streams.letter_log import LetterLog
 from streams.records import Records
 from streams.topics import DEAD_LETTERS, TopicError, Topics, ensure_topics

@@ -12,8 +12,8 @@ from schemas.tuning import TUNING_KEY, Tuning
 from store.database import Database
 from store.directories import OFFSETS, first_version
 from store.queries import Reader, TenantContext
-from streams.app import StreamConfig, create_app
 from streams.directory import Directory, Entry
+from streams.faust_app import StreamConfig, create_app
 from streams.tenant_rows import tenant_row
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from streams.app import StreamConfig
+from streams.faust_app import StreamConfig
 from tenantwatch.reference import PATH, text
 from tenantwatch.settings import Settings
 

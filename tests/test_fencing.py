@@ -35,14 +35,14 @@ class Partition:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.ids = KafkaIds(f"cluster-{uuid4().hex[:8]}", {topic: uuid4().hex for topic in (TOPIC, ANOTHER)})
-        self.ownership = Ownership(database, self.ids, "worker")
-        self.writer = EventWriter(database, self.ids, "worker")
+        self.ownership = Ownership(database, self.ids)
+        self.writer = EventWriter(database, self.ids)
 
     def claim(self, generation: int, partition: int = 0, topic: str = TOPIC) -> Claim:
         """Take the partition over, as recovery does."""
         term = self.ownership.next_terms(topic, [partition])[partition]
         claim = Claim(topic, partition, term, generation)
-        self.ownership.claim({claim: 0})
+        self.ownership.claim({claim: 0}, "worker")
         self.ownership.end_inserts(generation)
         return claim
 
@@ -88,8 +88,8 @@ def test_the_rows_of_an_owner_that_was_replaced_are_refused(partition: Partition
 def test_of_two_claims_to_one_term_the_later_generation_owns(partition: Partition) -> None:
     """Both read the same highest term; Kafka gave the later one the partition."""
     earlier, later = Claim(TOPIC, 0, 1, 4), Claim(TOPIC, 0, 1, 5)
-    partition.ownership.claim({later: 0})
-    partition.ownership.claim({earlier: 0})
+    partition.ownership.claim({later: 0}, "worker")
+    partition.ownership.claim({earlier: 0}, "worker")
     with pytest.raises(Fenced):
         partition.writer.insert_events(partition.block(earlier))
     partition.writer.insert_events(partition.block(later))
@@ -152,7 +152,7 @@ class HalfSent:
         database = Database.server(url)
         with patch("store.database.iter", self._slowly, create=True):
             try:
-                EventWriter(database, KafkaIds("", {}), "hung").insert_events(block)
+                EventWriter(database, KafkaIds("", {})).insert_events(block)
             except (Fenced, StoreUnavailable) as error:
                 self._error = error
         database.close()
@@ -220,7 +220,7 @@ def storing_slowly(url: str, block: EventBlock) -> Iterator[None]:
 def _insert_quietly(url: str, block: EventBlock) -> None:
     database = Database.server(url)
     with suppress(Fenced, StoreUnavailable):
-        EventWriter(database, KafkaIds("", {}), "hung").insert_events(block)
+        EventWriter(database, KafkaIds("", {})).insert_events(block)
     database.close()
 
 

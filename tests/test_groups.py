@@ -15,7 +15,8 @@ from schemas.parse import parse
 from store.database import Fenced, StoreError, StoreUnavailable
 from store.ownership import Claim
 from store.vault import Shredded, Subject
-from streams.chunk import DeadLetter, Handled
+from streams.chunk import Handled
+from streams.dead_letters import DeadLetter
 from streams.groups import LULL_S, GroupWriter
 from streams.records import Records
 from tests.schema_examples import encode, event

@@ -17,7 +17,8 @@ from test_schemas_alert import alert
 from test_transport import Harness, harness, until
 
 from schemas.alert import Alert
-from streams.app import Pipeline, StreamConfig, create_app
+from streams.app import Pipeline
+from streams.faust_app import StreamConfig, create_app
 from streams.idleness import LONGEST_GAP_S, Idleness
 from streams.snapshots import SnapshotTaker
 from streams.topics import Topics
@@ -159,6 +160,21 @@ async def test_a_rebalance_while_alerts_are_sent_does_not_end_the_worker(tmp_pat
         assert not running.done()
         running.cancel()
     assert second.advanced == 1
+
+
+async def test_no_time_passes_while_partitions_are_taken_over(tmp_path: Path) -> None:
+    """What was counted before is no silence of the states that are loaded now, addresses' first of all."""
+    pipeline, clock, addresses = pipeline_of(tmp_path, first=State(), second=State()), Clock(), Mock()
+    addresses.advance.return_value = []
+    pipeline._addresses, pipeline._idleness = addresses, Idleness(clock)
+    pipeline._idleness.begin([KEY])
+    with patch.object(type(pipeline.app), "consumer", Mock()):
+        for _ in range(2):
+            clock.now_s += 1.0
+            addresses.states = {KEY: State()}
+            pipeline._advance()
+            pipeline._end_taking_over()
+    assert [call.args for call in addresses.advance.call_args_list] == [({KEY: 1_000},), ({},)]
 
 
 async def test_no_snapshot_knows_of_an_alert_that_kafka_does_not_have(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 from store import ledger_totals
 from store.database import Database
 from store.ledger_totals import KEPT, newest_totals, prune_ledger
+from store.ownership import Claim
 from store.reconciliation import reconcile
 from streams import reconciling
-from streams.groups import ledger_rows
+from streams.accounts import ledger_rows
 from streams.partition import PartitionState
 from streams.reconciling import Reconciler
 from tests.test_reconciliation import Books, Owner
@@ -27,7 +28,7 @@ class Checked(Books):
 
     async def check(self, committed: int) -> list[str]:
         """Check as a worker that has just started; return what is wrong."""
-        owner = Owner(PartitionState("auth", 1), committed)
+        owner = Owner(PartitionState("auth", 1, Claim(TOPIC, PARTITION, 1, 1)), committed)
         return [gap.kind for gap in await Reconciler(owner, self.database, self.ids).check()]
 
     def next_offset(self) -> int | None:

@@ -13,7 +13,7 @@ from mode.supervisors import CrashingSupervisor
 
 import streams.pace
 import streams.records
-from streams.app import StreamConfig, create_app
+from streams.faust_app import StreamConfig, create_app
 
 RECORDS = 300
 

@@ -360,7 +360,7 @@ def test_an_export_holds_everything_about_a_person_and_nothing_of_others(
     [pseudonym] = rights.pseudonyms(tenant, [jane])
     about = alert(tenant.tenant_id, f"alert-{uuid4().hex[:6]}", 1)
     about = about.model_copy(update={"summary": f"failed logins of {pseudonym}"})
-    EventWriter(database, Any, "w").insert_alerts([about])  # type: ignore[arg-type]
+    EventWriter(database, Any).insert_alerts([about])  # type: ignore[arg-type]
     head, *found, others = rights.export(tenant, [jane], **WHO)
     assert head["pseudonyms"] == {pseudonym: jane}
     assert head["rows"] == {"events": 2, "alerts": 1}
@@ -396,7 +396,7 @@ def test_an_export_holds_every_revision_what_was_written_about_it_and_who_read(
     now, about, other = datetime.now(UTC), f"alert-{uuid4().hex[:6]}", f"alert-{uuid4().hex[:6]}"
     said = ((about, 1, jane), (about, 2, "nobody"), (other, 1, ben))
     alerts = [alert(tenant.tenant_id, i, r).model_copy(update={"summary": s}) for i, r, s in said]
-    EventWriter(database, Any, "w").insert_alerts([*alerts, alerts[0]])  # type: ignore[arg-type]
+    EventWriter(database, Any).insert_alerts([*alerts, alerts[0]])  # type: ignore[arg-type]
     for alert_id in (about, other):
         add_note(
             database, tenant_id=tenant.tenant_id, alert_id=alert_id, action="comment",
@@ -566,7 +566,7 @@ def test_people_leave_the_vault_with_their_last_event(
     now = datetime.now(UTC)
     about = alert(tenant.tenant_id, f"alert-{uuid4().hex[:6]}", 1)
     told = {"summary": f"logins of {rights.pseudonyms(tenant, [ben])[0]}"}
-    EventWriter(database, Any, "w").insert_alerts([about.model_copy(update=told)])  # type: ignore[arg-type]
+    EventWriter(database, Any).insert_alerts([about.model_copy(update=told)])  # type: ignore[arg-type]
     rights.hold(tenant, cleo, now=now, **WHO)
     database.command(
         "DELETE FROM events WHERE tenant_id = {t:String} AND event_id != 'dan'", {"t": tenant.tenant_id}

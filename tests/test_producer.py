@@ -1,18 +1,22 @@
 """Our own tools' way into Kafka, against a real broker: sending in order, and knowing the tenants."""
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from kafka.errors import KafkaTimeoutError
 from schema_examples import encode, event
 
 from schemas.tenant import unknown_tenant
 from streams import producer
 from streams.producer import Sender, SendError
 from streams.tenant_log import TenantLog
-from streams.topics import TENANTS, TopicError, ensure_anchor_topic, ensure_topics, partition_of
+from streams.topics import CONFIGS, TENANTS, TopicError, ensure_anchor_topic, ensure_topics, partition_of
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +124,28 @@ def test_a_topic_that_cannot_be_made_is_told_with_what_it_takes(cluster: str) ->
     """Three replicas on one broker: Kafka says no, and not which setting asked for them."""
     with pytest.raises(TopicError, match=r"right Create .* TENANTWATCH_REPLICATION says \(3\)"):
         ensure_anchor_topic(cluster, "audit.anchors-of-three", replication=3)
+
+
+@pytest.mark.parametrize(
+    ("ensure", "asked"),
+    [
+        (ensure_topics, "list_topics"),
+        (ensure_topics, "describe_topics"),
+        (ensure_topics, "describe_cluster"),
+        (partial(ensure_anchor_topic, name="audit.anchors"), "list_topics"),
+    ],
+)
+def test_a_kafka_that_goes_while_topics_are_looked_at_is_told(
+    ensure: Callable[[str], object], asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the words for one that was never there: a start shows them, and no traceback."""
+    described = [{"name": name, "error_code": 0, "partitions": [0], "topic_id": name} for name in CONFIGS]
+    admin = Mock(**{"list_topics.return_value": [*CONFIGS], "describe_topics.return_value": described})
+    getattr(admin, asked).side_effect = KafkaTimeoutError("gone")
+    monkeypatch.setattr("streams.topics.KafkaAdminClient", lambda **_: admin)
+    with pytest.raises(TopicError, match=r"kafka-1:9092 does not answer: .*gone.* Is it running"):
+        ensure("kafka-1:9092")
+    admin.close.assert_called_once_with()
 
 
 def test_a_tenant_log_without_kafka_is_an_error() -> None:

@@ -11,6 +11,7 @@ from scenarios.streams import START_MS, batch_of
 from detectors.cross_tenant_spray import CrossTenantSpray
 from schemas.alert import Alert
 from schemas.event import Kind
+from store.ownership import Claim
 from streams.addresses import AddressState
 from streams.idleness import Idleness, Quiet
 from streams.partition import PartitionState
@@ -28,7 +29,7 @@ class Partition:
     """A partition whose events are all handled, looked at once a second."""
 
     def __init__(self, kind: Kind) -> None:
-        self.state = PartitionState(kind, 1)
+        self.state = PartitionState(kind, 1, Claim(*KEY, 1, 1))
         self.now_s = 0.0
         self.idleness = Idleness(lambda: self.now_s)
         self.idleness.begin([KEY])

@@ -11,7 +11,8 @@ import pytest
 from schemas.alert import Alert
 from store.writer import alert_row
 from streams import metrics
-from streams.app import Pipeline, StreamConfig, create_app
+from streams.app import Pipeline
+from streams.faust_app import StreamConfig, create_app
 from streams.received_alerts import read_alerts
 from streams.records import Records
 from streams.topics import ALERTS, Topics

@@ -12,8 +12,8 @@ from store.database import Database
 from store.reconciliation import Gap, Reconciliation, reconcile
 from store.retention import run_retention
 from streams import metrics
+from streams.accounts import dead_letter_rows, ledger_rows
 from streams.chunk import Handled
-from streams.groups import dead_letter_rows, ledger_rows
 from streams.partition import PartitionState
 from streams.reconciling import Reconciler
 from tests.test_recovery import PARTITION, TENANT, TOPIC, Cluster

@@ -21,9 +21,9 @@ from store.snapshots import Snapshots
 from store.tail import Tail
 from store.writer import EventWriter
 from streams import metrics
-from streams.chunk import Handled, handle_chunk
+from streams.accounts import dead_letter_rows
+from streams.chunk import Handled, handle_chunk, read_chunk
 from streams.directory import Directory, Entry
-from streams.groups import dead_letter_rows
 from streams.partition import PartitionState
 from streams.records import Records
 from streams.recovery import Recovery, Superseded
@@ -61,7 +61,7 @@ class Cluster:
         self.tenant = Tenant(tenant_id=TENANT, organization_id="org", name="A")
         self.directory: Any = Directory.__new__(Directory)
         self.directory._entries = {TENANT: Entry(self.tenant, 0)}
-        self.writer = EventWriter(database, self.ids, "worker-1")
+        self.writer = EventWriter(database, self.ids)
 
     async def take_over(
         self, committed: int, generation: int = 1, ended: Callable[[], None] = lambda: None, **member: Any
@@ -77,14 +77,14 @@ class Cluster:
 
     def handle(self, state: PartitionState, first: int, stop: int) -> Handled:
         """Handle one failed login for each offset, a second of event time apart."""
-        ownership = Ownership(self.database, self.ids, "worker")
+        ownership = Ownership(self.database, self.ids)
         state.stored = ownership.stored_between(TOPIC, {PARTITION: (first, stop - 1)}).get(PARTITION)
         values: list[bytes | None] = [guess(i) for i in range(first, stop)]
         n = len(values)
         records = Records(
             TOPIC, PARTITION, list(range(first, stop)), [TENANT.encode()] * n, values, [()] * n, [0] * n
         )
-        return handle_chunk("auth", records, state, self.directory, NOW_MS)
+        return handle_chunk(records, read_chunk("auth", records), state, self.directory, NOW_MS)
 
     def store(self, handled: Handled) -> None:
         for block in self.writer.encode_events([(handled.unstored, handled.claim)]):
@@ -188,7 +188,7 @@ async def test_what_is_read_at_a_time_is_bounded_by_rows(
         b"[" + b",".join(guess(4 * o + i) for i in range(4)) + b"]" for o in range(9)
     ]
     records = Records(TOPIC, PARTITION, list(range(9)), [TENANT.encode()] * 9, values, [()] * 9, [0] * 9)
-    cluster.store(handle_chunk("auth", records, state, cluster.directory, NOW_MS))
+    cluster.store(handle_chunk(records, read_chunk("auth", records), state, cluster.directory, NOW_MS))
     monkeypatch.setattr("store.tail.ROWS_PER_QUERY", 10)
     tail = Tail(cluster.database, cluster.ids, lambda _: cluster.tenant)
     read = list(tail.batches("auth", TOPIC, PARTITION, 1, 9))
@@ -235,17 +235,19 @@ async def test_a_message_that_was_set_aside_is_not_set_aside_again(cluster: Clus
     state = await cluster.take_over(0)
     values: list[bytes | None] = [b"{", guess(1)]
     records = Records(TOPIC, PARTITION, [0, 1], [TENANT.encode()] * 2, values, [()] * 2, [0] * 2)
-    handled = handle_chunk("auth", records, state, cluster.directory, NOW_MS)
+    read = read_chunk("auth", records)
+    handled = handle_chunk(records, read, state, cluster.directory, NOW_MS)
     assert len(handled.dead_letters) == 1
     cluster.writer.insert_rows("dead_letters", dead_letter_rows(handled))
-    again = handle_chunk("auth", records, await cluster.take_over(0, generation=2), cluster.directory, NOW_MS)
+    state = await cluster.take_over(0, generation=2)
+    again = handle_chunk(records, read, state, cluster.directory, NOW_MS)
     assert (again.dead_letters, again.rejected) == ([], 1)
 
 
 async def test_each_owner_has_a_higher_term(cluster: Cluster) -> None:
     """Also where the consumer group begins anew, with generation 1."""
     claims = [(await cluster.take_over(0, generation=g)).claim for g in (7, 8, 1)]
-    terms = [claim.term for claim in claims if claim]
+    terms = [claim.term for claim in claims]
     assert terms == [1, 2, 3]
 
 
@@ -253,7 +255,7 @@ async def test_a_worker_that_is_no_member_any_more_claims_nothing(cluster: Clust
     """It was stopped while it took over, and somebody else owns the partition now."""
     with pytest.raises(Superseded):
         await cluster.take_over(0, member=False)
-    assert Ownership(cluster.database, cluster.ids, "w").next_terms(TOPIC, [PARTITION]) == {PARTITION: 1}
+    assert Ownership(cluster.database, cluster.ids).next_terms(TOPIC, [PARTITION]) == {PARTITION: 1}
 
 
 async def test_what_kafka_no_longer_has_is_a_gap_and_not_hidden(cluster: Cluster) -> None:

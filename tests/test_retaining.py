@@ -43,7 +43,7 @@ class Member:
 
 
 def retainer(owner: Member, database: Database, clocks: Clocks) -> Retainer:
-    ownership = Ownership(database, KafkaIds(f"cluster-{uuid4().hex[:8]}", {}), "worker")
+    ownership = Ownership(database, KafkaIds(f"cluster-{uuid4().hex[:8]}", {}))
     return Retainer(owner, database, ownership, lambda: None, None, lambda: clocks.now)
 
 

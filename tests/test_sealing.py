@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,12 +19,12 @@ from store.ownership import Claim, Ownership
 from store.seals import chains
 from store.seals.anchors import Anchor, AnchorBook, read_anchors
 from store.seals.chains import read_seals
-from store.seals.keys import MANIFEST, Signer, Trust
+from store.seals.keys import MANIFEST, SealKeys, Signer, Trust
 from store.seals.seal import Seal
 from store.seals.sealing import Sealing
 from streams import metrics
 from streams.anchoring import Anchoring, document, webhook_target
-from streams.sealing import Key, Sealer
+from streams.sealing import Key, Sealer, SealingConfig
 from streams.webhooks.sender import Sender
 from tests.clickhouse_server import ClickHouseServer
 from tests.conftest import REPOSITORY
@@ -35,7 +36,7 @@ from tests.webhook_receiver import LOCALHOST, Answer, receiving
 class State:
     """Stands in for a partition's."""
 
-    claim: Claim | None
+    claim: Claim
     first_offset: int = 0
 
 
@@ -63,18 +64,18 @@ class Sealed:
         self.trail = trail or SealedTrail(database)
         self.now = NOW
         self.book = AnchorBook(folder / "seals")
-        ownership = Ownership(database, self.trail.ids, "worker")
+        ownership = Ownership(database, self.trail.ids)
         claims = {}
         for topic in self.trail.ids.topic_ids:
             term = ownership.next_terms(topic, [PARTITION])[PARTITION]
             claims[topic] = Claim(topic, PARTITION, term, term)
-            ownership.claim({claims[topic]: 0})
+            ownership.claim({claims[topic]: 0}, "worker")
             self.trail.term = term
         self.owner = Owner(self.trail, claims)
-        self.sealer = Sealer(
-            self.owner, database, self.trail.ids, "worker", lambda: self.trail.signer, self.book,
-            interval_s=60, max_rows=100, now=lambda: self.now,
-        )  # fmt: skip
+        ring = SealKeys(folder / "keys")
+        ring.signer = self.trail.signer
+        config = SealingConfig(ring, self.book, interval_s=60, max_rows=100)
+        self.sealer = Sealer(self.owner, database, self.trail.ids, config, lambda: self.now)
         self.trail.on_put.append(self.sealer.unsealed.add)
 
     async def after(self, seconds: float, **how: Any) -> list[int]:
@@ -251,6 +252,44 @@ async def test_a_store_that_took_the_seals_and_did_not_say_so_makes_no_fork(
     sealed.trail.now = sealed.now
     sealed.trail.store(1)
     assert await sealed.after(61) == [3, 1]
+    assert sealed.trail.kinds() == []
+
+
+async def test_seals_that_the_store_takes_late_make_no_fork(
+    sealed: Sealed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their insert is ended before the heads are read again, also by a store that is away for that, too."""
+    keep, heads = chains.keep, Sealing.heads
+    late: list[tuple[Any, ...]] = []
+    ended: list[str] = []
+
+    def unanswered(*given: Any) -> None:
+        if late or ended:
+            return keep(*given)
+        late.append(given)
+        raise StoreUnavailable("no answer")
+
+    def end(_: Ownership, query_id: str) -> None:
+        ended.append(query_id)
+        if len(ended) == 1:
+            raise StoreUnavailable("away")
+        late.clear()
+
+    def read_and_let_in(*given: Any) -> Any:
+        found = heads(*given)
+        while late:
+            keep(*late.pop())
+        return found
+
+    monkeypatch.setattr(chains, "keep", unanswered)
+    monkeypatch.setattr(Ownership, "end_insert", end)
+    sealed.trail.store(3)
+    for patched in (heads, read_and_let_in, read_and_let_in):
+        monkeypatch.setattr(Sealing, "heads", patched)
+        with suppress(StoreUnavailable):
+            await sealed.after(61)
+    assert await sealed.after(61) == [3]
+    assert len(set(ended)) == 1
     assert sealed.trail.kinds() == []
 
 

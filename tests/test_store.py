@@ -60,7 +60,7 @@ def batch(kind: Kind, *events: dict[str, Any], **changes: Any) -> EventBatch:
 
 
 def insert(database: Database, *batches: EventBatch) -> None:
-    writer = EventWriter(database, IDS, "worker")
+    writer = EventWriter(database, IDS)
     for block in writer.encode_events([(found, CLAIM) for found in batches]):
         writer.insert_events(block)
 
@@ -110,7 +110,7 @@ def test_rows_of_many_tenants_and_kinds_are_one_insert_if_few_and_else_one_for_e
     more = replace(batch("auth", event(tenant_id=tenants[1])), tuning_version=7)
     access = batch("access", event("access", tenant_id=tenants[0], record_count=0))
     with patch.object(store.writer, "FEW_ROWS", few):
-        writer = EventWriter(each_store, IDS, "worker")
+        writer = EventWriter(each_store, IDS)
         blocks = writer.encode_events([(found, CLAIM) for found in (auth, access, more)])
     assert len(blocks) == inserts
     for block in blocks:
@@ -132,7 +132,7 @@ def test_rows_of_many_tenants_and_kinds_are_one_insert_if_few_and_else_one_for_e
 
 def test_what_is_left_of_an_insert_of_several_topics_is_told_apart_by_topic(database: Database) -> None:
     """The same offsets of two topics: one of each was stored."""
-    writer = EventWriter(database, replace(IDS, cluster_id="cluster-left"), "worker")
+    writer = EventWriter(database, replace(IDS, cluster_id="cluster-left"))
     chunks = []
     for kind, stored in (("access", 0), ("auth", 1)):
         events = [event(kind, tenant_id="left", event_id=f"{kind}-{offset}") for offset in range(2)]
@@ -265,9 +265,7 @@ def alert(tenant_id: str, alert_id: str, revision: int, **fields: Any) -> Alert:
 def test_the_highest_revision_of_an_alert_is_the_current_one(database: Database) -> None:
     """Revisions may be stored in any order and more than once."""
     revisions = [alert("current", "id-1", n) for n in (1, 3, 2, 3)]
-    EventWriter(database, IDS, "worker").insert_alerts(
-        [*revisions, alert("current", "id-2", 1, status="resolved")]
-    )
+    EventWriter(database, IDS).insert_alerts([*revisions, alert("current", "id-2", 1, status="resolved")])
     reader = Reader(database, TenantContext("current"))
     assert [(row["alert_id"], row["revision"]) for row in reader.alerts(status="open")] == [("id-1", 3)]
     assert [row["alert_id"] for row in reader.alerts(status="resolved")] == ["id-2"]
@@ -277,9 +275,7 @@ def test_the_highest_revision_of_an_alert_is_the_current_one(database: Database)
 
 def test_a_tenants_reader_sees_nothing_of_another(database: Database) -> None:
     """Every read is bound; the platform's view has to be asked for by name."""
-    EventWriter(database, IDS, "worker").insert_alerts(
-        [alert("wall-a", "wall-1", 1), alert("wall-b", "wall-2", 1)]
-    )
+    EventWriter(database, IDS).insert_alerts([alert("wall-a", "wall-1", 1), alert("wall-b", "wall-2", 1)])
     insert(database, batch("auth", event(tenant_id="wall-a"), event(tenant_id="wall-b")))
     reader = Reader(database, TenantContext("wall-a"))
     assert {row["tenant_id"] for row in reader.alerts()} == {"wall-a"}
@@ -291,7 +287,7 @@ def test_a_tenants_reader_sees_nothing_of_another(database: Database) -> None:
 
 def test_a_filter_cannot_leave_the_scope(database: Database) -> None:
     """Values are bound, not spliced."""
-    EventWriter(database, IDS, "worker").insert_alerts(
+    EventWriter(database, IDS).insert_alerts(
         [alert("inject-a", "inject-1", 1), alert("inject-b", "inject-2", 1)]
     )
     reader = Reader(database, TenantContext("inject-a"))

@@ -17,8 +17,9 @@ from schemas.batch import EventBatch
 from schemas.tenant import Tenant
 from store.ownership import Claim, Stored
 from streams import metrics
-from streams.app import Pipeline, StreamConfig, create_app
+from streams.app import Pipeline
 from streams.directory import Entry
+from streams.faust_app import StreamConfig, create_app
 from streams.partition import PartitionState
 from streams.records import Records
 from streams.topics import FAILURES_BY_IP, Topics

@@ -10,10 +10,10 @@ from uuid import uuid4
 
 import pytest
 from kafka.admin import KafkaAdminClient, NewTopic
-from kafka.errors import KafkaConnectionError, TopicAlreadyExistsError
+from kafka.errors import TopicAlreadyExistsError
 
 from streams.topic_watch import TopicReplaced, TopicWatch, read_topic_ids
-from streams.topics import CONFIGS, DEAD_LETTERS
+from streams.topics import CONFIGS, DEAD_LETTERS, TopicError
 from streams.worker import Worker
 from tests.conftest import eventually
 
@@ -36,7 +36,7 @@ async def test_a_topic_that_is_gone_is_waited_for() -> None:
 async def test_a_kafka_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """To go on unchecked could skip what is new."""
     monkeypatch.setattr("streams.topic_watch.RETRY_S", 0.01)
-    answers = [KafkaConnectionError("away"), BEGAN]
+    answers = [TopicError("away"), BEGAN]
 
     def read(names: Sequence[str]) -> Any:
         answer = answers.pop(0)

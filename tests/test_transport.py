@@ -21,7 +21,7 @@ from mode.supervisors import CrashingSupervisor
 
 import streams.pace
 import streams.records
-from streams.app import StreamConfig, create_app
+from streams.faust_app import StreamConfig, create_app
 from streams.pace import LONGEST_PATIENCE_MS, LONGEST_WAIT_MS, PATIENCE, Fetch, Pace
 from streams.records import MAX_CHUNK_RECORDS, Records, Scheduler, chunks
 

@@ -21,14 +21,20 @@ from store.webhook_secrets import SecretBox
 from store.webhooks import PLATFORM, UNSIGNABLE, Attempt, Delivery, Endpoint, UnknownWebhook, WebhookStore
 from streams.metrics import REGISTRY
 from streams.webhooks.address import UrlRefused
-from streams.webhooks.delivery import PER_ENDPOINT, WebhookDelivery
+from streams.webhooks.attempt import Attempts
+from streams.webhooks.delivery import PER_ENDPOINT, WebhookDelivery, _delivery
 from streams.webhooks.endpoints import add_endpoint, update_endpoint
-from streams.webhooks.sender import Sender
+from streams.webhooks.sender import AttemptResult, Sender
 
 _numbers = count(1)
 
 
 SECRETS = SecretBox(b"s" * 32)
+
+
+async def hand_over(delivery: WebhookDelivery, raised: Alert, partition: int) -> None:
+    """Hand over one alert."""
+    await delivery.on_alerts([(raised, partition)])
 
 
 class World:
@@ -94,7 +100,7 @@ class World:
         tenant_id = f"{self.tenant_id}-marker-{next(_numbers)}"
         self.add(tenant_id, path=f"/{tenant_id}")
         await delivery.reload()
-        await delivery.on_alert(alert(tenant_id), self.partition if partition is None else partition)
+        await hand_over(delivery, alert(tenant_id), self.partition if partition is None else partition)
         await until(lambda: f"/{tenant_id}" in [request.path for request in self.receiver.received])
 
 
@@ -112,7 +118,7 @@ async def test_an_alert_arrives_and_its_receiver_verifies_it(world: World) -> No
     """Type, time and the whole alert arrive, signed so that the receiver's library accepts them."""
     endpoint = world.add()
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.reached("delivered"))
     [request] = world.receiver.received
     read = Webhook(endpoint.secret).verify(request.body, request.headers)
@@ -136,7 +142,7 @@ async def test_old_and_new_secret_verify_after_a_rotation(world: World) -> None:
     old = world.add()
     async with world.running() as delivery:
         new = world.store.rotate_secret(old.endpoint_id)
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.reached("delivered"))
     [request] = world.receiver.received
     assert new.secret != old.secret
@@ -149,7 +155,7 @@ async def test_a_failure_is_tried_again_with_the_same_id_and_a_new_time(world: W
     world.add()
     world.receiver.answers.append(Answer(500))
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.attempted(1))
         world.clock.advance(4)
         await world.barrier(delivery)
@@ -170,7 +176,7 @@ async def test_after_ten_attempts_a_delivery_has_failed(world: World) -> None:
     world.receiver.answers.extend([Answer(500)] * 10)
     waits_s = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400]
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         for made, wait_s in enumerate(waits_s, 1):
             await until(world.attempted(made))
             world.clock.advance(wait_s + 0.001)
@@ -188,9 +194,9 @@ async def test_the_same_revision_again_is_not_delivered_again(world: World) -> N
     async with world.running() as delivery:
         await delivery.on_alerts([(world.alert(), world.partition)] * 2)
         await until(world.reached("delivered"))
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await delivery.reload()
-        await delivery.on_alert(world.alert("a-2"), world.partition)
+        await hand_over(delivery, world.alert("a-2"), world.partition)
         await until(world.reached("delivered", "delivered"))
     assert len(world.receiver.received) == 2
 
@@ -200,8 +206,8 @@ async def test_a_tenant_never_receives_another_tenant_s_alert(world: World) -> N
     world.add(path="/tenant")
     world.add(PLATFORM, path="/platform")
     async with world.running() as delivery:
-        await delivery.on_alert(alert(f"{world.tenant_id}-other"), world.partition)
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, alert(f"{world.tenant_id}-other"), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(lambda: len(world.receiver.received) == 3)
     seen = {(each.path, json.loads(each.body)["data"]["tenant_id"]) for each in world.receiver.received}
     mine, other = world.tenant_id, f"{world.tenant_id}-other"
@@ -223,7 +229,7 @@ async def test_a_redirect_is_a_failure(world: World) -> None:
     world.add()
     world.receiver.answers.append(Answer(302, {"Location": world.receiver.url("/elsewhere")}))
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.attempted(1))
     assert world.statuses() == ["pending"]
     assert [request.path for request in world.receiver.received] == ["/hook"]
@@ -234,17 +240,35 @@ async def test_410_disables_the_endpoint(world: World) -> None:
     endpoint = world.add()
     world.receiver.answers.extend([Answer(500), Answer(410)])
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert("a-1"), world.partition)
+        await hand_over(delivery, world.alert("a-1"), world.partition)
         await until(world.attempted(1))
         with capture_logs() as logs:
-            await delivery.on_alert(world.alert("a-2"), world.partition)
+            await hand_over(delivery, world.alert("a-2"), world.partition)
             await until(world.reached("cancelled", "failed"))
             await until(lambda: "webhook_endpoint_disabled" in [line["event"] for line in logs])
         await until(lambda: REGISTRY.get_sample_value("tenantwatch_webhooks_pending") == 0)
-        await delivery.on_alert(world.alert("a-3"), world.partition)
+        await hand_over(delivery, world.alert("a-3"), world.partition)
         assert world.statuses() == ["cancelled", "failed"]
     disabled = world.store.get(endpoint.endpoint_id)
     assert (disabled.status, disabled.status_reason) == ("disabled", "answered 410 Gone")
+
+
+async def test_410_of_an_endpoint_that_is_removed_meanwhile_is_a_failure_like_others(world: World) -> None:
+    """As of a receiver that removes it and says so; to end the worker for that would stop everybody's."""
+    endpoint = world.add()
+    [queued] = world.store.enqueue([_delivery(endpoint, world.alert(), world.partition, world.clock.now)])
+
+    class Unsubscribing(Sender):
+        async def send(self, url: str, headers: object, body: bytes) -> AttemptResult:
+            await asyncio.to_thread(world.store.remove, endpoint.endpoint_id)
+            return AttemptResult(410, 1, "HTTP 410")
+
+    sender = Unsubscribing()
+    outcome = await Attempts(world.store, sender, world.clock, lambda: 0.0).make(queued, lambda: None)
+    await sender.aclose()
+    assert outcome.delivery is not None
+    assert (outcome.delivery.status, outcome.delivery.status_reason) == ("failed", "answered 410 Gone")
+    assert world.store.list(world.tenant_id) == []
 
 
 @pytest.mark.parametrize("damage", ["another key", "cut short"])
@@ -260,7 +284,7 @@ async def test_an_endpoint_whose_secret_does_not_open_is_disabled_alone(
         database.insert_rows("webhook_endpoints", [asdict(replace(lost, secret="sealed:abc", version=2))])
     async with world.running() as delivery:
         with capture_logs() as logs:
-            await delivery.on_alert(world.alert("a-1"), world.partition)
+            await hand_over(delivery, world.alert("a-1"), world.partition)
             await until(lambda: sorted(world.statuses()) == ["cancelled", "delivered"])
         assert "webhook_endpoint_disabled" in [line["event"] for line in logs]
         disabled = world.store.get(lost.endpoint_id)
@@ -268,7 +292,7 @@ async def test_an_endpoint_whose_secret_does_not_open_is_disabled_alone(
         world.store.rotate_secret(lost.endpoint_id)
         renewed = world.store.enable(lost.endpoint_id)
         await delivery.reload()
-        await delivery.on_alert(world.alert("a-2"), world.partition)
+        await hand_over(delivery, world.alert("a-2"), world.partition)
         await until(lambda: world.statuses().count("delivered") == 3)
     assert world.store.get(other.endpoint_id).status == "enabled"
     [request] = [request for request in world.receiver.received if request.path == "/lost"]
@@ -280,9 +304,9 @@ async def test_retry_after_holds_the_endpoint_back(world: World) -> None:
     world.add()
     world.receiver.answers.append(Answer(503, {"Retry-After": "600"}))
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert("a-1"), world.partition)
+        await hand_over(delivery, world.alert("a-1"), world.partition)
         await until(world.attempted(1))
-        await delivery.on_alert(world.alert("a-2"), world.partition)
+        await hand_over(delivery, world.alert("a-2"), world.partition)
         world.clock.advance(599)
         await world.barrier(delivery)
         assert len(world.requests()) == 1
@@ -296,9 +320,9 @@ async def test_429_slows_the_endpoint_down(world: World) -> None:
     world.add()
     world.receiver.answers.append(Answer(429))
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert("a-1"), world.partition)
+        await hand_over(delivery, world.alert("a-1"), world.partition)
         await until(world.attempted(1))
-        await delivery.on_alert(world.alert("a-2"), world.partition)
+        await hand_over(delivery, world.alert("a-2"), world.partition)
         await world.barrier(delivery)
         assert len(world.requests()) == 1
         world.clock.advance(5.1)
@@ -312,7 +336,7 @@ async def test_a_receiver_that_hangs_is_tried_again(world: World) -> None:
     answering = threading.Event()
     world.receiver.answers.append(Answer(hold=answering))
     async with world.running(limit_s=0.3) as delivery:
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.attempted(1))
         answering.set()
     [logged] = world.store.deliveries(world.tenant_id)
@@ -348,9 +372,9 @@ async def test_revisions_arrive_in_order_through_a_failure(world: World) -> None
     world.add()
     world.receiver.answers.append(Answer(500))
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.attempted(1))
-        await delivery.on_alert(world.alert(revision=2), world.partition)
+        await hand_over(delivery, world.alert(revision=2), world.partition)
         world.clock.advance(6)
         await delivery.reload()
         await until(world.reached("delivered", "delivered"))
@@ -364,7 +388,7 @@ async def test_a_failed_update_is_superseded_and_says_so(world: World) -> None:
     async with world.running() as delivery:
         await delivery.on_alerts([(world.alert(revision=n), world.partition) for n in (1, 2)])
         await until(world.attempted(1, 1))
-        await delivery.on_alert(world.alert(revision=3, status="resolved"), world.partition)
+        await hand_over(delivery, world.alert(revision=3, status="resolved"), world.partition)
         await until(world.reached("delivered", "cancelled", "delivered"))
     assert world.logged()[1].status_reason == "superseded by a later revision"
 
@@ -374,7 +398,7 @@ async def test_a_restart_keeps_the_queue(world: World) -> None:
     world.add()
     world.receiver.answers.append(Answer(500))
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.attempted(1))
     async with world.running() as delivery:
         world.clock.advance(6)
@@ -397,7 +421,7 @@ async def test_an_outcome_that_was_not_stored_is_sent_again(world: World, databa
     )
     await dying.start()
     await dying.assign({world.partition})
-    await dying.on_alert(world.alert(), world.partition)
+    await hand_over(dying, world.alert(), world.partition)
     await until(lambda: world.receiver.received)
     await dying.stop(deadline_s=0.1)
     assert world.statuses() == ["pending"]
@@ -413,7 +437,7 @@ async def test_stopping_finishes_what_is_in_flight(world: World) -> None:
     answering = threading.Event()
     world.receiver.answers.append(Answer(hold=answering))
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(lambda: world.receiver.received)
         threading.Timer(0.2, answering.set).start()
     assert world.statuses() == ["delivered"]
@@ -425,7 +449,7 @@ async def test_only_the_owner_of_the_partition_sends(world: World) -> None:
     async with world.running() as delivery:
         elsewhere = world.partition + 100_000
         await delivery.assign({elsewhere})
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await world.barrier(delivery, elsewhere)
         assert world.statuses() == ["pending"]
         async with world.running():
@@ -450,7 +474,7 @@ async def test_a_rebalance_while_the_queue_is_read_counts(world: World, database
     store, elsewhere = Rebalancing(database, world.clock, lambda: SECRETS), world.partition + 100_000
     async with world.running(store) as delivery:
         await delivery.assign({elsewhere})
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         loop = asyncio.get_running_loop()
         store.lose = lambda: asyncio.run_coroutine_threadsafe(delivery.assign({elsewhere}), loop).result()
         await delivery.assign({world.partition})
@@ -468,13 +492,13 @@ async def test_what_fails_after_its_partition_was_lost_is_not_retried_here(world
     answering = threading.Event()
     world.receiver.answers.append(Answer(500, hold=answering))
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(lambda: world.receiver.received)
         await delivery.assign({elsewhere})
         answering.set()
         await until(world.attempted(1))
         world.clock.advance(6)  # due, and too soon for the worker to have read the queue again
-        await delivery.on_alert(alert(other), elsewhere)
+        await hand_over(delivery, alert(other), elsewhere)
         await until(lambda: len(world.receiver.received) == 2)
     assert [request.path for request in world.receiver.received] == ["/hook", "/other"]
     assert world.statuses() == ["pending"]
@@ -485,13 +509,13 @@ async def test_what_was_delivered_elsewhere_is_not_sent_again(world: World) -> N
     world.add()
     world.receiver.answers.append(Answer(500))
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.attempted(1))
         elsewhere = world.store.delivery(world.logged()[0].delivery_id)
         attempt = world.store.attempts(elsewhere.delivery_id)[0]
         world.store.record_attempts([(replace(elsewhere, status="delivered", attempts=2), attempt)])
         world.clock.advance(6)  # due, and too soon for the worker to have read the queue again
-        await delivery.on_alert(world.alert("a-2"), world.partition)
+        await hand_over(delivery, world.alert("a-2"), world.partition)
         await until(world.reached("delivered", "delivered"))
     sent = [json.loads(request.body)["data"]["alert_id"] for request in world.receiver.received]
     assert sent == ["a-1", "a-2"]
@@ -511,14 +535,14 @@ async def test_what_was_postponed_elsewhere_waits(world: World) -> None:
     world.add()
     world.receiver.answers.append(Answer(500))
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.attempted(1))
         elsewhere = world.store.delivery(world.logged()[0].delivery_id)
         later = world.clock.now + timedelta(hours=1)
         attempt = world.store.attempts(elsewhere.delivery_id)[0]
         world.store.record_attempts([(replace(elsewhere, attempts=2, next_attempt_at=later), attempt)])
         world.clock.advance(6)
-        await delivery.on_alert(world.alert("a-2"), world.partition)
+        await hand_over(delivery, world.alert("a-2"), world.partition)
         await until(world.reached("pending", "delivered"))
         world.clock.advance(3_600)
         await delivery.reload()
@@ -541,10 +565,10 @@ async def test_an_alert_that_cannot_be_stored_is_not_taken(world: World, databas
     store = Failing(database, world.clock, lambda: SECRETS)
     async with world.running(store) as delivery:
         with pytest.raises(StoreUnavailable):
-            await delivery.on_alert(world.alert(), world.partition)
+            await hand_over(delivery, world.alert(), world.partition)
         assert world.logged() == []
         store.down = False
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.reached("delivered"))
 
 
@@ -568,7 +592,7 @@ async def test_sending_goes_on_after_the_store_was_down(world: World, database: 
 
     world.add()
     async with world.running(Failing(database, world.clock, lambda: SECRETS)) as delivery:
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.reached("delivered"))
     assert len(world.receiver.received) == 1
 
@@ -621,11 +645,11 @@ async def test_our_own_error_is_not_hidden(world: World, database: Database) -> 
 
     world.add()
     async with world.running(Wrong(database, world.clock, lambda: SECRETS)) as delivery:
-        await delivery.on_alert(world.alert("a-0"), world.partition)
+        await hand_over(delivery, world.alert("a-0"), world.partition)
         with pytest.raises(StoreError):
             await delivery.wait()
         with pytest.raises(RuntimeError, match="has ended") as raised:
-            await delivery.on_alert(world.alert("a-1"), world.partition)
+            await hand_over(delivery, world.alert("a-1"), world.partition)
         assert isinstance(raised.value.__cause__, StoreError)
 
 
@@ -633,7 +657,7 @@ async def test_alerts_before_the_start_are_refused(world: World) -> None:
     """Without endpoints loaded, an alert would silently go nowhere."""
     delivery = WebhookDelivery(world.store)
     with pytest.raises(RuntimeError, match="start"):
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
     await delivery.stop()
 
 
@@ -642,7 +666,7 @@ async def test_an_endpoint_disabled_elsewhere_is_not_sent_to(world: World) -> No
     endpoint = world.add()
     async with world.running() as delivery:
         world.store.disable(endpoint.endpoint_id, "off")
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.reached("cancelled"))
     assert world.receiver.received == []
 
@@ -652,7 +676,7 @@ async def test_a_new_endpoint_counts_after_a_reload(world: World) -> None:
     async with world.running() as delivery:
         world.add()
         await delivery.reload()
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.reached("delivered"))
 
 
@@ -660,7 +684,7 @@ async def test_a_delivered_alert_can_be_redelivered(world: World) -> None:
     """The receiver gets the same id and body once more."""
     world.add()
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.reached("delivered"))
         await delivery.redeliver(world.logged()[0].delivery_id)
         await until(world.reached("delivered"))
@@ -673,7 +697,7 @@ async def test_a_redelivery_asked_for_in_another_process_is_found(world: World) 
     """The store is the queue: what is put back there is sent from here."""
     world.add()
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.reached("delivered"))
         world.store.redeliver(world.logged()[0].delivery_id)
         await delivery.reload()
@@ -713,7 +737,7 @@ async def test_without_the_operator_s_exception_a_private_address_is_not_called(
     delivery = WebhookDelivery(world.store, clock=world.clock)
     await delivery.start()
     await delivery.assign({world.partition})
-    await delivery.on_alert(world.alert(), world.partition)
+    await hand_over(delivery, world.alert(), world.partition)
     await until(world.attempted(1))
     await delivery.stop()
     [logged] = world.store.deliveries(world.tenant_id)
@@ -741,7 +765,7 @@ async def test_logs_hold_neither_secrets_nor_bodies_nor_urls(world: World) -> No
     world.receiver.answers.append(Answer(500))
     with capture_logs() as logs:
         async with world.running() as delivery:
-            await delivery.on_alert(world.alert(), world.partition)
+            await hand_over(delivery, world.alert(), world.partition)
             await until(world.attempted(1))
             world.clock.advance(6)
             await delivery.reload()
@@ -762,7 +786,7 @@ async def test_attempts_are_counted_by_result(world: World) -> None:
     world.add()
     world.receiver.answers.append(Answer(500))
     async with world.running() as delivery:
-        await delivery.on_alert(world.alert(), world.partition)
+        await hand_over(delivery, world.alert(), world.partition)
         await until(world.attempted(1))
         world.clock.advance(6)
         await delivery.reload()

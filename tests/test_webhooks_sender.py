@@ -1,7 +1,9 @@
 """One attempt over a real connection."""
 
 import asyncio
+import os
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -298,3 +300,33 @@ async def test_an_unknown_authority_is_not_trusted(tls_receiver: Receiver) -> No
         resolve=Names(["127.0.0.1"]),
     )
     assert result.error == "TLS: self-signed certificate"
+
+
+async def test_tls_that_breaks_after_the_handshake_is_told(certificate: tuple[Path, Path]) -> None:
+    """So a receiver that wants a certificate of ours says it, in TLS 1.3; that must not end the worker."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*certificate)
+    server.load_verify_locations(certificate[0])
+    server.verify_mode = ssl.CERT_REQUIRED
+
+    def refuse(listener: socket.socket) -> None:
+        accepted, _ = listener.accept()
+        with server.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False) as connection:
+            with suppress(ssl.SSLError):
+                connection.do_handshake()
+            with suppress(OSError):  # until the sender has closed, or what was said could be lost
+                while os.read(connection.fileno(), 65_536):
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusing = asyncio.create_task(asyncio.to_thread(refuse, listener))
+        result = await send_once(
+            f"https://hooks.example.com:{listener.getsockname()[1]}/",
+            allow=LOCALHOST,
+            resolve=Names(["127.0.0.1"]),
+            tls=ssl.create_default_context(cafile=certificate[0]),
+        )
+        await refusing
+    assert result.http_status == 0
+    assert result.error.startswith("TLS: ")
+    assert "CERTIFICATE_REQUIRED" in result.error

@@ -22,8 +22,8 @@ from schemas.tenant import Tenant
 from store.database import Database
 from store.events import KafkaIds
 from store.ownership import Ownership
-from streams.app import StreamConfig
 from streams.directory import Directory
+from streams.faust_app import StreamConfig
 from streams.recovery import GroupMember, Recovery
 from streams.topics import DEFAULT_PARTITIONS, TENANTS, TOPIC_OF, ensure_topics
 from streams.worker import Worker
@@ -192,12 +192,10 @@ async def test_a_worker_whose_partitions_another_group_claims_ends_and_says_so(
     async with group.worker("fenced") as (worker, _):
         await until(lambda: not worker.problems)
         theirs = {
-            replace(state.claim, term=state.claim.term + 1): 0
-            for state in worker.pipeline.states.values()
-            if state.claim is not None
+            replace(state.claim, term=state.claim.term + 1): 0 for state in worker.pipeline.states.values()
         }
         ids = KafkaIds(group.topics.cluster_id, dict(group.topics.topic_ids))
-        await asyncio.to_thread(Ownership(group.database, ids, "of another group").claim, theirs)
+        await asyncio.to_thread(Ownership(group.database, ids).claim, theirs, "of another group")
         await group.send()
         async with asyncio.timeout(20):
             with pytest.raises(RuntimeError, match="two groups write to one store, give each its own"):

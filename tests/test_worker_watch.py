@@ -13,6 +13,7 @@ import streams.directory
 from streams.alert_rows import AlertRows
 from streams.directory import Directory
 from streams.topic_watch import TopicWatch
+from streams.topics import TopicError
 from streams.worker import SLOW_STORE_S, Worker
 
 
@@ -24,7 +25,7 @@ async def test_faust_has_its_time_again_after_kafka_was_away(monkeypatch: pytest
     def read(names: Sequence[str]) -> dict[str, str]:
         answered.append(monotonic())
         if len(answered) == 1:
-            raise OSError("away")
+            raise TopicError("away")
         return {}
 
     worker: Any = Worker.__new__(Worker)

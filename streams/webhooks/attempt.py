@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from store.webhooks import Attempt, Delivery, Endpoint, WebhookStore
+from store.webhooks import Attempt, Delivery, Endpoint, UnknownWebhook, WebhookStore
 from streams.metrics import WEBHOOK_ATTEMPTS
 from streams.patience import patiently
 from streams.together import Together
@@ -122,10 +123,13 @@ class Attempts:
         _report(after, attempt)
         if result.http_status == GONE:
             disable = partial(self._store.disable, endpoint.endpoint_id, "answered 410 Gone")
-            await patiently(lambda: asyncio.to_thread(disable), STORE_FAILED)
-            _log.warning(
-                "webhook_endpoint_disabled", endpoint_id=endpoint.endpoint_id, tenant_id=endpoint.tenant_id
-            )
+            with suppress(UnknownWebhook):  # removed meanwhile, perhaps by the receiver itself
+                await patiently(lambda: asyncio.to_thread(disable), STORE_FAILED)
+                _log.warning(
+                    "webhook_endpoint_disabled",
+                    endpoint_id=endpoint.endpoint_id,
+                    tenant_id=endpoint.tenant_id,
+                )
         return after
 
     def _after(self, delivery: Delivery, result: AttemptResult) -> Delivery:

@@ -38,7 +38,7 @@ _log = structlog.get_logger()
 class WebhookDelivery:
     """Delivers alerts to the webhooks of their tenants and of the platform.
 
-    **At least once.** An alert's deliveries are in the store before `on_alert` returns, and leave the
+    **At least once.** An alert's deliveries are in the store before `on_alerts` returns, and leave the
     queue only when the outcome is in the store. A crash between sending and storing sends again, with
     the same ``webhook-id``: receivers tell repeats by it. Revisions of an alert arrive in order (see
     `PendingQueue`) as long as no crash or rebalance falls between them; ``data.revision`` always tells.
@@ -132,10 +132,6 @@ class WebhookDelivery:
             await asyncio.wait([self._loop])
             if not self._loop.cancelled():
                 self._loop.result()
-
-    async def on_alert(self, alert: Alert, partition: int) -> None:
-        """Put one revision into the queue: `on_alerts` of one."""
-        await self.on_alerts([(alert, partition)])
 
     async def on_alerts(self, alerts: Sequence[tuple[Alert, int]]) -> None:
         """Put revisions into the queue, durably; a revision that was there before changes nothing.

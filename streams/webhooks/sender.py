@@ -106,7 +106,9 @@ class Sender:
             error = f"refused: {refused}"
         except TimeoutError:
             error = f"no answer within {self._limit_s:g} s"
-        except httpx.TransportError as failure:
+        # OSError too: what breaks TLS after the handshake comes through as it is. So does the alert of a
+        # receiver that wants a certificate of ours.
+        except (httpx.TransportError, OSError) as failure:
             error = _describe(failure)
         return AttemptResult(status, round(1000 * (time.perf_counter() - started)), error, retry_after_s)
 
@@ -168,7 +170,7 @@ class Resolver:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _describe(failure: httpx.TransportError) -> str:
+def _describe(failure: Exception) -> str:
     cause: BaseException | None = failure
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -177,10 +179,11 @@ def _describe(failure: httpx.TransportError) -> str:
             return f"TLS: {cause.reason or 'handshake failed'}"
         cause = cause.__cause__ or cause.__context__
     # By type, not by text: the text of a protocol error quotes what the receiver sent.
-    return {
+    told: dict[type[Exception], str] = {
         httpx.ConnectError: "connection refused or unreachable",
         httpx.ConnectTimeout: f"no connection within {CONNECT_LIMIT_S:g} s",
         httpx.ReadError: "connection broke before the answer",
         httpx.WriteError: "connection broke before the answer",
         httpx.RemoteProtocolError: "the answer is not HTTP, or none came",
-    }.get(type(failure), type(failure).__name__)
+    }
+    return told.get(type(failure), type(failure).__name__)
