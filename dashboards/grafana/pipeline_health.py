@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
-from dashboards.grafana.board import board
+from dashboards.grafana.board import Row, board
 from dashboards.grafana.clickhouse import Shape, Sql, promql
 from dashboards.grafana.panels import graph, number, rows
 from dashboards.grafana.pipeline_queries import (
@@ -25,7 +25,26 @@ from dashboards.grafana.pipeline_queries import (
 
 def pipeline_health() -> models.Dashboard:
     """Return the dashboard for who runs tenantwatch; its alerts are in ``dashboards/prometheus``."""
-    now = [
+    return board(
+        "pipeline-health",
+        "tenantwatch: pipeline health",
+        "For who runs the pipeline: throughput, delay, losses and delivery, over all tenants.",
+        [],
+        {
+            "Now": [_now(), _flow()],
+            "Store": [_store()],
+            "Lost, late or misplaced": [_lost(), _flagged()],
+            "Alerts and their delivery": [_alerts(), _webhooks()],
+            "Accounts": [_ledger(), _age()],
+            "Seals of the trail": [_sealing()],
+            "Restarts": [_takeover()],
+        },
+        since="now-3h",
+    )
+
+
+def _now() -> Row:
+    return [
         number(
             "Workers up",
             promql(WORKERS_UP, "workers", instant=True),
@@ -89,7 +108,10 @@ def pipeline_health() -> models.Dashboard:
             colors={"given_up": "red"},
         ),
     ]
-    flow = [
+
+
+def _flow() -> Row:
+    return [
         graph(
             "Events stored per second",
             promql(rate("tenantwatch_events_stored_total", "kind"), "{{kind}}"),
@@ -119,7 +141,10 @@ def pipeline_health() -> models.Dashboard:
             bars=True,
         ),
     ]
-    store = [
+
+
+def _store() -> Row:
+    return [
         graph(
             "Time of an insert",
             promql(quantile(0.5, "tenantwatch_insert_seconds"), "p50", "A"),
@@ -155,7 +180,10 @@ def pipeline_health() -> models.Dashboard:
             width=8,
         ),
     ]
-    lost = [
+
+
+def _lost() -> Row:
+    return [
         graph(
             "Dead letters per second, by reason",
             promql(rate("tenantwatch_dead_letters_total", "reason") + " > 0", "{{reason}}"),
@@ -190,7 +218,10 @@ def pipeline_health() -> models.Dashboard:
             label="kafka_topic",
         ),
     ]
-    flagged = [
+
+
+def _flagged() -> Row:
+    return [
         rows(
             "Services whose events were not evaluated",
             Sql(FLAGGED_SOURCES),
@@ -201,7 +232,10 @@ def pipeline_health() -> models.Dashboard:
             height=7,
         )
     ]
-    alerts = [
+
+
+def _alerts() -> Row:
+    return [
         graph(
             "From event to alert",
             promql(quantile(0.5, "tenantwatch_alert_latency_seconds"), "p50", "A"),
@@ -235,7 +269,10 @@ def pipeline_health() -> models.Dashboard:
             colors={"delivered": "green", "retried": "orange", "failed": "red"},
         ),
     ]
-    webhooks = [
+
+
+def _webhooks() -> Row:
+    return [
         rows(
             "Webhook endpoints",
             Sql(ATTEMPTS),
@@ -247,7 +284,10 @@ def pipeline_health() -> models.Dashboard:
             height=8,
         )
     ]
-    takeover = [
+
+
+def _takeover() -> Row:
+    return [
         graph(
             "Warm-up and events delivered again",
             promql("max by (instance) (tenantwatch_recovery_seconds)", "warm-up {{instance}}", "A"),
@@ -270,7 +310,10 @@ def pipeline_health() -> models.Dashboard:
             width=12,
         ),
     ]
-    sealing = [
+
+
+def _sealing() -> Row:
+    return [
         graph(
             "Not sealed yet",
             promql("max by (instance) (tenantwatch_unsealed_age_seconds)", "oldest row {{instance}}", "A"),
@@ -298,7 +341,10 @@ def pipeline_health() -> models.Dashboard:
             width=12,
         ),
     ]
-    ledger = [
+
+
+def _ledger() -> Row:
+    return [
         graph(
             "Events per second, as accounted",
             Sql(LEDGER, Shape.TIME_SERIES),
@@ -318,7 +364,10 @@ def pipeline_health() -> models.Dashboard:
             height=8,
         ),
     ]
-    age = [
+
+
+def _age() -> Row:
+    return [
         graph(
             "Age of events when received",
             Sql(EVENT_AGE, Shape.TIME_SERIES),
@@ -338,19 +387,3 @@ def pipeline_health() -> models.Dashboard:
             height=8,
         ),
     ]
-    return board(
-        "pipeline-health",
-        "tenantwatch: pipeline health",
-        "For who runs the pipeline: throughput, delay, losses and delivery, over all tenants.",
-        [],
-        {
-            "Now": [now, flow],
-            "Store": [store],
-            "Lost, late or misplaced": [lost, flagged],
-            "Alerts and their delivery": [alerts, webhooks],
-            "Accounts": [ledger, age],
-            "Seals of the trail": [sealing],
-            "Restarts": [takeover],
-        },
-        since="now-3h",
-    )
