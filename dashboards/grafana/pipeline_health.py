@@ -9,8 +9,8 @@ from dashboards.grafana.panels import graph, number, rows
 from dashboards.grafana.pipeline_queries import (
     ATTEMPTS,
     EVENT_AGE,
+    FLAGGED,
     FLAGGED_SOURCES,
-    FLAGS,
     LAG,
     LEDGER,
     RETENTION,
@@ -196,9 +196,9 @@ def _lost() -> Row:
         ),
         graph(
             "Events stored and not evaluated",
-            Sql(FLAGS, Shape.TIME_SERIES),
-            see="Events that no detector saw: late (over 15 minutes), future, repeated, or in a partition "
-            "that is not their key's.",
+            Sql(FLAGGED, Shape.TIME_SERIES),
+            see="Events that no detector saw: late (over 15 minutes), future, repeated, in a partition that "
+            "is not their key's, or of a planned test.",
             worry="wrong_partition appears at all, or late events are more than a backfill explains.",
             act="wrong_partition: the producer must partition by murmur2. Future: fix its clock.",
             unit=units.Short,
@@ -225,8 +225,9 @@ def _flagged() -> Row:
         rows(
             "Services whose events were not evaluated",
             Sql(FLAGGED_SOURCES),
-            see="Which services send late, future, repeated or misplaced events.",
-            worry="a service has any wrong_partition, or most of its events are flagged.",
+            see="Which services send late, future, repeated or misplaced events, or those of planned tests.",
+            worry="a service has any wrong_partition, or most of its events are flagged and no test is "
+            "planned.",
             act="tell the service's owner; `tenantwatch doctor` explains each flag.",
             width=24,
             height=7,
