@@ -52,6 +52,8 @@ class Access:
         routes that are called for every event. ``none``: neither, for what a balancer asks every second.
     max_body_bytes
         A larger body is refused before it is read.
+    open_query
+        Whether parameters that the route does not know are ignored, where others' software makes them up.
     """
 
     permission: Permission | None
@@ -60,6 +62,7 @@ class Access:
     action: str
     trail: Trail = "full"
     max_body_bytes: int = MAX_SINGLE_BYTES
+    open_query: bool = False
 
     def __post_init__(self) -> None:
         if (self.permission is None) != (self.reach in ("self", "public")):
@@ -102,6 +105,8 @@ class DeclaredRoute(APIRoute):
         seen: set[str] = set()
         for name, _ in request.query_params.multi_items():
             if name not in self._known:
+                if self.access.open_query:
+                    continue
                 known = ", ".join(sorted(self._known)) or "none"
                 raise Problem(
                     "unknown_parameter", f"there is no parameter {name[:64]!r} here; there are {known}"
@@ -231,6 +236,7 @@ class Routes:
         action: str | None = None,
         trail: Trail = "full",
         max_body_bytes: int = MAX_SINGLE_BYTES,
+        open_query: bool = False,
         problems: Sequence[str] = (),
         **options: Any,
     ) -> Callable[[Handler], Handler]:
@@ -238,14 +244,15 @@ class Routes:
 
         Parameters
         ----------
-        permission, reach, action, trail, max_body_bytes
+        permission, reach, action, trail, max_body_bytes, open_query
             As in `Access`.
         problems
             Codes of the problems that this handler may answer, besides those that every route may.
         options
             FastAPI's: ``status_code``, ``response_model``, ``responses``, …
         """
-        access = Access(permission, reach, self._resource, action or _ACTIONS[method], trail, max_body_bytes)
+        action = action or _ACTIONS[method]
+        access = Access(permission, reach, self._resource, action, trail, max_body_bytes, open_query)
 
         def declare(handler: Handler) -> Handler:
             full = {"problems": problems, **options}
@@ -280,8 +287,9 @@ class Routes:
 
 
 def _common(method: str, access: Access) -> list[str]:
-    codes = ["malformed_request", "unknown_parameter", "repeated_parameter", "invalid", "rate_limited"]
-    codes += ["internal", "unavailable"]
+    codes = ["malformed_request", "repeated_parameter", "invalid", "rate_limited", "internal", "unavailable"]
+    if not access.open_query:
+        codes.append("unknown_parameter")
     if access.reach != "public":
         codes += ["unauthenticated", "tenant_denied", "tenant_suspended"]
         codes += ["not_found"]  # a tenant that a platform caller names and that is not there
