@@ -156,13 +156,14 @@ def _api_problems(settings: Settings) -> list[str] | None:
 
 def _before_start(settings: Settings) -> "Iterator[Check]":
     from streams.inspection import jars_known
+    from streams.jars import jars_cached
     from tenantwatch.checks import check_jars, check_ports
 
     names = [name for name in PORTS if settings.kafka is None or "KAFKA" not in name]
     ports = {name: int(getattr(settings, PORTS[name])) for name in names}
     yield check_ports({name: port for name, port in ports.items() if port and _taken(port)})
     if settings.kafka is None:
-        yield check_jars(jars_known(settings.data_dir))
+        yield check_jars(jars_known(settings.data_dir) or jars_cached())
 
 
 def _taken(port: int) -> bool:
