@@ -19,6 +19,7 @@ from api.v1.json_text import flaw
 from api.v1.permissions import PERMISSIONS, Permission
 from api.v1.problems import Problem, documented
 from api.v1.trace import trace_of
+from schemas.event import TENANT_ID
 
 # tenant: about exactly one tenant. either: about one, or for the platform's callers about all. platform: for
 # the platform's callers only. self: whoever is authenticated. public: anybody.
@@ -313,7 +314,7 @@ def _openapi_extra(access: Access, given: dict[str, Any]) -> dict[str, Any]:
             "in": "header",
             "required": False,
             "description": "Which of the tenants that the caller may act for.",
-            "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+            "schema": {"type": "string", "pattern": TENANT_ID},
         }
         return needed | given | {"parameters": [*given.get("parameters", []), header]}
     return needed | given
