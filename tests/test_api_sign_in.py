@@ -27,7 +27,6 @@ from oidc_provider import (
 from oidc_provider import api as api
 from oidc_provider import provider as provider
 
-from api.v1.oidc import OidcConfig
 from api.v1.parts import ApiConfig
 from store.database import Database
 from tenantwatch.settings import Settings
@@ -258,12 +257,6 @@ def test_a_provider_that_is_somebody_else(
         answer = api.client().get("/v1/auth/login")
         assert answer.status_code == 503
         assert provider.url not in answer.text
-
-
-def test_a_provider_without_tls() -> None:
-    """Only on this machine: whoever is in between would sign in as everybody."""
-    with pytest.raises(ValueError, match="https"):
-        OidcConfig("http://idp.example.com", CLIENT_ID, None, "http://127.0.0.1/v1/auth/callback")
 
 
 def test_the_settings_say_what_is_wrong_with_a_provider(tmp_path: Path) -> None:
