@@ -12,6 +12,7 @@ from conftest import REPOSITORY, CommandLine, settings_env
 from typer.testing import CliRunner
 
 from api.control import control_app
+from api.trail import Seals
 from store.database import Database
 from store.lock import lock
 from store.webhooks import WebhookStore
@@ -146,7 +147,14 @@ def test_an_embedded_kafka_on_a_free_port_needs_its_worker(settings: Settings) -
 
 async def test_a_worker_without_the_api_s_keys_says_where_keys_are_made(database: Database) -> None:
     """Keys that it made would be good at no API process."""
-    worker = control_app(database, WebhookDelivery(WebhookStore(database)), status=dict)
+    worker = control_app(
+        database,
+        WebhookDelivery(WebhookStore(database)),
+        status=dict,
+        seals=Seals(None, None),
+        privacy=lambda: pytest.fail("it has nothing to do with people"),
+        ring=None,
+    )
     transport = httpx.ASGITransport(app=worker)
     async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
         refused = await client.post("/keys", json={})
