@@ -18,14 +18,14 @@ from pydantic import BaseModel, ConfigDict
 from api.history import add_history
 from api.keys_control import add_keys, refuse_keys
 from api.privacy import OpenPrivacy, add_privacy
-from api.standing import check_tenant
+from api.standing import check_tenant, scope_of
 from api.trail import Seals, add_trail, with_known_keys
 from api.v1.key_ring import KeyRing
 from schemas.alert import Severity
 from schemas.tuning import Tuning
 from store.database import Database, StoreUnavailable
 from store.health import health
-from store.queries import LetterFilter, PlatformContext, Reader, Scope, TenantContext
+from store.queries import LetterFilter, Reader
 from store.reconciliation import reconcile_all
 from store.redrives import RedriveStatus, claim, record
 from store.tuning import read_tunings
@@ -94,10 +94,6 @@ class StoppedPartitions(BaseModel):
     partition: int | None = None
 
 
-def _scope(tenant_id: str | None) -> Scope:
-    return TenantContext(tenant_id) if tenant_id else PlatformContext("local operator")
-
-
 def _endpoint(endpoint: Endpoint, *, secret: bool = False) -> dict[str, Any]:
     shown = asdict(endpoint)
     del shown["previous_secret"], shown["previous_secret_until"], shown["version"]
@@ -113,9 +109,9 @@ def control_app(
     status: Status,
     webhook_allow: Sequence[Network] = (),
     resume: Resume | None = None,
-    seals: Seals | None = None,
-    privacy: OpenPrivacy | None = None,
-    ring: KeyRing | None = None,
+    seals: Seals,
+    privacy: OpenPrivacy,
+    ring: KeyRing | None,
 ) -> FastAPI:
     """Return the app.
 
@@ -130,21 +126,19 @@ def control_app(
     seals
         The keys of the trail's seals, and what is remembered of them beside the store.
     privacy
-        Opens the vault when it is first asked for; None: nobody may ask for it here.
+        Opens the vault when it is first asked for.
     ring
         The HTTP API's own keys; without them there are no API keys to be had.
     """
     app = FastAPI(title="tenantwatch control", openapi_url=None)
     _add_errors(app)
-    known = seals or Seals(None, None)
-    _add_reads(app, database, status, known)
+    _add_reads(app, database, status, seals)
     add_history(app, database)
     _add_dead_letters(app, database)
     _add_resume(app, resume)
     _add_webhooks(app, database, webhooks.store, webhooks, webhook_allow)
-    add_trail(app, database, known)
-    if privacy is not None:
-        add_privacy(app, database, privacy)
+    add_trail(app, database, seals)
+    add_privacy(app, database, privacy)
     if ring is not None:
         add_keys(app, database, ring)
     else:
@@ -166,7 +160,7 @@ def _add_errors(app: FastAPI) -> None:
 
 def _add_reads(app: FastAPI, database: Database, status: Status, seals: Seals) -> None:
     def reader(tenant_id: str | None) -> Reader:
-        return Reader(database, _scope(tenant_id))
+        return Reader(database, scope_of(tenant_id))
 
     @app.get("/status")
     async def get_status() -> dict[str, Any]:
@@ -262,14 +256,14 @@ def _add_dead_letters(app: FastAPI, database: Database) -> None:
     async def get_dead_letters(
         chosen: Chosen, tenant_id: str | None = None, oldest_first: bool = False, limit: Limit = 100
     ) -> list[dict[str, Any]]:
-        reader = Reader(database, _scope(tenant_id))
+        reader = Reader(database, scope_of(tenant_id))
         return await asyncio.to_thread(
             reader.dead_letters, chosen=chosen, oldest_first=oldest_first, limit=limit
         )
 
     @app.get("/dead-letters/counts")
     async def get_counts(chosen: Chosen, tenant_id: str | None = None) -> list[dict[str, Any]]:
-        return await asyncio.to_thread(Reader(database, _scope(tenant_id)).dead_letter_counts, chosen)
+        return await asyncio.to_thread(Reader(database, scope_of(tenant_id)).dead_letter_counts, chosen)
 
     @app.post("/dead-letters/redrives")
     async def redrive(change: Redrive) -> list[dict[str, Any]]:

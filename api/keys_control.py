@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI, HTTPException
 from pydantic import ConfigDict
 
+from api.standing import OPERATOR, scope_of
 from api.v1.key_ring import KeyRing
 from api.v1.keys import KeyDesk, NewKey, shown
 from api.v1.parts import utc_now
@@ -14,10 +15,8 @@ from api.v1.permissions import UnknownGrant
 from api.v1.routes.keys import KeyRequest, Rotation
 from store.api_keys import ApiKeys, ListedKey, UnknownKey
 from store.database import Database
-from store.queries import PlatformContext, Reader, Scope, TenantContext
+from store.queries import Reader, TenantContext
 from store.revocations import Revocations
-
-OPERATOR = "local operator"
 
 
 class OperatorsKey(KeyRequest):
@@ -32,12 +31,9 @@ def add_keys(app: FastAPI, database: Database, ring: KeyRing) -> None:
     """Add the routes; whoever reaches the control socket may make any key."""
     desk = KeyDesk(ApiKeys(database), Revocations(database), ring)
 
-    def scope_of(tenant_id: str | None) -> Scope:
-        return TenantContext(tenant_id) if tenant_id else PlatformContext(OPERATOR)
-
     async def get(key_id: str) -> ListedKey:
         try:
-            return await asyncio.to_thread(desk.keys.get, PlatformContext(OPERATOR), key_id)
+            return await asyncio.to_thread(desk.keys.get, scope_of(None), key_id)
         except UnknownKey as error:
             raise HTTPException(404, str(error)) from None
 

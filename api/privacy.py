@@ -4,19 +4,20 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from api.standing import check_tenant
+from api.standing import check_tenant, scope_of
+from api.v1.parts import utc_now
 from store.database import Database
 from store.holds import Held
 from store.master_key import MasterKeyError
 from store.privacy import NotPseudonymous, Privacy
-from store.queries import PlatformContext, Scope, TenantContext
+from store.queries import TenantContext
 from store.vault import VaultBusy
 
 # Opens the vault; may raise `MasterKeyError`.
@@ -120,10 +121,6 @@ def _add_errors(app: FastAPI) -> None:
 Opened = Callable[[], Awaitable[Privacy]]
 
 
-def _scope(tenant_id: str | None) -> Scope:
-    return TenantContext(tenant_id) if tenant_id else PlatformContext("local operator")
-
-
 def _add_lookups(app: FastAPI, privacy: Opened) -> None:
     @app.post("/privacy/pseudonyms")
     async def get_pseudonyms(people: People) -> dict[str, str]:
@@ -176,17 +173,17 @@ def _add_rights(app: FastAPI, database: Database, privacy: Opened) -> None:
         await check_tenant(database, asked.tenant_id, Response())
         rights, tenant = await privacy(), TenantContext(asked.tenant_id)
         return await asyncio.to_thread(
-            rights.forget, tenant, asked.subjects, actor=asked.actor, reason=asked.reason, now=_now()
+            rights.forget, tenant, asked.subjects, actor=asked.actor, reason=asked.reason, now=utc_now()
         )
 
     @app.get("/privacy/certificates")
     async def get_certificates(tenant_id: str | None = None) -> list[dict[str, Any]]:
-        return await asyncio.to_thread((await privacy()).certificates, _scope(tenant_id))
+        return await asyncio.to_thread((await privacy()).certificates, scope_of(tenant_id))
 
     @app.get("/privacy/certificates/{certificate_id}")
     async def get_certificate(certificate_id: str, tenant_id: str | None = None) -> dict[str, Any]:
         rights = await privacy()
-        found = await asyncio.to_thread(rights.certificates, _scope(tenant_id), certificate_id)
+        found = await asyncio.to_thread(rights.certificates, scope_of(tenant_id), certificate_id)
         if not found:
             raise HTTPException(404, f"there is no certificate {certificate_id}")
         return found[0]
@@ -195,7 +192,7 @@ def _add_rights(app: FastAPI, database: Database, privacy: Opened) -> None:
 def _add_duties(app: FastAPI, database: Database, privacy: Opened) -> None:
     @app.get("/privacy/holds")
     async def get_holds(tenant_id: str | None = None) -> list[dict[str, Any]]:
-        return list(map(asdict, await asyncio.to_thread((await privacy()).holds, _scope(tenant_id))))
+        return list(map(asdict, await asyncio.to_thread((await privacy()).holds, scope_of(tenant_id))))
 
     @app.post("/privacy/holds", status_code=201)
     async def hold(new: NewHold, response: Response) -> dict[str, Any]:
@@ -203,7 +200,7 @@ def _add_duties(app: FastAPI, database: Database, privacy: Opened) -> None:
         rights, tenant = await privacy(), TenantContext(new.tenant_id)
         return asdict(
             await asyncio.to_thread(
-                rights.hold, tenant, new.subject, actor=new.actor, reason=new.reason, now=_now()
+                rights.hold, tenant, new.subject, actor=new.actor, reason=new.reason, now=utc_now()
             )
         )
 
@@ -211,7 +208,7 @@ def _add_duties(app: FastAPI, database: Database, privacy: Opened) -> None:
     async def release(asked: HoldRelease) -> list[dict[str, Any]]:
         rights, tenant = await privacy(), TenantContext(asked.tenant_id)
         released = await asyncio.to_thread(
-            rights.release, tenant, asked.hold_ids, actor=asked.actor, reason=asked.reason, now=_now()
+            rights.release, tenant, asked.hold_ids, actor=asked.actor, reason=asked.reason, now=utc_now()
         )
         return list(map(asdict, released))
 
@@ -225,7 +222,7 @@ def _add_duties(app: FastAPI, database: Database, privacy: Opened) -> None:
                 master=asked.master,
                 actor=asked.actor,
                 reason=asked.reason,
-                now=_now(),
+                now=utc_now(),
             )
         )
 
@@ -234,8 +231,4 @@ def _add_duties(app: FastAPI, database: Database, privacy: Opened) -> None:
         tenant_id: str | None = None, since: Annotated[AwareDatetime | None, Query()] = None
     ) -> dict[str, Any]:
         rights = await privacy()
-        return await asyncio.to_thread(rights.report, _scope(tenant_id), since or _now() - _REPORTED)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+        return await asyncio.to_thread(rights.report, scope_of(tenant_id), since or utc_now() - _REPORTED)

@@ -1,12 +1,23 @@
-"""Whether a tenant that somebody names is one: a misspelt one must not pass for one with nothing to show."""
+"""Whom a request to the control API is about: everybody, as its callers are the operator's, or one tenant.
+
+A misspelt tenant must not pass for one with nothing to show.
+"""
 
 import asyncio
+from typing import Final
 
 from fastapi import HTTPException, Response
 
 from api.address import WARNING
 from store.database import Database
-from store.queries import Reader, TenantContext
+from store.queries import PlatformContext, Reader, Scope, TenantContext
+
+OPERATOR: Final = "local operator"
+
+
+def scope_of(tenant_id: str | None) -> Scope:
+    """Return what queries are bound to: the tenant; without one, openly the whole platform."""
+    return TenantContext(tenant_id) if tenant_id else PlatformContext(OPERATOR)
 
 
 async def check_tenant(database: Database, tenant_id: str, response: Response) -> None:

@@ -78,7 +78,8 @@ RFC3339: Final = (
 
 Text64 = Annotated[str, Field(min_length=1, max_length=64)]
 Text256 = Annotated[str, Field(min_length=1, max_length=256)]
-TenantId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+TENANT_ID: Final = r"^[A-Za-z0-9._-]{1,64}$"
+TenantId = Annotated[str, Field(pattern=TENANT_ID)]
 Code = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9_.:-]+$")]
 IpAddress = Annotated[
     str,

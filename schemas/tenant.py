@@ -1,8 +1,9 @@
 """The tenant: one record of the directory in ``audit.tenants``."""
 
 import sys
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +16,7 @@ from pydantic import (
 )
 
 from schemas.event import Kind, TenantId, Text64, Text256
+from schemas.personal import is_identifier
 
 Tier = Literal["free", "standard", "enterprise"]
 DEFAULT_TIER: Final[Tier] = "free"
@@ -152,6 +154,14 @@ class PersonalData(BaseModel):
         description="Attributes with well-known names that identify nobody, e.g. the `name` of a job.",
     )
 
+    def replaces(self, user_id: str) -> bool:
+        """Return whether a pseudonym stands in a ``user_id``'s place.
+
+        >>> PersonalData().replaces("ana@example.com"), PersonalData().replaces("ana")
+        (True, False)
+        """
+        return self.user_id == "always" or (self.user_id == "auto" and is_identifier(user_id))
+
 
 RetentionDays = Annotated[int, Field(ge=1, le=36_500)]
 ParameterValue = float | int | bool
@@ -203,6 +213,11 @@ class Tenant(BaseModel):
         if isinstance(self.retention_days, int):
             return self.retention_days
         return self.retention_days.get(kind, DEFAULT_RETENTION_DAYS)
+
+
+def as_tenant(row: Mapping[str, Any]) -> Tenant:
+    """Return a row of the directory's table, which has the version too, as settings."""
+    return Tenant.model_validate({name: value for name, value in row.items() if name != "version"})
 
 
 def unknown_tenant(tenant_id: str) -> Tenant:

@@ -20,8 +20,8 @@ from uuid import uuid4
 import pyarrow as pa
 import structlog
 
-from schemas.personal import is_identifier, is_pseudonym, masked, normalised
-from schemas.tenant import Tenant
+from schemas.personal import is_pseudonym, masked, normalised
+from schemas.tenant import PersonalData, Tenant
 from store.database import Database, Fenced, Guard
 from store.master_key import KEY_BYTES, MasterKeyError, MasterKeys, seal, unseal
 from store.native import FORMAT, encode_block
@@ -142,9 +142,8 @@ class Vault:
 
     def stored_user_id(self, tenant: Tenant, user_id: str) -> str:
         """Return what stands in a tenant's trail for a user: the pseudonym, if it is one that gets one."""
-        mode = tenant.personal_data.user_id if tenant.personal_data else "auto"
-        personal = mode == "always" or (mode == "auto" and is_identifier(user_id))
-        return self.pseudonym(tenant.tenant_id, user_id) if personal else user_id
+        replaced = (tenant.personal_data or PersonalData()).replaces(user_id)
+        return self.pseudonym(tenant.tenant_id, user_id) if replaced else user_id
 
     def keep(self, subjects: Sequence[Subject]) -> list[Shredded]:
         """Store who is not there yet; once this returns, they are durable.

@@ -57,3 +57,10 @@ def resolve_jars() -> list[str]:
             f"what came from there so far is in {GlobalSettings.load().repo_cache} and may be removed"
         ) from error
     return [str(jar) for jar in jars]
+
+
+def jars_cached() -> bool:
+    """Return whether an earlier start fetched the jars, be it with another data directory."""
+    from jgo.config import GlobalSettings  # takes 150 ms
+
+    return (GlobalSettings.load().repo_cache / "org/apache/kafka/kafka_2.13" / VERSION).is_dir()

@@ -17,7 +17,6 @@ from schemas.event import KINDS, Kind
 from schemas.personal import (
     MAYBE_IDENTIFIER,
     PERSONAL_ATTRIBUTES,
-    is_identifier,
     is_personal_attribute,
     is_pseudonym,
     replaced,
@@ -78,12 +77,12 @@ class _Users(dict[str | None, str | None]):
 
     def __init__(self, settings: PersonalData, identifiers: _Identifiers, pending: _Pending) -> None:
         super().__init__({None: None})
-        self.mode = settings.user_id
+        self._settings = settings
         self._identifiers, self._pending = identifiers, pending
 
     def __missing__(self, user_id: str) -> str:
-        personal = self.mode == "always" or (self.mode == "auto" and is_identifier(user_id))
-        stored = self._identifiers[user_id] if personal and not is_pseudonym(user_id) else user_id
+        personal = self._settings.replaces(user_id) and not is_pseudonym(user_id)
+        stored = self._identifiers[user_id] if personal else user_id
         self[user_id] = stored
         self._pending.values += 1
         return stored

@@ -77,6 +77,22 @@ class TenantLog:
         self._runner.close()
 
 
+def read_tenant_log(bootstrap: str) -> TenantLog:
+    """Return what is in ``audit.tenants`` at this moment; the log is closed.
+
+    Raises
+    ------
+    TopicError
+        As `TenantLog` does.
+    """
+    log = TenantLog(bootstrap)
+    try:
+        log.refresh()
+    finally:
+        log.close()
+    return log
+
+
 async def changed_since(bootstrap: str, tenant_id: str, version: int) -> bool:
     """Return whether ``audit.tenants`` holds a later word about a tenant than that of a version.
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -19,8 +19,6 @@ from schemas.batch import FLAGS, EventBatch
 from schemas.event import KINDS, Kind
 from schemas.tenant import Tenant, unknown_tenant
 from streams.geography import Locate, locate_with
-from tenantwatch.lines import RejectedLine, read_lines
-from tenantwatch.ordering import in_order
 
 WEEK_MS: Final = 7 * 24 * 3_600_000
 # A tenant's settings to those that are tried instead.
@@ -218,49 +216,3 @@ class Backtest:
                 kind: [(d, loads(d.new_state, part(f"{kind}/{d.name}"))) for d, _ in detectors]
                 for kind, detectors in trial.detectors.items()
             }
-
-
-@dataclass(frozen=True)
-class BacktestResult:
-    """What a backtest found.
-
-    Parameters
-    ----------
-    alerts
-        The last revision of each alert, in order of detection.
-    events
-        Good events by kind.
-    not_evaluated
-        How many of them detectors did not look at, by reason (`late`, `duplicate`).
-    rejected
-        Lines that are no events.
-    """
-
-    alerts: list[Alert]
-    events: Counter[Kind]
-    not_evaluated: Counter[str]
-    rejected: list[RejectedLine]
-
-
-def backtest(
-    lines: Iterable[bytes], tenants: Mapping[str, Tenant] | None = None, locate: Locate | None = None
-) -> BacktestResult:
-    """Run the detectors over events in a file, as the worker would over a partition where none came late.
-
-    Parameters
-    ----------
-    lines
-        Newline-delimited JSON: an event, or an array of events of one kind, on each line.
-    tenants
-        Tenant to settings; defaults for those not named.
-    locate
-        Adds the positions of addresses.
-
-    >>> backtest([b'{"kind":"auth"}', b"no event"]).events.total()
-    0
-    """
-    rejected: list[RejectedLine] = []
-    trial = Trial()
-    run = Backtest([trial], tenants, locate)
-    run.read(in_order(read_lines(lines, rejected)))
-    return BacktestResult(trial.alerts(), run.events, run.not_evaluated, rejected)

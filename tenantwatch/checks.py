@@ -1,6 +1,5 @@
 """What `tenantwatch doctor` makes of what it sees: each check one line, with its fix. No I/O."""
 
-import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -208,7 +207,7 @@ def check_store(health: Mapping[str, Any], server: bool) -> Iterator[Check]:
     else:
         yield Check("store", "ok", "answers, every migration is applied")
     if server:
-        yield check_clock(_time(health["now"]), _time(health["asked_at"]))
+        yield check_clock(*map(datetime.fromisoformat, (health["now"], health["asked_at"])))
         yield check_reader(health["reader_is_open"])
         yield check_version(health["version"])
     if health["tenants"]:
@@ -221,10 +220,6 @@ def check_store(health: Mapping[str, Any], server: bool) -> Iterator[Check]:
     yield check_event_time(health)
     yield check_webhooks(health["webhooks"])
     yield check_seals(health["seals"])
-
-
-def _time(value: Any) -> datetime:
-    return value if isinstance(value, datetime) else datetime.fromisoformat(value)
 
 
 def check_reader(is_open: bool | None) -> Check:
@@ -328,10 +323,3 @@ def check_seals(seals: Mapping[str, Any]) -> Check:
         fix = "a worker seals every minute: start one, or look for sealing_postponed in its log"
         return Check("seals", "warn", found, fix)
     return Check("seals", "ok", found)
-
-
-def writable(path: str) -> bool:
-    """Return whether a directory can be written, or be made where it does not exist yet."""
-    while not os.path.exists(path):
-        path = os.path.dirname(path) or "."
-    return os.access(path, os.W_OK | os.X_OK)

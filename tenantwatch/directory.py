@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from schemas.tenant import Tenant
+from schemas.tenant import Tenant, as_tenant
 from schemas.tuning import Tuning
 from tenantwatch.control import Control, running
 from tenantwatch.settings import Settings
@@ -36,8 +36,7 @@ def await_directory(
 
     def look(control: Control) -> bool:
         rows = control.request("POST", "/tenants/lookup", json=[*tenant_ids])
-        found = [Tenant.model_validate({k: v for k, v in row.items() if k != "version"}) for row in rows]
-        return done({tenant.tenant_id: tenant for tenant in found})
+        return done({tenant.tenant_id: tenant for tenant in map(as_tenant, rows)})
 
     return _await(settings, look)
 

@@ -35,16 +35,12 @@ class RejectedLine(NamedTuple):
     detail: str
 
 
-def kind_of(line: bytes) -> Kind | None:
-    """Return the kind that a line names, parsing it only where a glance does not tell.
+def _parsed_kind(line: bytes) -> Kind | None:
+    """Return the kind that a line names, where a glance does not tell.
 
-    >>> kind_of(b'{"attributes":{"kind":"access"},"kind":"auth"}'), kind_of(b"[]")
+    >>> _parsed_kind(b'{"attributes":{"kind":"access"},"kind":"auth"}'), _parsed_kind(b"[]")
     ('auth', None)
     """
-    return _BY_GLANCE.get(tuple(_KIND.findall(line))) or _parsed_kind(line)
-
-
-def _parsed_kind(line: bytes) -> Kind | None:
     try:
         event = from_json(line)
     except ValueError:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from schemas.personal import is_identifier, is_personal_attribute, masked, pseudonyms_in, scrubbed
+from schemas.tenant import PersonalData
 
 if TYPE_CHECKING:
     from tenantwatch.control import Control
@@ -35,8 +36,7 @@ def people_in(
 
 def stored_user_id(control: "Control", tenant: Mapping[str, Any], user_id: str) -> str:
     """Return what stands in the trail for a user of a tenant: the pseudonym, if it is one that gets one."""
-    mode = (tenant.get("personal_data") or {}).get("user_id", "auto")
-    if not (mode == "always" or (mode == "auto" and is_identifier(user_id))):
+    if not PersonalData.model_validate(tenant.get("personal_data") or {}).replaces(user_id):
         return user_id
     asked = {"tenant_id": tenant["tenant_id"], "subjects": [user_id]}
     return str(control.request("POST", "/privacy/pseudonyms", json=asked)[user_id])

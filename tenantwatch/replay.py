@@ -7,9 +7,9 @@ from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
 
-from schemas.event import KINDS, MAX_MESSAGE_BYTES, Kind
+from schemas.event import KINDS, MAX_MESSAGE_BYTES, TENANT_ID, Kind
 
-_TENANT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TENANT_ID: Final = re.compile(TENANT_ID)
 SEND_EVERY_S: Final = 0.2
 
 

@@ -3,10 +3,10 @@
 import asyncio
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -123,7 +123,7 @@ class HttpApi:
         await self._producer.stop()
 
 
-async def serve_until_signal(settings: Settings, on_started: Any = None) -> None:
+async def serve_until_signal(settings: Settings, on_started: Callable[[str], None]) -> None:
     """Serve the API alone until SIGTERM or SIGINT: one of several, beside workers on a cluster."""
     brokers = settings.kafka_brokers
     assert brokers is not None
@@ -152,6 +152,5 @@ async def serve_until_signal(settings: Settings, on_started: Any = None) -> None
         await server.start()
         stack.push_async_callback(server.stop)
         log.info("api_started", url=api.url)
-        if on_started is not None:
-            on_started(api.url)
+        on_started(api.url)
         await stop.wait()

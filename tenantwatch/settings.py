@@ -165,6 +165,7 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="Names in that claim to roles, NAME=ROLE[,NAME=ROLE]; without it they are the same.",
     )
+    # The pattern is that of schemas.event, whose models each command would wait for.
     platform_tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = Field(
         None,
         description="The tenant whose trail holds what platform callers and unknown ones do at the API, and "

@@ -7,10 +7,11 @@ import getpass
 import json
 import os
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
 
+from schemas.alert import rfc3339
 from tenantwatch.control import ControlError, kafka_bootstrap, running
 from tenantwatch.settings import Settings
 
@@ -41,6 +42,7 @@ def access_event(
 ) -> dict[str, Any]:
     """Return the event that somebody read a tenant's trail.
 
+    >>> from datetime import UTC
     >>> access_event("tenant-a", "verify", "trail", 3, datetime(2026, 1, 31, tzinfo=UTC))["record_count"]
     3
     """
@@ -48,7 +50,7 @@ def access_event(
         "event_id": uuid4().hex,
         "kind": "access",
         "tenant_id": tenant_id,
-        "time": now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "time": rfc3339(now),
         "service": SERVICE,
         "user_id": operator(),
         "action": action,
@@ -66,6 +68,7 @@ def audit(settings: Settings, events: Iterable[dict[str, Any]]) -> str | None:
     Those of tenants that left the directory, which would be dead letters, go to the platform's.
     """
     from streams.producer import Sender, SendError
+    from streams.tenant_log import read_tenant_log
     from streams.topics import TopicError
 
     if settings.kafka is None and not running(settings):
@@ -73,7 +76,8 @@ def audit(settings: Settings, events: Iterable[dict[str, Any]]) -> str | None:
     untold: dict[str, None] = {}
     try:
         bootstrap = kafka_bootstrap(settings)
-        listed = _listed(bootstrap)
+        # Who is in the directory, as the workers will see it when they read the events.
+        listed = read_tenant_log(bootstrap).tenant_ids
         with Sender(bootstrap) as sender:
             for event in events:
                 tenant_id = event["tenant_id"]
@@ -93,15 +97,3 @@ def audit(settings: Settings, events: Iterable[dict[str, Any]]) -> str | None:
             "set TENANTWATCH_PLATFORM_TENANT to a tenant that is"
         )
     return None
-
-
-def _listed(bootstrap: str) -> set[str]:
-    """Return who is in the directory, as the workers will see it when they read the events."""
-    from streams.tenant_log import TenantLog
-
-    log = TenantLog(bootstrap)
-    try:
-        log.refresh()
-    finally:
-        log.close()
-    return log.tenant_ids

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Any, Final
@@ -271,7 +272,9 @@ def _end_process() -> None:
     os._exit(1)
 
 
-async def run_until_signal(settings: Settings, on_started: Any = None, *, with_api: bool = True) -> None:
+async def run_until_signal(
+    settings: Settings, on_started: Callable[[Pipeline], None], *, with_api: bool
+) -> None:
     """Run the pipeline until SIGTERM or SIGINT."""
     # A thread that is there already has a heap of its own for good.
     keep_heap_small()
@@ -290,8 +293,7 @@ async def run_until_signal(settings: Settings, on_started: Any = None, *, with_a
         return
     await starting
     try:
-        if on_started is not None:
-            on_started(pipeline)
+        on_started(pipeline)
         await pipeline.run(stop)
     finally:
         stopping.cancel()

@@ -22,6 +22,7 @@ from api.v1.app import api_app
 from api.v1.key_ring import KeyRing
 from api.v1.keys import KeyDesk
 from api.v1.parts import ApiConfig, Parts
+from api.v1.signatures import SCHEME, sign, signed_text, signing_key
 from schemas.alert import Alert
 from schemas.tenant import RateLimit, Tenant
 from store.api_keys import ApiKeys
@@ -182,6 +183,22 @@ def add_tenant(database: Database, tenant_id: str, **fields: Any) -> None:
 def new_version() -> int:
     """Return an offset as ``audit.tenants`` would have, later than all before."""
     return time.monotonic_ns()
+
+
+def authorization(
+    secret: str, method: str, target: str, body: bytes, timestamp: int, nonce: str, tenant: str = ""
+) -> str:
+    """Return the header ``Authorization`` of a signed request: what a client computes.
+
+    Parameters
+    ----------
+    secret
+        The whole API key, ``tw_…``.
+    """
+    text = signed_text(method, target, tenant, body, timestamp, nonce)
+    key_id = secret.split("_")[1]
+    signature = sign(signing_key(secret), text)
+    return f"{SCHEME} KeyId={key_id},Timestamp={timestamp},Nonce={nonce},Signature={signature}"
 
 
 async def run_backtest(tenant_id: str, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from api_server import PLATFORM_TENANT, RunningApi, add_tenant, running_api
+from api_server import PLATFORM_TENANT, RunningApi, add_tenant, authorization, running_api
 from conftest import eventually
 from oidc_provider import config_of, running_provider
 
@@ -15,7 +15,6 @@ from api.v1.addresses import LOOKED_UP, Addresses
 from api.v1.caller import Principal
 from api.v1.oidc_provider import Provider
 from api.v1.parts import ApiConfig
-from api.v1.signatures import authorization
 from schemas.tenant import RateLimit
 from store.database import Database, StoreUnavailable
 

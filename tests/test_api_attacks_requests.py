@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
-from api_server import PLATFORM_TENANT, RunningApi, add_tenant, running_api
+from api_server import PLATFORM_TENANT, RunningApi, add_tenant, run_backtest, running_api
 from api_verdicts import ROWS
 from conftest import eventually
 from sizes import some
@@ -388,4 +388,4 @@ def test_a_slow_request_is_logged(database: Database, tmp_path: Path) -> None:
 
 def test_two_apps_of_one_process_share_nothing(api: RunningApi) -> None:
     """Each has its own gate and limits."""
-    assert api_app(api.parts).state.gate is not api.app.state.gate
+    assert api_app(api.parts, run_backtest).state.gate is not api.app.state.gate

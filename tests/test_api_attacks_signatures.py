@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 import structlog
-from api_server import RunningApi, add_tenant, running_api
+from api_server import RunningApi, add_tenant, authorization, running_api
 
 from api.v1 import authentication, routing
-from api.v1.signatures import authorization
 from store.database import Database
 from store.refresh_tokens import use_once
 

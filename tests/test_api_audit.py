@@ -8,11 +8,10 @@ from typing import Any
 import httpx
 import pytest
 import structlog
-from api_server import PLATFORM_TENANT, PLENTY, RunningApi, add_tenant, running_api
+from api_server import PLATFORM_TENANT, PLENTY, RunningApi, add_tenant, authorization, running_api
 from conftest import eventually
 
 from api.v1.parts import ApiConfig
-from api.v1.signatures import authorization
 from schemas.event import MODELS
 from store.database import Database
 

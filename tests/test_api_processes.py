@@ -11,10 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from api_server import add_tenant
+from api_server import add_tenant, authorization
 from conftest import CommandLine, eventually, settings_env
 
-from api.v1.signatures import authorization
 from store.database import Database
 from store.migrations import migrate
 from streams.topics import ensure_topics

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from api_server import RunningApi, add_tenant, running_api
+from api_server import RunningApi, add_tenant, authorization, run_backtest, running_api
 from api_verdicts import COLUMNS, PLATFORM_COLUMNS, ROWS, TENANT_COLUMNS, Row
 from fastapi import FastAPI
 from sizes import some
@@ -17,7 +17,6 @@ from api.v1.app import RESOURCES, api_app
 from api.v1.caller import Principal
 from api.v1.permissions import PLATFORM_ROLES, ROLES, TENANT_ROLES, effective
 from api.v1.routing import Access, DeclaredRoute, UndeclaredRoute, check_declared
-from api.v1.signatures import authorization
 from store.database import Database
 
 OWN, OTHER, THIRD = "verdicts-own", "verdicts-other", "verdicts-third"
@@ -212,7 +211,7 @@ def test_what_is_another_s_looks_like_what_does_not_exist(
 
 def test_an_app_with_an_undeclared_route_does_not_start(api: RunningApi) -> None:
     """Whatever is added past `Routes` is named."""
-    app = api_app(api.parts)
+    app = api_app(api.parts, run_backtest)
 
     @app.get("/v1/backdoor")
     def backdoor() -> None:

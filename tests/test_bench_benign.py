@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backtested import backtest
 
 from bench import benign
-from tenantwatch.backtest import backtest
 
 # Enough for new colleagues and leavers, an audit, a clean-up, and a load test by the last of them.
 TENANTS, DAYS, LARGEST = 8, 12, 60

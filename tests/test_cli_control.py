@@ -9,13 +9,16 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import REPOSITORY, CommandLine, settings_env
+from typer.testing import CliRunner
 
 from api.control import control_app
+from api.trail import Seals
 from store.database import Database
 from store.lock import lock
 from store.webhooks import WebhookStore
 from streams.webhooks.delivery import WebhookDelivery
 from tenantwatch import control
+from tenantwatch.cli import app
 from tenantwatch.control import Control, ControlError, kafka_bootstrap, running
 from tenantwatch.settings import Settings
 
@@ -112,6 +115,30 @@ def test_kafka_is_where_the_settings_say(settings: Settings) -> None:
     assert kafka_bootstrap(settings.model_copy(update={"kafka_port": 19_092})) == "127.0.0.1:19092"
 
 
+@pytest.mark.parametrize(
+    ("path", "arguments"),
+    [
+        ("/privacy/export", ("export", "--tenant", "tenant-a", "--subject", "ana@example.com")),
+        ("/privacy/forget", ("forget", "--yes", "--tenant", "tenant-a", "--subject", "ana@example.com")),
+        ("/privacy/rotate-keys", ("rotate-keys",)),
+    ],
+)
+def test_what_waits_for_the_store_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, path: str, arguments: tuple[str, ...]
+) -> None:
+    """ClickHouse may take minutes to remove the vault's old parts: for hours, not as long as a query."""
+    waited_s: dict[str, float] = {}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        waited_s[request.url.path] = request.extensions["timeout"]["read"]
+        unmet = request.url.path == "/privacy/unmet"
+        return httpx.Response(200, json=[]) if unmet else httpx.Response(409, json={"detail": "held"})
+
+    monkeypatch.setattr(Control, "_reach", lambda self: httpx.MockTransport(answer))
+    assert str(CliRunner().invoke(app, ["privacy", *arguments]).exception) == "held"
+    assert waited_s[path] > 3_600
+
+
 def test_an_embedded_kafka_on_a_free_port_needs_its_worker(settings: Settings) -> None:
     """Nobody can know the port, and without its worker Kafka does not run."""
     with pytest.raises(ControlError, match="tenantwatch up"):
@@ -120,8 +147,15 @@ def test_an_embedded_kafka_on_a_free_port_needs_its_worker(settings: Settings) -
 
 async def test_a_worker_without_the_api_s_keys_says_where_keys_are_made(database: Database) -> None:
     """Keys that it made would be good at no API process."""
-    app = control_app(database, WebhookDelivery(WebhookStore(database)), status=dict)
-    transport = httpx.ASGITransport(app=app)
+    worker = control_app(
+        database,
+        WebhookDelivery(WebhookStore(database)),
+        status=dict,
+        seals=Seals(None, None),
+        privacy=lambda: pytest.fail("it has nothing to do with people"),
+        ring=None,
+    )
+    transport = httpx.ASGITransport(app=worker)
     async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
         refused = await client.post("/keys", json={})
     assert refused.status_code == 409

@@ -10,6 +10,7 @@ import pytest
 from conftest import CommandLine, Up, eventually, settings_env
 from schema_examples import encode, event
 
+from streams import jars
 from streams.inspection import ClusterView
 from streams.topics import CONFIGS, TOPIC_OF
 from tenantwatch import checks
@@ -228,6 +229,15 @@ def test_before_the_first_start_it_says_what_is_missing(tmp_path: Path) -> None:
     assert found["worker"]["fix"] == "start it: `tenantwatch up`"
     assert found["ports"]["status"] == "ok"
     assert not (tmp_path / "new").exists()
+
+
+def test_jars_that_another_start_fetched_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data directory that is new takes them from Maven's cache, without the network."""
+    monkeypatch.setenv("M2_REPO", str(tmp_path / "repository"))
+    line = CommandLine(settings_env(tmp_path / "data"))
+    assert shown(line, 0)["kafka jars"]["status"] == "warn"
+    (tmp_path / "repository/org/apache/kafka/kafka_2.13" / jars.VERSION).mkdir(parents=True)
+    assert shown(line, 0)["kafka jars"]["status"] == "ok"
 
 
 def test_a_port_that_is_taken_is_a_failure(tmp_path: Path) -> None:

@@ -231,6 +231,8 @@ def test_nothing_counts_any_more_by_a_key_that_was_stolen(sealed: Up) -> None:
     sealed.json("seals", "rotate")
     send(sealed, "trail-a", 5, first=2 * ROWS)
     eventually(lambda: sealed.json("seals", "status")["unsealed"] == 0)
+    wrong = sealed.run("seals", "retire", old, "--stolen-since", "lately")
+    assert (wrong.returncode, "'lately' is no time" in wrong.stderr) == (2, True)
     done = sealed.json("seals", "retire", old, "--stolen-since", "0d")
     assert done["key_id"] == old
     ended = json.loads((sealed.data_dir / "keys" / "trusted" / "ended.json").read_text())

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from backtested import BacktestResult, backtest
 from conftest import CommandLine, eventually, settings_env
 from sizes import some
 from standardwebhooks import Webhook
@@ -20,7 +21,6 @@ from typer.testing import CliRunner, Result
 from webhook_receiver import alert as webhook_alert
 
 from schemas.alert import Alert, Entity, from_ms
-from tenantwatch.backtest import BacktestResult, backtest
 from tenantwatch.cli import app
 from tenantwatch.commands.demo import DEFAULT_EVENTS, DEFAULT_SEED
 from tenantwatch.demo.organizations import ENTERPRISE, FREE

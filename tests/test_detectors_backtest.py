@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
+from backtested import backtest
+
 from schemas.tenant import RateLimit, unknown_tenant
 from tenantwatch import lines as module
-from tenantwatch.backtest import backtest
 
 
 def line(kind: str, second: int, **fields: Any) -> bytes:

@@ -84,13 +84,13 @@ class Cors(CORSMiddleware):
             await problems.response(refused, trace.request_id)(scope, receive, send)
 
 
-def api_app(parts: Parts, run_backtest: RunBacktest | None = None) -> FastAPI:
+def api_app(parts: Parts, run_backtest: RunBacktest) -> FastAPI:
     """Return the app that serves ``/v1``.
 
     Parameters
     ----------
     run_backtest
-        Runs one outside this process; without it none can be run.
+        Runs one, outside this process.
 
     Raises
     ------

@@ -5,7 +5,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 
@@ -15,12 +15,9 @@ from api.v1.trace import AuthFact, Trace
 from schemas.alert import rfc3339
 from schemas.event import Kind
 
-if TYPE_CHECKING:
-    from streams.event_producer import EventProducer
-
 log = structlog.get_logger()
 SERVICE: Final = "tenantwatch-api"
-# Nothing was touched, or it is ours: no access to tell of.
+# Problems that tell of a failed access, with its reason; at any other nothing was touched, or it is ours.
 _DENIED: Final = {
     "permission_denied": "missing_permission",
     "tenant_denied": "wrong_tenant",
@@ -37,8 +34,6 @@ class Audit:
 
     Parameters
     ----------
-    parts
-        Its producer may be None: then they are logged only.
     addresses
         Say how much of nobody's requests is told.
     """
@@ -61,15 +56,13 @@ class Audit:
                 return
         now = self._parts.clock()
         for kind, tenant_id, event in events_of(trace, duration_ms, now, self._parts.config.platform_tenant):
-            self._offer(self._parts.producer, kind, tenant_id, event)
+            self._offer(kind, tenant_id, event)
 
-    def _offer(
-        self, producer: "EventProducer | None", kind: Kind, tenant_id: str, event: dict[str, Any]
-    ) -> None:
-        if producer is not None and tenant_id:
-            producer.offer(kind, tenant_id, json.dumps(event).encode())
+    def _offer(self, kind: Kind, tenant_id: str, event: dict[str, Any]) -> None:
+        if tenant_id:
+            self._parts.producer.offer(kind, tenant_id, json.dumps(event).encode())
             return
-        if not tenant_id and not self._told_of_platform:
+        if not self._told_of_platform:
             self._told_of_platform = True
             log.warning(
                 "platform_calls_logged_only",

@@ -42,7 +42,7 @@ def as_it_stands(backtest: StoredBacktest, now: datetime) -> StoredBacktest:
 class Backtests:
     """The backtests of this process."""
 
-    def __init__(self, parts: Parts, run: RunBacktest | None) -> None:
+    def __init__(self, parts: Parts, run: RunBacktest) -> None:
         self._parts = parts
         self._run = run
         # None: about to begin.
@@ -56,10 +56,6 @@ class Backtests:
         Problem
             If one of the tenant's runs already, or too many of others'.
         """
-        if self._run is None:
-            raise Problem(
-                "not_configured", "this process runs no backtests: ask one of `tenantwatch api` or `up`"
-            )
         if tenant_id in self._running:
             raise Problem("conflict", "a backtest of the tenant is running: wait until it has finished")
         if len(self._running) >= MAX_RUNNING:
@@ -72,14 +68,14 @@ class Backtests:
         except BaseException:
             del self._running[tenant_id]
             raise
-        task = asyncio.create_task(self._finish(begun, self._run))
+        task = asyncio.create_task(self._finish(begun))
         self._running[tenant_id] = task
         task.add_done_callback(lambda _: self._running.pop(tenant_id, None))
         return begun
 
-    async def _finish(self, begun: StoredBacktest, run: RunBacktest) -> None:
+    async def _finish(self, begun: StoredBacktest) -> None:
         try:
-            result = await run(begun.tenant_id, begun.request)
+            result = await self._run(begun.tenant_id, begun.request)
             ended = replace(begun, status="finished", result=result)
         except BacktestFailed as error:
             ended = replace(begun, status="failed", result={"error": str(error)})

@@ -23,12 +23,12 @@ def depth(body: bytes) -> int:
     return int(np.cumsum(steps).max(initial=0))
 
 
-def too_deep(body: bytes, max_depth: int = MAX_DEPTH) -> bool:
+def too_deep(body: bytes) -> bool:
     """Return whether a JSON text is nested deeper than allowed.
 
     >>> too_deep(b"[" * 33), too_deep(b"[[]]" * 33)
     (True, False)
     """
-    if body.count(b"[") + body.count(b"{") <= max_depth:
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return False
-    return depth(body) > max_depth
+    return depth(body) > MAX_DEPTH

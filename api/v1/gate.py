@@ -18,7 +18,8 @@ from api.v1.parts import Parts
 from api.v1.problems import Problem, not_found
 from api.v1.routing import Access
 from api.v1.trace import AuthFact, Trace, trace_of
-from schemas.tenant import RateLimit, Tenant
+from schemas.event import TENANT_ID
+from schemas.tenant import RateLimit, Tenant, as_tenant
 from store.queries import Reader, TenantContext
 from store.refresh_tokens import RefreshTokens
 
@@ -29,7 +30,7 @@ MAX_TENANTS_KEPT: Final = 10_000
 # likes, each with a limit of its own, so all of them together get what this many users could ask.
 TENANT_CALLERS: Final = 10
 TOO_MANY_REFUSED: Final = "too many refused credentials from this address"
-_TENANT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TENANT_ID: Final = re.compile(TENANT_ID)
 
 
 class Tenants:
@@ -47,9 +48,7 @@ class Tenants:
             return kept[1]
         reader = Reader(self._parts.database, TenantContext(tenant_id))
         rows = await asyncio.to_thread(reader.tenants)
-        tenant = None
-        if rows:
-            tenant = Tenant.model_validate({k: v for k, v in rows[0].items() if k != "version"})
+        tenant = as_tenant(rows[0]) if rows else None
         self._kept[tenant_id] = (now_s, tenant)
         self._kept.move_to_end(tenant_id)
         while len(self._kept) > MAX_TENANTS_KEPT:

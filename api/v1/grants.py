@@ -1,7 +1,6 @@
 """Tokens for clients: access tokens, and refresh tokens that change with each use."""
 
 import asyncio
-import hashlib
 import json
 import secrets
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from api.v1 import tokens
 from api.v1.alerts import reuse_alert
 from api.v1.caller import Principal
 from api.v1.gate import Tenants
+from api.v1.keys import hash_of
 from api.v1.parts import Parts
 from api.v1.permissions import Permission, effective
 from api.v1.single_use import SingleUse
@@ -106,7 +106,7 @@ class Grants:
             If it is not good, or another's; if it was used before, the family is revoked by now.
         """
         now = self._parts.clock()
-        token = await asyncio.to_thread(self._tokens.find, _hash(text))
+        token = await asyncio.to_thread(self._tokens.find, hash_of(text))
         if token is None:
             raise GrantRefused("invalid_grant", "the refresh token is not known", "unknown_refresh_token")
         held = _principal(token)
@@ -147,7 +147,7 @@ class Grants:
         """
         now = self._parts.clock()
         if text.startswith(REFRESH_PREFIX):
-            token = await asyncio.to_thread(self._tokens.find, _hash(text))
+            token = await asyncio.to_thread(self._tokens.find, hash_of(text))
             if token is None or token.subject != principal.subject:
                 return False
             id_ = f"family:{token.family_id}"
@@ -174,7 +174,6 @@ class Grants:
             reason="refresh_token_reused",
         )
         tenant_id = token.tenant_id or self._parts.config.platform_tenant
-        alerted = self._parts.producer is not None and bool(tenant_id)
         subject = await self._as_stored(tenant_id, token.subject)
         # Also where there is an alert: it is lost if Kafka is away for long.
         log.error(
@@ -182,11 +181,11 @@ class Grants:
             subject=subject,
             tenant_id=token.tenant_id,
             family_id=token.family_id,
-            alerted=alerted,
+            alerted=bool(tenant_id),
             fix="one of the two users has a copy: rotate the key, or have the person sign in again"
-            + ("" if alerted else "; set TENANTWATCH_PLATFORM_TENANT for an alert on the platform's own"),
+            + ("" if tenant_id else "; set TENANTWATCH_PLATFORM_TENANT for an alert on the platform's own"),
         )
-        if self._parts.producer is not None and tenant_id:
+        if tenant_id:
             self._parts.producer.offer_alert(reuse_alert(token, tenant_id, subject, now))
 
     async def _as_stored(self, tenant_id: str | None, subject: str) -> str:
@@ -223,7 +222,7 @@ class Grants:
         principal = replace(principal, expires_at=ends_at)  # of the access token, too
         expires_at = min(now + config.refresh_lifetime, ends_at)
         token = RefreshToken(
-            token_hash=_hash(text),
+            token_hash=hash_of(text),
             family_id=principal.family_id or "",
             subject=principal.subject,
             tenant_id=principal.home,
@@ -249,10 +248,6 @@ def narrow(principal: Principal, wanted: Iterable[str]) -> Principal:
     if beyond := sorted(asked - principal.permissions):
         raise GrantRefused("invalid_scope", f"not granted: {' '.join(beyond)[:200]}", "scope_escalation")
     return replace(principal, permissions=principal.permissions & asked)
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _begun_at(token: RefreshToken) -> datetime:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import jwt
 
@@ -54,12 +54,6 @@ class OidcConfig:
     tenant_claim: str = "tenant_id"
     roles_claim: str = "tenantwatch_roles"
     role_map: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.issuer)
-        local = parts.hostname in ("127.0.0.1", "::1", "localhost")
-        if parts.scheme != "https" and not (parts.scheme == "http" and local):
-            raise ValueError("TENANTWATCH_OIDC_ISSUER must begin with https://")
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class ApiConfig:
-    """What an operator can set of the API.
+    """How the API is set up; `tenantwatch.serving.api_config` says what of it an operator can set.
 
     Parameters
     ----------
@@ -86,13 +86,13 @@ class Parts:
     Parameters
     ----------
     producer
-        Sends events; None where there is no Kafka (tests, tools).
+        Sends events.
     webhooks
         Delivers alerts; only `tenantwatch up` has a running one, elsewhere it serves to change endpoints.
     privacy
         Who is behind pseudonyms; None where there is no master key.
     seals
-        Keys and anchors that the trail is verified with; None where nobody verifies.
+        Keys and anchors that the trail is verified with.
     clock
         The wall clock, aware.
     monotonic_s
@@ -102,10 +102,10 @@ class Parts:
     config: ApiConfig
     database: Database
     ring: KeyRing
-    producer: "EventProducer | None" = None
-    webhooks: WebhookDelivery | None = None
-    privacy: Privacy | None = None
-    seals: "Seals | None" = None
+    producer: "EventProducer"
+    webhooks: WebhookDelivery
+    privacy: Privacy | None
+    seals: "Seals"
     clock: Callable[[], datetime] = field(default=utc_now)
     monotonic_s: Callable[[], float] = field(default=monotonic)
 

@@ -115,18 +115,15 @@ def response(problem: Problem, request_id: str) -> JSONResponse:
     )
 
 
-_OF_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
-
-
 def _of_http(error: HTTPException, request: Request) -> Problem:
-    code = _OF_STATUS.get(error.status_code, "malformed_request")
     if error.status_code == 404:
         return not_found("path")
     if error.status_code == 405:
         # Each method of a path is a route of its own, and the error knows of one only.
         routes = [each for each in request.app.routes if each.matches(request.scope)[0] != Match.NONE]
         allowed = ", ".join(sorted({method for each in routes for method in each.methods}))
-        return Problem(code, f"the path takes {allowed}", headers={"Allow": allowed})
+        return Problem("method_not_allowed", f"the path takes {allowed}", headers={"Allow": allowed})
+    code = "body_too_large" if error.status_code == 413 else "malformed_request"
     detail = HTTPStatus(error.status_code).phrase
     return Problem(code, detail.lower(), headers=error.headers)
 

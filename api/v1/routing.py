@@ -19,6 +19,7 @@ from api.v1.json_text import flaw
 from api.v1.permissions import PERMISSIONS, Permission
 from api.v1.problems import Problem, documented
 from api.v1.trace import trace_of
+from schemas.event import TENANT_ID
 
 # tenant: about exactly one tenant. either: about one, or for the platform's callers about all. platform: for
 # the platform's callers only. self: whoever is authenticated. public: anybody.
@@ -52,6 +53,8 @@ class Access:
         routes that are called for every event. ``none``: neither, for what a balancer asks every second.
     max_body_bytes
         A larger body is refused before it is read.
+    open_query
+        Whether parameters that the route does not know are ignored, where others' software makes them up.
     """
 
     permission: Permission | None
@@ -60,6 +63,7 @@ class Access:
     action: str
     trail: Trail = "full"
     max_body_bytes: int = MAX_SINGLE_BYTES
+    open_query: bool = False
 
     def __post_init__(self) -> None:
         if (self.permission is None) != (self.reach in ("self", "public")):
@@ -102,6 +106,8 @@ class DeclaredRoute(APIRoute):
         seen: set[str] = set()
         for name, _ in request.query_params.multi_items():
             if name not in self._known:
+                if self.access.open_query:
+                    continue
                 known = ", ".join(sorted(self._known)) or "none"
                 raise Problem(
                     "unknown_parameter", f"there is no parameter {name[:64]!r} here; there are {known}"
@@ -231,6 +237,7 @@ class Routes:
         action: str | None = None,
         trail: Trail = "full",
         max_body_bytes: int = MAX_SINGLE_BYTES,
+        open_query: bool = False,
         problems: Sequence[str] = (),
         **options: Any,
     ) -> Callable[[Handler], Handler]:
@@ -238,14 +245,15 @@ class Routes:
 
         Parameters
         ----------
-        permission, reach, action, trail, max_body_bytes
+        permission, reach, action, trail, max_body_bytes, open_query
             As in `Access`.
         problems
             Codes of the problems that this handler may answer, besides those that every route may.
         options
             FastAPI's: ``status_code``, ``response_model``, ``responses``, …
         """
-        access = Access(permission, reach, self._resource, action or _ACTIONS[method], trail, max_body_bytes)
+        action = action or _ACTIONS[method]
+        access = Access(permission, reach, self._resource, action, trail, max_body_bytes, open_query)
 
         def declare(handler: Handler) -> Handler:
             full = {"problems": problems, **options}
@@ -280,8 +288,9 @@ class Routes:
 
 
 def _common(method: str, access: Access) -> list[str]:
-    codes = ["malformed_request", "unknown_parameter", "repeated_parameter", "invalid", "rate_limited"]
-    codes += ["internal", "unavailable"]
+    codes = ["malformed_request", "repeated_parameter", "invalid", "rate_limited", "internal", "unavailable"]
+    if not access.open_query:
+        codes.append("unknown_parameter")
     if access.reach != "public":
         codes += ["unauthenticated", "tenant_denied", "tenant_suspended"]
         codes += ["not_found"]  # a tenant that a platform caller names and that is not there
@@ -305,7 +314,7 @@ def _openapi_extra(access: Access, given: dict[str, Any]) -> dict[str, Any]:
             "in": "header",
             "required": False,
             "description": "Which of the tenants that the caller may act for.",
-            "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+            "schema": {"type": "string", "pattern": TENANT_ID},
         }
         return needed | given | {"parameters": [*given.get("parameters", []), header]}
     return needed | given

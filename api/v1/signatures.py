@@ -67,22 +67,6 @@ def sign(key: bytes, text: bytes) -> str:
     return hmac.new(key, text, hashlib.sha256).hexdigest()
 
 
-def authorization(
-    secret: str, method: str, target: str, body: bytes, timestamp: int, nonce: str, tenant: str = ""
-) -> str:
-    """Return the header ``Authorization`` of a signed request: what a client computes.
-
-    Parameters
-    ----------
-    secret
-        The whole API key, ``tw_…``.
-    """
-    text = signed_text(method, target, tenant, body, timestamp, nonce)
-    key_id = secret.split("_")[1]
-    signature = sign(signing_key(secret), text)
-    return f"{SCHEME} KeyId={key_id},Timestamp={timestamp},Nonce={nonce},Signature={signature}"
-
-
 def parse(parameters: str) -> Signature:
     """Read what follows the scheme in the header.
 

@@ -1,7 +1,6 @@
 """Access tokens: short-lived, signed with a key pair, and read with every check that there is."""
 
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -62,7 +61,6 @@ def issue(
     now: datetime,
     *,
     begun_at: datetime | None = None,
-    make_id: Callable[[], str] = lambda: secrets.token_hex(16),
 ) -> Issued:
     """Return an access token for a principal: with its permissions, for `LIFETIME`.
 
@@ -73,7 +71,7 @@ def issue(
     begun_at
         When the sign-in was that it came of, however often it was refreshed since; None: now.
     """
-    token_id = make_id()
+    token_id = secrets.token_hex(16)
     expires_at = now + LIFETIME
     if principal.expires_at is not None:
         expires_at = min(expires_at, principal.expires_at)

@@ -2,9 +2,7 @@
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
-
-from fastapi import Depends, Request
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from api.v1.caller import Caller, Principal
@@ -86,11 +84,3 @@ def trace_of(scope: MutableMapping[str, Any]) -> Trace:
     """Return the trace of a request's scope."""
     trace: Trace = scope[_KEY]
     return trace
-
-
-def _trace(request: Request) -> Trace:
-    return trace_of(request.scope)
-
-
-# For handlers that tell the trail more: how many records, which resource.
-TraceOf = Annotated[Trace, Depends(_trace)]

@@ -5,7 +5,7 @@ from grafana_foundation_sdk.models import units
 
 from dashboards.grafana import variables
 from dashboards.grafana.alert_panels import alerts_over_time, alerts_table, open_by_severity
-from dashboards.grafana.board import board
+from dashboards.grafana.board import Row, board
 from dashboards.grafana.clickhouse import Shape, Sql
 from dashboards.grafana.panels import OUTCOME_COLORS, graph, number, rows
 from dashboards.grafana.sql import CROSS_TENANT, SEVERITY, USER, current_alerts, events
@@ -141,7 +141,26 @@ LIMIT 50"""
 
 def access_anomalies() -> models.Dashboard:
     """Return the dashboard for alerts of the detector ``access_anomaly``."""
-    now = [
+    return board(
+        "access-anomalies",
+        "tenantwatch: access anomalies",
+        "Denials, crossings between tenants, volume and unusual behaviour in accesses to resources.",
+        [variables.tenant(), variables.severity()],
+        {
+            "Now": [_now(), [alerts_table("Access anomaly alerts", width=24, detector=DETECTOR)]],
+            "Across tenants": [_crossing()],
+            "Denied": [_denied(), _who()],
+            "Taken": [_volume()],
+            "Unusual": [
+                [alerts_over_time(24, DETECTOR, "classification", "Alerts raised, by classification")],
+                _unusual(),
+            ],
+        },
+    )
+
+
+def _now() -> Row:
+    return [
         open_by_severity(width=10, detector=DETECTOR),
         number(
             "Cross-tenant accesses",
@@ -172,7 +191,10 @@ def access_anomalies() -> models.Dashboard:
             width=4,
         ),
     ]
-    denied = [
+
+
+def _denied() -> Row:
+    return [
         graph(
             "Accesses",
             Sql(OUTCOMES, Shape.TIME_SERIES),
@@ -197,7 +219,10 @@ def access_anomalies() -> models.Dashboard:
             label="needed",
         ),
     ]
-    who = [
+
+
+def _who() -> Row:
+    return [
         rows(
             "Users denied most",
             Sql(DENIED_USERS),
@@ -215,7 +240,10 @@ def access_anomalies() -> models.Dashboard:
             width=12,
         ),
     ]
-    crossing = [
+
+
+def _crossing() -> Row:
+    return [
         rows(
             "Across tenants",
             Sql(CROSS_TENANT_ROWS),
@@ -225,7 +253,10 @@ def access_anomalies() -> models.Dashboard:
             width=24,
         )
     ]
-    volume = [
+
+
+def _volume() -> Row:
+    return [
         graph(
             "Records read and changed",
             Sql(RECORDS_OVER_TIME, Shape.TIME_SERIES),
@@ -247,7 +278,10 @@ def access_anomalies() -> models.Dashboard:
             height=8,
         ),
     ]
-    unusual = [
+
+
+def _unusual() -> Row:
+    return [
         rows(
             "First seen",
             Sql(FIRST_SEEN),
@@ -265,19 +299,3 @@ def access_anomalies() -> models.Dashboard:
             width=12,
         ),
     ]
-    return board(
-        "access-anomalies",
-        "tenantwatch: access anomalies",
-        "Denials, crossings between tenants, volume and unusual behaviour in accesses to resources.",
-        [variables.tenant(), variables.severity()],
-        {
-            "Now": [now, [alerts_table("Access anomaly alerts", width=24, detector=DETECTOR)]],
-            "Across tenants": [crossing],
-            "Denied": [denied, who],
-            "Taken": [volume],
-            "Unusual": [
-                [alerts_over_time(24, DETECTOR, "classification", "Alerts raised, by classification")],
-                unusual,
-            ],
-        },
-    )

@@ -5,7 +5,7 @@ from grafana_foundation_sdk.models import units
 
 from dashboards.grafana import variables
 from dashboards.grafana.alert_panels import alerts_over_time, alerts_table, open_by_severity
-from dashboards.grafana.board import board
+from dashboards.grafana.board import Row, board
 from dashboards.grafana.clickhouse import Shape, Sql
 from dashboards.grafana.panels import OUTCOME_COLORS, graph, number, rows
 from dashboards.grafana.sql import LOGIN, USER, events
@@ -95,7 +95,21 @@ LIMIT 20"""
 
 def failed_logins() -> models.Dashboard:
     """Return the dashboard for alerts of the detector ``failed_login``."""
-    now = [
+    return board(
+        "failed-logins",
+        "tenantwatch: failed logins",
+        "Attacks on sign-ins: alerts, their course, and the users and addresses behind them.",
+        [variables.tenant(), variables.severity()],
+        {
+            "Now": [_now(), [alerts_table("Failed login alerts", width=24, detector=DETECTOR)]],
+            "Course": [_course(), _kinds()],
+            "Who and from where": [_who(), _methods()],
+        },
+    )
+
+
+def _now() -> Row:
+    return [
         open_by_severity(width=10, detector=DETECTOR),
         number(
             "Failed sign-ins",
@@ -126,7 +140,10 @@ def failed_logins() -> models.Dashboard:
             width=6,
         ),
     ]
-    course = [
+
+
+def _course() -> Row:
+    return [
         graph(
             "Sign-ins",
             Sql(ATTEMPTS, Shape.TIME_SERIES),
@@ -150,7 +167,10 @@ def failed_logins() -> models.Dashboard:
             limit=0.35,
         ),
     ]
-    kinds = [
+
+
+def _kinds() -> Row:
+    return [
         graph(
             "Reasons of failures",
             Sql(REASONS, Shape.TIME_SERIES),
@@ -166,7 +186,10 @@ def failed_logins() -> models.Dashboard:
             width=12, detector=DETECTOR, by="classification", title="Alerts raised, by classification"
         ),
     ]
-    who = [
+
+
+def _who() -> Row:
+    return [
         rows(
             "Users with most failures",
             Sql(TOP_USERS),
@@ -186,7 +209,10 @@ def failed_logins() -> models.Dashboard:
             height=11,
         ),
     ]
-    methods = [
+
+
+def _methods() -> Row:
+    return [
         rows(
             "Methods and services",
             Sql(METHODS),
@@ -198,14 +224,3 @@ def failed_logins() -> models.Dashboard:
             height=7,
         )
     ]
-    return board(
-        "failed-logins",
-        "tenantwatch: failed logins",
-        "Attacks on sign-ins: alerts, their course, and the users and addresses behind them.",
-        [variables.tenant(), variables.severity()],
-        {
-            "Now": [now, [alerts_table("Failed login alerts", width=24, detector=DETECTOR)]],
-            "Course": [course, kinds],
-            "Who and from where": [who, methods],
-        },
-    )

@@ -5,7 +5,7 @@ from grafana_foundation_sdk.models import units
 
 from dashboards.grafana import variables
 from dashboards.grafana.alert_panels import alerts_over_time, alerts_table, open_by_severity
-from dashboards.grafana.board import board
+from dashboards.grafana.board import Row, board
 from dashboards.grafana.clickhouse import Shape, Sql
 from dashboards.grafana.panels import graph, number, rows
 from dashboards.grafana.sql import KIND, LOGIN, dead_letters, events, open_alerts
@@ -72,7 +72,22 @@ LIMIT 20"""
 
 def overview() -> models.Dashboard:
     """Return the dashboard that the others hang from."""
-    now = [
+    return board(
+        "overview",
+        "tenantwatch: overview",
+        "Open alerts, traffic and losses of all tenants, or of those chosen.",
+        [variables.tenant(), variables.kind(), variables.severity()],
+        {
+            "Now": [_now(), [alerts_table("Alerts", width=24)]],
+            "Course": [_course()],
+            "By tenant": [_tenants()],
+            "Missing from the trail": [_rejected()],
+        },
+    )
+
+
+def _now() -> Row:
+    return [
         open_by_severity(width=12),
         number(
             "Events",
@@ -104,7 +119,10 @@ def overview() -> models.Dashboard:
             thresholds={1: "orange", 1000: "red"},
         ),
     ]
-    course = [
+
+
+def _course() -> Row:
+    return [
         alerts_over_time(width=12),
         graph(
             "Events per second",
@@ -117,7 +135,10 @@ def overview() -> models.Dashboard:
             label="kind",
         ),
     ]
-    tenants = [
+
+
+def _tenants() -> Row:
+    return [
         rows(
             "Tenants with open alerts",
             Sql(TOP_ALERTS),
@@ -144,7 +165,10 @@ def overview() -> models.Dashboard:
             column_units={"failure_ratio": units.PercentUnit},
         ),
     ]
-    rejected = [
+
+
+def _rejected() -> Row:
+    return [
         rows(
             "Why messages were rejected",
             Sql(REJECTIONS),
@@ -157,15 +181,3 @@ def overview() -> models.Dashboard:
             height=7,
         )
     ]
-    return board(
-        "overview",
-        "tenantwatch: overview",
-        "Open alerts, traffic and losses of all tenants, or of those chosen.",
-        [variables.tenant(), variables.kind(), variables.severity()],
-        {
-            "Now": [now, [alerts_table("Alerts", width=24)]],
-            "Course": [course],
-            "By tenant": [tenants],
-            "Missing from the trail": [rejected],
-        },
-    )

@@ -33,7 +33,6 @@ from dashboards.grafana.clickhouse import CLICKHOUSE, PROMETHEUS, Sql
 Panel = builder.Builder[models.Panel]
 Query = builder.Builder[variants.Dataquery]
 
-FULL_WIDTH: Final = 24
 TAG: Final = "tenantwatch"
 SEVERITY_COLORS: Final = {"critical": "dark-red", "high": "orange", "medium": "yellow", "low": "blue"}
 OUTCOME_COLORS: Final = {"success": "green", "failure": "red"}
@@ -70,7 +69,6 @@ def graph(
     label: str | None = None,
     colors: Mapping[str, str] | None = None,
     limit: float | None = None,
-    height: int = 8,
 ) -> timeseries.Panel:
     """Return a time series.
 
@@ -95,7 +93,7 @@ def graph(
         .unit(unit)
         .min(0)
         .span(width)
-        .height(height)
+        .height(8)
         .show_points(VisibilityMode.AUTO)
         .line_width(1)
         .fill_opacity(80 if bars else 10)
@@ -131,7 +129,6 @@ def number(
     thresholds: Mapping[float, str] | None = None,
     base: str = "green",
     colors: Mapping[str, str] | None = None,
-    height: int = 4,
 ) -> stat.Panel:
     """Return one big number, or one for each column of the row.
 
@@ -150,7 +147,7 @@ def number(
         .targets(list(queries))
         .unit(unit)
         .span(width)
-        .height(height)
+        .height(4)
         .graph_mode(BigValueGraphMode.NONE)
         .color_mode(BigValueColorMode.BACKGROUND if thresholds or colors else BigValueColorMode.NONE)
         .thresholds(_steps(thresholds or {}, base))

@@ -3,14 +3,14 @@
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
-from dashboards.grafana.board import board
+from dashboards.grafana.board import Row, board
 from dashboards.grafana.clickhouse import Shape, Sql, promql
 from dashboards.grafana.panels import graph, number, rows
 from dashboards.grafana.pipeline_queries import (
     ATTEMPTS,
     EVENT_AGE,
+    FLAGGED,
     FLAGGED_SOURCES,
-    FLAGS,
     LAG,
     LEDGER,
     RETENTION,
@@ -25,7 +25,26 @@ from dashboards.grafana.pipeline_queries import (
 
 def pipeline_health() -> models.Dashboard:
     """Return the dashboard for who runs tenantwatch; its alerts are in ``dashboards/prometheus``."""
-    now = [
+    return board(
+        "pipeline-health",
+        "tenantwatch: pipeline health",
+        "For who runs the pipeline: throughput, delay, losses and delivery, over all tenants.",
+        [],
+        {
+            "Now": [_now(), _flow()],
+            "Store": [_store()],
+            "Lost, late or misplaced": [_lost(), _flagged()],
+            "Alerts and their delivery": [_alerts(), _webhooks()],
+            "Accounts": [_ledger(), _age()],
+            "Seals of the trail": [_sealing()],
+            "Restarts": [_takeover()],
+        },
+        since="now-3h",
+    )
+
+
+def _now() -> Row:
+    return [
         number(
             "Workers up",
             promql(WORKERS_UP, "workers", instant=True),
@@ -89,7 +108,10 @@ def pipeline_health() -> models.Dashboard:
             colors={"given_up": "red"},
         ),
     ]
-    flow = [
+
+
+def _flow() -> Row:
+    return [
         graph(
             "Events stored per second",
             promql(rate("tenantwatch_events_stored_total", "kind"), "{{kind}}"),
@@ -119,7 +141,10 @@ def pipeline_health() -> models.Dashboard:
             bars=True,
         ),
     ]
-    store = [
+
+
+def _store() -> Row:
+    return [
         graph(
             "Time of an insert",
             promql(quantile(0.5, "tenantwatch_insert_seconds"), "p50", "A"),
@@ -155,7 +180,10 @@ def pipeline_health() -> models.Dashboard:
             width=8,
         ),
     ]
-    lost = [
+
+
+def _lost() -> Row:
+    return [
         graph(
             "Dead letters per second, by reason",
             promql(rate("tenantwatch_dead_letters_total", "reason") + " > 0", "{{reason}}"),
@@ -168,9 +196,9 @@ def pipeline_health() -> models.Dashboard:
         ),
         graph(
             "Events stored and not evaluated",
-            Sql(FLAGS, Shape.TIME_SERIES),
-            see="Events that no detector saw: late (over 15 minutes), future, repeated, or in a partition "
-            "that is not their key's.",
+            Sql(FLAGGED, Shape.TIME_SERIES),
+            see="Events that no detector saw: late (over 15 minutes), future, repeated, in a partition that "
+            "is not their key's, or of a planned test.",
             worry="wrong_partition appears at all, or late events are more than a backfill explains.",
             act="wrong_partition: the producer must partition by murmur2. Future: fix its clock.",
             unit=units.Short,
@@ -190,18 +218,25 @@ def pipeline_health() -> models.Dashboard:
             label="kafka_topic",
         ),
     ]
-    flagged = [
+
+
+def _flagged() -> Row:
+    return [
         rows(
             "Services whose events were not evaluated",
             Sql(FLAGGED_SOURCES),
-            see="Which services send late, future, repeated or misplaced events.",
-            worry="a service has any wrong_partition, or most of its events are flagged.",
+            see="Which services send late, future, repeated or misplaced events, or those of planned tests.",
+            worry="a service has any wrong_partition, or most of its events are flagged and no test is "
+            "planned.",
             act="tell the service's owner; `tenantwatch doctor` explains each flag.",
             width=24,
             height=7,
         )
     ]
-    alerts = [
+
+
+def _alerts() -> Row:
+    return [
         graph(
             "From event to alert",
             promql(quantile(0.5, "tenantwatch_alert_latency_seconds"), "p50", "A"),
@@ -235,7 +270,10 @@ def pipeline_health() -> models.Dashboard:
             colors={"delivered": "green", "retried": "orange", "failed": "red"},
         ),
     ]
-    webhooks = [
+
+
+def _webhooks() -> Row:
+    return [
         rows(
             "Webhook endpoints",
             Sql(ATTEMPTS),
@@ -247,7 +285,10 @@ def pipeline_health() -> models.Dashboard:
             height=8,
         )
     ]
-    takeover = [
+
+
+def _takeover() -> Row:
+    return [
         graph(
             "Warm-up and events delivered again",
             promql("max by (instance) (tenantwatch_recovery_seconds)", "warm-up {{instance}}", "A"),
@@ -270,7 +311,10 @@ def pipeline_health() -> models.Dashboard:
             width=12,
         ),
     ]
-    sealing = [
+
+
+def _sealing() -> Row:
+    return [
         graph(
             "Not sealed yet",
             promql("max by (instance) (tenantwatch_unsealed_age_seconds)", "oldest row {{instance}}", "A"),
@@ -298,7 +342,10 @@ def pipeline_health() -> models.Dashboard:
             width=12,
         ),
     ]
-    ledger = [
+
+
+def _ledger() -> Row:
+    return [
         graph(
             "Events per second, as accounted",
             Sql(LEDGER, Shape.TIME_SERIES),
@@ -318,7 +365,10 @@ def pipeline_health() -> models.Dashboard:
             height=8,
         ),
     ]
-    age = [
+
+
+def _age() -> Row:
+    return [
         graph(
             "Age of events when received",
             Sql(EVENT_AGE, Shape.TIME_SERIES),
@@ -338,19 +388,3 @@ def pipeline_health() -> models.Dashboard:
             height=8,
         ),
     ]
-    return board(
-        "pipeline-health",
-        "tenantwatch: pipeline health",
-        "For who runs the pipeline: throughput, delay, losses and delivery, over all tenants.",
-        [],
-        {
-            "Now": [now, flow],
-            "Store": [store],
-            "Lost, late or misplaced": [lost, flagged],
-            "Alerts and their delivery": [alerts, webhooks],
-            "Accounts": [ledger, age],
-            "Seals of the trail": [sealing],
-            "Restarts": [takeover],
-        },
-        since="now-3h",
-    )

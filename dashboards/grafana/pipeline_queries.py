@@ -3,6 +3,7 @@
 # ruff: noqa: S608 (constants only)
 
 from dashboards.grafana.sql import percentiles
+from schemas.batch import FLAGS
 
 WORKERS_UP = 'sum(up{job="tenantwatch"})'
 # Two workers may both report a partition while it moves; the larger lag is the true one.
@@ -46,31 +47,28 @@ GROUP BY worker_id, kafka_topic
 ORDER BY last_handled DESC
 LIMIT 50"""
 
-FLAGS = """SELECT
+_BY_FLAG = ",\n".join(
+    f"  countIf(bitTest(flags, {bit.bit_length() - 1})) AS {name}" for name, bit in FLAGS.items()
+)
+
+FLAGGED = f"""SELECT
   $__timeInterval(ingest_time) AS bucket,
-  countIf(bitTest(flags, 0)) AS late,
-  countIf(bitTest(flags, 1)) AS future,
-  countIf(bitTest(flags, 2)) AS duplicate,
-  countIf(bitTest(flags, 3)) AS wrong_partition,
-  countIf(bitTest(flags, 4)) AS planned_test
+{_BY_FLAG}
 FROM events
 WHERE $__timeFilter(ingest_time) AND flags != 0
 GROUP BY bucket
 ORDER BY bucket"""
 
-FLAGGED_SOURCES = """SELECT
+# A planned test is no fault of the service's, and with its load would be first.
+FLAGGED_SOURCES = f"""SELECT
   service,
   kind,
-  countIf(bitTest(flags, 0)) AS late,
-  countIf(bitTest(flags, 1)) AS future,
-  countIf(bitTest(flags, 2)) AS duplicate,
-  countIf(bitTest(flags, 3)) AS wrong_partition,
-  countIf(bitTest(flags, 4)) AS planned_test,
+{_BY_FLAG},
   uniq(tenant_id) AS tenants
 FROM events
 WHERE $__timeFilter(ingest_time) AND flags != 0
 GROUP BY service, kind
-ORDER BY late + future + duplicate + wrong_partition DESC
+ORDER BY {" + ".join(name for name in FLAGS if name != "planned_test")} DESC
 LIMIT 20"""
 
 EVENT_AGE = f"""SELECT

@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models import units
 
 from dashboards.grafana import variables
 from dashboards.grafana.alert_panels import alerts_over_time, alerts_table, open_by_severity
-from dashboards.grafana.board import board
+from dashboards.grafana.board import Row, board
 from dashboards.grafana.clickhouse import Shape, Sql
 from dashboards.grafana.panels import graph, number, rows
 from dashboards.grafana.sql import NEAR, events, percentiles, requests_of, requests_per_window
@@ -134,7 +134,21 @@ LIMIT 50"""
 
 def rate_breaches() -> models.Dashboard:
     """Return the dashboard for alerts of the detector ``rate_breach``."""
-    now = [
+    return board(
+        "rate-breaches",
+        "tenantwatch: rate breaches",
+        "Requests per user against the limit of their tenant, and what they do to the services.",
+        [variables.tenant(), variables.severity()],
+        {
+            "Now": [_now(), [alerts_table("Rate breach alerts", width=24, detector=DETECTOR, height=8)]],
+            "Against the limit": [_limits(), _users()],
+            "What it does to the services": [_service(), _routes()],
+        },
+    )
+
+
+def _now() -> Row:
+    return [
         open_by_severity(width=10, detector=DETECTOR),
         number(
             "Users over their limit",
@@ -166,7 +180,10 @@ def rate_breaches() -> models.Dashboard:
             width=4,
         ),
     ]
-    limits = [
+
+
+def _limits() -> Row:
+    return [
         graph(
             "Use of the limit, ten users nearest to it",
             Sql(USE_OF_LIMIT, Shape.TIME_SERIES),
@@ -184,7 +201,10 @@ def rate_breaches() -> models.Dashboard:
             width=12, detector=DETECTOR, by="classification", title="Alerts raised, by classification"
         ),
     ]
-    users = [
+
+
+def _users() -> Row:
+    return [
         rows(
             "Users near their limit",
             Sql(TOP_USERS),
@@ -204,7 +224,10 @@ def rate_breaches() -> models.Dashboard:
             width=10,
         ),
     ]
-    service = [
+
+
+def _service() -> Row:
+    return [
         graph(
             "Requests by status",
             Sql(STATUSES, Shape.TIME_SERIES),
@@ -238,7 +261,10 @@ def rate_breaches() -> models.Dashboard:
             label="tenant_id",
         ),
     ]
-    routes = [
+
+
+def _routes() -> Row:
+    return [
         rows(
             "Routes",
             Sql(ROUTES),
@@ -254,14 +280,3 @@ def rate_breaches() -> models.Dashboard:
             height=8,
         )
     ]
-    return board(
-        "rate-breaches",
-        "tenantwatch: rate breaches",
-        "Requests per user against the limit of their tenant, and what they do to the services.",
-        [variables.tenant(), variables.severity()],
-        {
-            "Now": [now, [alerts_table("Rate breach alerts", width=24, detector=DETECTOR, height=8)]],
-            "Against the limit": [limits, users],
-            "What it does to the services": [service, routes],
-        },
-    )

@@ -3,9 +3,8 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -32,15 +31,8 @@ OVERLAP: Final = timedelta(seconds=60)
 ID_CHARACTERS: Final = 8  # what `show` takes, and short enough to leave room for the summary
 
 
-class Severity(StrEnum):
-    """As in the contract; here as an option's choices."""
-
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-    CRITICAL = "critical"
-
-
+# As in the contract, whose models help would wait for.
+Severity = Literal["low", "medium", "high", "critical"]
 OfTenant = Annotated[str | None, typer.Option("--tenant", help="Of this tenant only.")]
 OfDetector = Annotated[str | None, typer.Option("--detector", help="Of this detector only.")]
 OfSeverity = Annotated[Severity | None, typer.Option("--severity", help="This severity and above.")]

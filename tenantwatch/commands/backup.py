@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tenantwatch.commands.asking import LONG_S, ask
 from tenantwatch.commands.auditing import audit_reading
 from tenantwatch.commands.output import AsJson, fail, note, print_json, print_line, print_table
 from tenantwatch.commands.trust import Keys, believed_keys
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from store.seals.keys import Trust
 
 app = typer.Typer(no_args_is_help=True)
-TIMEOUT_S: Final = 24 * 3600.0
 
 Directory = Annotated[
     Path, typer.Argument(metavar="DIR", help="A directory of backups, or one backup in it.")
@@ -44,13 +44,10 @@ def create(
     store can still be verified, but not continued, and the vault cannot be read. A passphrase puts the key
     directory into it; keys that are in settings, other files or a KMS are never in it.
     """
-    from tenantwatch.control import Control
-
     settings = Settings()
     asked = {"path": str(directory.absolute()), "passphrase": _passphrase(passphrase_file)}
     started = time.monotonic()
-    with Control(settings) as control:
-        made = control.request("POST", "/backups", json=asked, timeout_s=TIMEOUT_S)
+    made = ask("POST", "/backups", json=asked, timeout_s=LONG_S)
     made["seconds"] = round(time.monotonic() - started, 1)
     made["audited"] = _audit(settings, "backup", Path(made["path"]), made["rows"])
     if as_json:

@@ -105,10 +105,10 @@ def _checks() -> "Iterator[Check]":
 
 
 def _data_dir(path: Path) -> "Check":
-    from tenantwatch.checks import check_data_dir, writable
+    from tenantwatch.checks import check_data_dir
 
     there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-    return check_data_dir(str(path), writable(str(path.absolute())), shutil.disk_usage(there).free)
+    return check_data_dir(str(path), os.access(there, os.W_OK | os.X_OK), shutil.disk_usage(there).free)
 
 
 def _master_key(settings: Settings) -> "Check":
@@ -155,14 +155,14 @@ def _api_problems(settings: Settings) -> list[str] | None:
 
 
 def _before_start(settings: Settings) -> "Iterator[Check]":
-    from streams.jars import noted_jars
+    from streams.jars import jars_cached, noted_jars
     from tenantwatch.checks import check_jars, check_ports
 
     names = [name for name in PORTS if settings.kafka is None or "KAFKA" not in name]
     ports = {name: int(getattr(settings, PORTS[name])) for name in names}
     yield check_ports({name: port for name, port in ports.items() if port and _taken(port)})
     if settings.kafka is None:
-        yield check_jars(bool(noted_jars(settings.data_dir / "kafka")))
+        yield check_jars(bool(noted_jars(settings.data_dir / "kafka")) or jars_cached())
 
 
 def _taken(port: int) -> bool:

@@ -2,17 +2,17 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
+from tenantwatch.commands.asking import LONG_S, ask
 from tenantwatch.commands.auditing import audit_reading
 from tenantwatch.commands.output import AsJson, print_json, print_line
 from tenantwatch.commands.when import From, To, as_time
 from tenantwatch.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
-TIMEOUT_S: Final = 6 * 3600.0
 
 
 @app.callback()
@@ -32,7 +32,6 @@ def export(
 
     --from and --to are about when rows were stored; whole seals are exported.
     """
-    from tenantwatch.control import Control
     from tenantwatch.trail_audit import access_event, operator
 
     settings = Settings()
@@ -43,8 +42,7 @@ def export(
         "path": str(out.absolute()),
         "exported_by": operator(),
     }
-    with Control(settings) as control:
-        manifest = control.request("POST", "/trail/evidence", json=asked, timeout_s=TIMEOUT_S)
+    manifest = ask("POST", "/trail/evidence", json=asked, timeout_s=LONG_S)
     event = access_event(tenant, "export", out.name, manifest["rows"], datetime.now(UTC))
     manifest["audited"] = audit_reading(settings, [event])
     if as_json:

@@ -25,7 +25,6 @@ from tenantwatch.commands.when import Learn, parse_when
 from tenantwatch.settings import Settings
 
 if TYPE_CHECKING:
-    from schemas.alert import Alert
     from tenantwatch.backtest import Change
     from tenantwatch.explain import Explanation, Span
 
@@ -82,6 +81,7 @@ def _from_store(
     alert_id: str, learn: str, change: "Change | None", reveal: bool
 ) -> "tuple[Explanation, dict[str, str]]":
     from schemas.alert import from_ms, rfc3339
+    from schemas.batch import FIELDS
     from schemas.received_alert import ReceivedAlert
     from tenantwatch.backtest import Backtest
     from tenantwatch.commands.feeds import feed_store, locate_here, settings_then
@@ -99,7 +99,7 @@ def _from_store(
             events = control.get(f"/history/{kind}/events", event_id=ids, **of) if ids else []
             if events:
                 break
-        field = _field_of(alert, kind)
+        field = alert.entity.type if alert.entity.type in FIELDS[kind] else None
         spans = control.get(
             f"/history/{kind}/spans",
             start_ms=hours_of(alert),
@@ -121,14 +121,6 @@ def _from_store(
         event["time"] = rfc3339(datetime.fromisoformat(event["time"]))
     usual = [Span(**span) for span in spans]
     return Explanation(revisions, kind, replay.series(), raised, events, usual), people
-
-
-def _field_of(alert: "Alert", kind: str) -> str | None:
-    from schemas.batch import FIELDS
-    from schemas.event import KINDS
-
-    fields = next(FIELDS[one] for one in KINDS if one == kind)
-    return alert.entity.type if alert.entity.type in fields else None
 
 
 def _from_files(

@@ -5,20 +5,13 @@ from urllib.parse import quote
 
 import typer
 
+from tenantwatch.commands.asking import ask
 from tenantwatch.commands.output import AsJson, moment, note, print_json, print_line, print_table
-from tenantwatch.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 
 KeyId = Annotated[str, typer.Argument(help="As `tenantwatch keys list` shows it.", metavar="KEY")]
 Days = Annotated[int, typer.Option(min=1, max=366, help="Days that it holds.")]
-
-
-def _ask(method: str, path: str, *, params: dict[str, Any] | None = None, json: Any = None) -> Any:
-    from tenantwatch.control import Control
-
-    with Control(Settings()) as control:
-        return control.request(method, path, params=params, json=json)
 
 
 def _path(key_id: str, *parts: str) -> str:
@@ -55,7 +48,7 @@ def create(
         "permissions": permission or [],
         "days": days,
     }
-    _print_secret(_ask("POST", "/keys", json=wanted), as_json)
+    _print_secret(ask("POST", "/keys", json=wanted), as_json)
 
 
 @app.command("list")
@@ -64,7 +57,7 @@ def list_keys(
     as_json: AsJson = False,
 ) -> None:
     """List keys with their last use, without their secrets."""
-    keys = _ask("GET", "/keys", params={"tenant_id": tenant})
+    keys = ask("GET", "/keys", params={"tenant_id": tenant})
     if as_json:
         print_json(keys)
         return
@@ -94,7 +87,7 @@ def rotate(
 ) -> None:
     """Give a key a new secret, and print it, once; its id stays."""
     how = {"overlap_s": round(overlap_hours * 3600), "days": days}
-    _print_secret(_ask("POST", _path(key_id, "rotate"), json=how), as_json)
+    _print_secret(ask("POST", _path(key_id, "rotate"), json=how), as_json)
 
 
 @app.command()
@@ -105,14 +98,14 @@ def revoke(
     """Revoke a key at once and for good, with every token that it was given."""
     if not yes:
         typer.confirm(f"Revoke {key_id}?", abort=True, err=True)
-    _ask("DELETE", _path(key_id))
+    ask("DELETE", _path(key_id))
     note(f"revoked {key_id}")
 
 
 @app.command("rotate-signing")
 def rotate_signing(as_json: AsJson = False) -> None:
     """Let a new key sign access tokens in five minutes; until then it is published beside the old one."""
-    made = _ask("POST", "/signing-keys/rotate")
+    made = ask("POST", "/signing-keys/rotate")
     if as_json:
         print_json(made)
     else:

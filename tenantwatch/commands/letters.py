@@ -1,8 +1,7 @@
 """What the commands on dead letters share: which ones are meant."""
 
 import re
-from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -12,14 +11,8 @@ METAVAR: Final = "TOPIC:PARTITION:OFFSET"
 _ID: Final = re.compile(r"([A-Za-z0-9._-]+):([0-9]+):([0-9]+)")
 
 
-class Kind(StrEnum):
-    """As in the contract; here as an option's choices."""
-
-    AUTH = "auth"
-    ACCESS = "access"
-    REQUEST = "request"
-
-
+# As in the contract, whose models help would wait for.
+Kind = Literal["auth", "access", "request"]
 OfTenant = Annotated[
     str | None, typer.Option("--tenant", help="With this message key only; it need not be a tenant.")
 ]

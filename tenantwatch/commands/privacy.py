@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tenantwatch.commands.asking import LONG_S, ask
 from tenantwatch.commands.auditing import audit_reading
 from tenantwatch.commands.output import AsJson, Cell, fail, moment, note, print_json, print_line, print_table
 from tenantwatch.commands.trust import Keys, believed_keys
@@ -24,16 +25,6 @@ Subjects = Annotated[
 ]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is noted.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-
-
-def _ask(method: str, path: str, *, params: dict[str, Any] | None = None, json: Any = None) -> Any:
-    from tenantwatch.control import Control
-
-    with Control(Settings()) as control:
-        answer = control.request(method, path, params=params, json=json)
-    for warning in control.warnings:
-        note(warning, "yellow")
-    return answer
 
 
 def actor() -> str:
@@ -60,7 +51,7 @@ def export(
     asked = {"tenant_id": tenant, "subjects": subject, "actor": actor(), "reason": reason}
     if out is not None and out.exists():
         raise fail(f"{out} exists and is kept; name another file")
-    content: bytes = _ask("POST", "/privacy/export", json=asked)
+    content: bytes = ask("POST", "/privacy/export", json=asked, timeout_s=LONG_S)
     _audit_export(tenant, content)
     if out is None:
         sys.stdout.flush()
@@ -92,7 +83,7 @@ def forget(
 
     Prints the certificate, which is kept too. It cannot be undone.
     """
-    unmet: list[str] = _ask("POST", "/privacy/unmet", json={"tenant_id": tenant, "subjects": subject})
+    unmet: list[str] = ask("POST", "/privacy/unmet", json={"tenant_id": tenant, "subjects": subject})
     if unmet:
         note(
             f"nothing of {tenant} speaks of {', '.join(unmet)}: look for a misspelling, or another tenant",
@@ -102,7 +93,7 @@ def forget(
         who = "this person" if len(subject) == 1 else f"these {len(subject)} people"
         typer.confirm(f"Forget {who} of {tenant}? It cannot be undone.", abort=True, err=True)
     asked = {"tenant_id": tenant, "subjects": subject, "actor": actor(), "reason": reason}
-    _print_certificate(_ask("POST", "/privacy/forget", json=asked), as_json)
+    _print_certificate(ask("POST", "/privacy/forget", json=asked, timeout_s=LONG_S), as_json)
 
 
 @app.command()
@@ -117,9 +108,9 @@ def certificate(
     params = {"tenant_id": tenant}
     if certificate_id is not None:
         path = f"/privacy/certificates/{certificate_id}"
-        _print_certificate(_ask("GET", path, params=params), as_json)
+        _print_certificate(ask("GET", path, params=params), as_json)
         return
-    found = _ask("GET", "/privacy/certificates", params=params)
+    found = ask("GET", "/privacy/certificates", params=params)
     if as_json:
         print_json(found)
         return
@@ -201,7 +192,7 @@ def hold(
 ) -> None:
     """Place a legal hold: until it is released, nothing is forgotten and nothing ages out."""
     asked = {"tenant_id": tenant, "subject": subject, "actor": actor(), "reason": reason}
-    placed = _ask("POST", "/privacy/holds", json=asked)
+    placed = ask("POST", "/privacy/holds", json=asked)
     print_line(placed["hold_id"])
     note(f"{placed['pseudonym'] or f'all of {tenant}'} is held until this hold is released")
 
@@ -209,7 +200,7 @@ def hold(
 @app.command()
 def holds(tenant: OfTenant = None, as_json: AsJson = False) -> None:
     """List the legal holds that are not released."""
-    found = _ask("GET", "/privacy/holds", params={"tenant_id": tenant})
+    found = ask("GET", "/privacy/holds", params={"tenant_id": tenant})
     if as_json:
         print_json(found)
         return
@@ -232,7 +223,7 @@ def release(
 ) -> None:
     """Release legal holds: forgetting and retention go on from the next run."""
     asked = {"tenant_id": tenant, "hold_ids": hold_id, "actor": actor(), "reason": reason}
-    released = {one["hold_id"] for one in _ask("POST", "/privacy/holds/release", json=asked)}
+    released = {one["hold_id"] for one in ask("POST", "/privacy/holds/release", json=asked)}
     if missing := [one for one in hold_id if one not in released]:
         raise fail(f"{tenant} has no hold {', '.join(missing)}; `tenantwatch privacy holds` lists them")
     note(f"released {len(released)}")
@@ -242,7 +233,7 @@ def release(
 def reveal(tenant: Tenant, subject: Subjects, reason: Reason = "", as_json: AsJson = False) -> None:
     """Show who is behind pseudonyms. It is noted, and told to the trail."""
     asked = {"tenant_id": tenant, "subjects": subject, "actor": actor(), "reason": reason}
-    found = _ask("POST", "/privacy/reveal", json=asked)
+    found = ask("POST", "/privacy/reveal", json=asked)
     if as_json:
         print_json(found)
         return
@@ -263,7 +254,7 @@ def rotate_keys(
     if master and tenant:
         raise typer.BadParameter("it is every tenant's: leave --tenant out", param_hint="--master")
     asked = {"tenant_id": tenant, "master": master, "actor": actor(), "reason": reason}
-    done = _ask("POST", "/privacy/rotate-keys", json=asked)
+    done = ask("POST", "/privacy/rotate-keys", json=asked, timeout_s=LONG_S)
     if as_json:
         print_json(done)
         return
@@ -279,7 +270,7 @@ def rotate_keys(
 @app.command()
 def report(tenant: OfTenant = None, since: Since = None, as_json: AsJson = False) -> None:
     """Say what was deleted in the last 31 days and why, what is held, and who read what."""
-    found = _ask("GET", "/privacy/report", params={"tenant_id": tenant, "since": as_time(since)})
+    found = ask("GET", "/privacy/report", params={"tenant_id": tenant, "since": as_time(since)})
     if as_json:
         print_json(found)
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tenantwatch.commands.output import AsJson, complain, note, print_json, print_table
-from tenantwatch.commands.tenants import Yes, find_tenant, warn_unless
+from tenantwatch.commands.tenants import Yes, change_tenant, find_tenant
 from tenantwatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def run_cases(paths: Paths, as_json: AsJson = False) -> None:
 def apply(paths: Paths, tenant: OfTenant) -> None:
     """Give a tenant the rules in files, in place of those that it has. A fault applies none."""
     files = read(paths)
-    _give(tenant, [file.text for file in files])
+    change_tenant(tenant, lambda own: {"rules": [file.text for file in files]})
     rules = sum(len(file.rules) for file in files)
     note(f"applied {rules:,} {'rule' if rules == 1 else 'rules'} to {tenant}")
 
@@ -90,7 +90,7 @@ def clear(tenant: OfTenant, yes: Yes = False) -> None:
     """Take all rules away from a tenant."""
     if not yes:
         typer.confirm(f"Take all rules away from {tenant}?", abort=True, err=True)
-    _give(tenant, [])
+    change_tenant(tenant, lambda own: {"rules": []})
     note(f"{tenant} has no rules")
 
 
@@ -110,21 +110,6 @@ def list_rules(tenant: OfTenant, as_json: AsJson = False) -> None:
         except RuleError as error:
             complain(f"rules[{place}] is not used: {error.faults[0]}", "warning")
     _print(rows, as_json, f"{tenant} has no rules; give it some with `tenantwatch rules apply`")
-
-
-def _give(tenant_id: str, texts: list[str]) -> None:
-    from schemas.tenant import Tenant
-    from streams.producer import Sender
-    from tenantwatch.control import Control, kafka_bootstrap
-    from tenantwatch.directory import await_directory
-
-    settings = Settings()
-    with Control(settings) as control:
-        own = Tenant.model_validate(find_tenant(control, tenant_id))
-    changed = own.model_copy(update={"rules": texts})
-    with Sender(kafka_bootstrap(settings)) as sender:
-        sender.tenants([changed])
-    warn_unless(await_directory(settings, [tenant_id], lambda found: found == {tenant_id: changed}))
 
 
 def _shown(rule: "Rule") -> dict[str, Any]:

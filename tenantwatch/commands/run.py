@@ -1,7 +1,7 @@
 """Commands that run the pipeline: up, worker, api, status."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -19,11 +19,11 @@ def register(app: typer.Typer) -> None:
 
 
 def _run(settings: Settings, quiet: bool, *, with_api: bool) -> None:
-    from tenantwatch.up import run_until_signal  # imports the engine and Kafka's client: only now
+    from tenantwatch.up import Pipeline, run_until_signal  # imports the engine and Kafka's client: only now
 
     configure_logging("warning" if quiet else settings.log_level, settings.log_format)
 
-    def greet(pipeline: Any) -> None:
+    def greet(pipeline: Pipeline) -> None:
         shown = pipeline.status()
         api = f"API {shown['api']}, " if shown["api"] else ""
         err.print(

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from tenantwatch.commands.asking import ask
 from tenantwatch.commands.output import AsJson, fail, moment, print_json, print_line
-from tenantwatch.commands.when import as_time
-from tenantwatch.settings import Settings
+from tenantwatch.commands.when import as_time, checked_time
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -15,10 +15,7 @@ app = typer.Typer(no_args_is_help=True)
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Show how far the trail is sealed, and with which key."""
-    from tenantwatch.control import Control
-
-    with Control(Settings()) as control:
-        found = control.get("/trail/seals")
+    found = ask("GET", "/trail/seals")
     if as_json:
         print_json(found)
         return
@@ -46,10 +43,7 @@ def key(
         key_id, text = _public_of(of)
         _print_key(key_id, text, as_json)
         return
-    from tenantwatch.control import Control
-
-    with Control(Settings()) as control:
-        found = control.get("/trail/seals")
+    found = ask("GET", "/trail/seals")
     if found["key_id"] is None:
         raise fail("there is no signing key here: the first `tenantwatch up` makes one")
     _print_key(found["key_id"], found["keys"][found["key_id"]], as_json)
@@ -78,10 +72,7 @@ def _print_key(key_id: str, public_key: str, as_json: bool) -> None:
 @app.command()
 def rotate(as_json: AsJson = False) -> None:
     """Sign with a new key from now on; the old one states first that the new one is to be believed."""
-    from tenantwatch.control import Control
-
-    with Control(Settings()) as control:
-        done = control.request("POST", "/trail/rotate")
+    done = ask("POST", "/trail/rotate")
     if as_json:
         print_json(done)
         return
@@ -95,14 +86,11 @@ def introduce(
     as_json: AsJson = False,
 ) -> None:
     """State that seals of another key are to be believed: before TENANTWATCH_SEAL_KEY is changed."""
-    from tenantwatch.control import Control
-
     try:
         text = file.read_text()
     except OSError as error:
         raise fail(f"cannot read {file}: {error.strerror}") from error
-    with Control(Settings()) as control:
-        done = control.request("POST", "/trail/introduce", json={"public_key": text})
+    done = ask("POST", "/trail/introduce", json={"public_key": text})
     if as_json:
         print_json(done)
         return
@@ -114,7 +102,10 @@ def retire(
     key_id: Annotated[str, typer.Argument(metavar="KEY", help="The id of an earlier key: `seals status`.")],
     stolen_since: Annotated[
         str | None,
-        typer.Option(help="Somebody else has it since then, e.g. 2026-03-01 or 3d: believe nothing by it."),
+        typer.Option(
+            help="Somebody else has it since then, e.g. 2026-03-01 or 3d: believe nothing by it.",
+            callback=checked_time,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -123,12 +114,9 @@ def retire(
     Of a stolen key nothing counts any more but seals that others follow, and what it stated before it was
     stolen, which the present key states anew: look at `verify` before and afterwards.
     """
-    from tenantwatch.control import Control
-
     since = as_time(stolen_since)
     asked = {"key_id": key_id, "stolen_since": since.isoformat() if since else None}
-    with Control(Settings()) as control:
-        done = control.request("POST", "/trail/retire", json=asked)
+    done = ask("POST", "/trail/retire", json=asked)
     if as_json:
         print_json(done)
         return

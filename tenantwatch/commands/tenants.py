@@ -74,7 +74,7 @@ def apply(
         raise fail(f"there is no tenant in {file}")
     from streams.producer import Sender
     from tenantwatch.control import kafka_bootstrap
-    from tenantwatch.directory import with_present_rules
+    from tenantwatch.directory import await_directory, with_present_rules
 
     settings = Settings()
     tenants = with_present_rules(settings, tenants)
@@ -82,7 +82,8 @@ def apply(
         sender.tenants(tenants)
     note(f"applied {len(tenants):,} {'tenant' if len(tenants) == 1 else 'tenants'}")
     wanted = {tenant.tenant_id: tenant for tenant in tenants}
-    _wait(settings, [*wanted], lambda found: found == wanted)
+    # So that events sent next are judged by it.
+    warn_unless(await_directory(settings, [*wanted], lambda found: found == wanted))
 
 
 @app.command()
@@ -91,27 +92,41 @@ def remove(tenant_id: TenantId, yes: Yes = False) -> None:
     if not yes:
         typer.confirm(f"Remove {tenant_id}? Its new events will be dead letters.", abort=True, err=True)
     from streams.producer import Sender
-    from streams.tenant_log import TenantLog
+    from streams.tenant_log import read_tenant_log
     from tenantwatch.control import kafka_bootstrap
+    from tenantwatch.directory import await_directory
 
     settings = Settings()
     bootstrap = kafka_bootstrap(settings)
-    log = TenantLog(bootstrap)
-    log.refresh()
-    log.close()
-    if tenant_id not in log.tenant_ids:
-        raise fail(f"there is no tenant {tenant_id}; {_nearest(tenant_id, sorted(log.tenant_ids))}")
+    known = read_tenant_log(bootstrap).tenant_ids
+    if tenant_id not in known:
+        raise fail(f"there is no tenant {tenant_id}; {_nearest(tenant_id, sorted(known))}")
     with Sender(bootstrap) as sender:
         sender.remove_tenant(tenant_id)
     note(f"removed {tenant_id}")
-    _wait(settings, [tenant_id], lambda found: not found)
+    warn_unless(await_directory(settings, [tenant_id], lambda found: not found))
 
 
-def _wait(settings: Settings, tenant_ids: Sequence[str], done: "Callable[[dict[str, Tenant]], bool]") -> None:
-    """Wait until the running worker goes by what was sent, so that events sent next are judged by it."""
+def change_tenant(tenant_id: str, edit: "Callable[[Tenant], dict[str, Any]]") -> None:
+    """Write a tenant anew with some fields changed, and wait until the running worker goes by it.
+
+    Parameters
+    ----------
+    edit
+        Returns the fields that change, from the tenant as it is.
+    """
+    from schemas.tenant import Tenant
+    from streams.producer import Sender
+    from tenantwatch.control import Control, kafka_bootstrap
     from tenantwatch.directory import await_directory
 
-    warn_unless(await_directory(settings, tenant_ids, done))
+    settings = Settings()
+    with Control(settings) as control:
+        own = Tenant.model_validate(find_tenant(control, tenant_id))
+    changed = own.model_copy(update=edit(own))
+    with Sender(kafka_bootstrap(settings)) as sender:
+        sender.tenants([changed])
+    warn_unless(await_directory(settings, [tenant_id], lambda found: found == {tenant_id: changed}))
 
 
 def warn_unless(holds: bool | None) -> None:

@@ -1,14 +1,13 @@
 """Detector parameters: what holds for a tenant and who said so, and changing it at run time."""
 
 from collections.abc import Callable, Mapping
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tenantwatch.commands.output import AsJson, complain, fail, note, print_json, print_table
 from tenantwatch.commands.overrides import read_overrides, split_name, written
-from tenantwatch.commands.tenants import find_tenant, warn_unless
+from tenantwatch.commands.tenants import change_tenant, find_tenant, warn_unless
 from tenantwatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,14 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 
-class TierName(StrEnum):
-    """As in the contract; here as an option's choices."""
-
-    FREE = "free"
-    STANDARD = "standard"
-    ENTERPRISE = "enterprise"
-
-
+# As in the contract, whose models help would wait for.
+TierName = Literal["free", "standard", "enterprise"]
 Everywhere = Annotated[bool, typer.Option("--global", help="For every tenant.")]
 OfTier = Annotated[TierName | None, typer.Option("--tier", help="For tenants of this tier.")]
 OfTenant = Annotated[str | None, typer.Option("--tenant", help="For this tenant.")]
@@ -158,42 +151,24 @@ def _change(everywhere: bool, tier: TierName | None, tenant: str | None, edit: "
     if [everywhere, tier is not None, tenant is not None].count(True) != 1:
         raise typer.BadParameter("say for whom", param_hint="one of --global, --tier, --tenant")
     if tenant is not None:
-        _change_tenant(tenant, edit)
+        change_tenant(tenant, lambda own: {"detectors": edit(own.detectors)})
     else:
         _change_many(tier, edit)
 
 
-def _change_tenant(tenant_id: str, edit: "Edit") -> None:
-    from schemas.tenant import Tenant
-    from streams.producer import Sender
-    from tenantwatch.control import Control, kafka_bootstrap
-    from tenantwatch.directory import await_directory
-
-    settings = Settings()
-    with Control(settings) as control:
-        own = Tenant.model_validate(find_tenant(control, tenant_id))
-    changed = own.model_copy(update={"detectors": edit(own.detectors)})
-    with Sender(kafka_bootstrap(settings)) as sender:
-        sender.tenants([changed])
-    warn_unless(await_directory(settings, [tenant_id], lambda found: found == {tenant_id: changed}))
-
-
 def _change_many(tier: TierName | None, edit: "Edit") -> None:
     from streams.producer import Sender
-    from streams.tenant_log import TenantLog
+    from streams.tenant_log import read_tenant_log
     from tenantwatch.control import kafka_bootstrap
     from tenantwatch.directory import await_tuning
 
     settings = Settings()
     bootstrap = kafka_bootstrap(settings)
-    log = TenantLog(bootstrap)
-    log.refresh()
-    log.close()
-    tuning = log.tuning
+    tuning = read_tenant_log(bootstrap).tuning
     if tier is None:
         tuning = tuning.model_copy(update={"detectors": edit(tuning.detectors)})
     else:
-        tiers = {**tuning.tiers, tier.value: edit(tuning.tiers.get(tier.value, {}))}
+        tiers = {**tuning.tiers, tier: edit(tuning.tiers.get(tier, {}))}
         tuning = tuning.model_copy(update={"tiers": {name: of for name, of in tiers.items() if of}})
     with Sender(bootstrap) as sender:
         sender.tuning(tuning)

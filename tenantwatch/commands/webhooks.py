@@ -6,8 +6,8 @@ from urllib.parse import quote
 import typer
 
 from tenantwatch.commands.alerts import Severity
+from tenantwatch.commands.asking import ask
 from tenantwatch.commands.output import AsJson, moment, note, print_json, print_line, print_table
-from tenantwatch.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -16,16 +16,6 @@ EndpointId = Annotated[
 ]
 Description = Annotated[str | None, typer.Option(help="What it is for.")]
 OfTenant = Annotated[str | None, typer.Option("--tenant", help="Of this tenant only.")]
-
-
-def _ask(method: str, path: str, *, params: dict[str, Any] | None = None, json: Any = None) -> Any:
-    from tenantwatch.control import Control
-
-    with Control(Settings()) as control:
-        answer = control.request(method, path, params=params, json=json)
-    for warning in control.warnings:
-        note(warning, "yellow")
-    return answer
 
 
 def _path(*parts: str) -> str:
@@ -52,20 +42,20 @@ def add(
     tenant: Annotated[str | None, typer.Option(help="Whose alerts it receives.")] = None,
     platform: Annotated[bool, typer.Option("--platform", help="It receives every tenant's alerts.")] = False,
     description: Annotated[str, typer.Option(help="What it is for.")] = "",
-    min_severity: Annotated[Severity, typer.Option(help="This severity and above.")] = Severity.LOW,
+    min_severity: Annotated[Severity, typer.Option(help="This severity and above.")] = "low",
     as_json: AsJson = False,
 ) -> None:
     """Add an endpoint, and print its id and its secret, once."""
     if (tenant is None) != platform:
         raise typer.BadParameter("say whose alerts it receives: --tenant T, or --platform for everyone's")
     new = {"tenant_id": tenant or "", "url": url, "description": description, "min_severity": min_severity}
-    _print_secret(_ask("POST", "/webhooks", json=new), as_json)
+    _print_secret(ask("POST", "/webhooks", json=new), as_json)
 
 
 @app.command("list")
 def list_endpoints(tenant: OfTenant = None, as_json: AsJson = False) -> None:
     """List the endpoints, without their secrets."""
-    endpoints = _ask("GET", "/webhooks", params={"tenant_id": tenant})
+    endpoints = ask("GET", "/webhooks", params={"tenant_id": tenant})
     if as_json:
         print_json(endpoints)
         return
@@ -93,19 +83,19 @@ def update(
     given = {name: value for name, value in change.items() if value is not None}
     if not given:
         raise typer.BadParameter("nothing to change: name --url, --description or --min-severity")
-    _changed(_ask("PATCH", _path("webhooks", endpoint_id), json=given), as_json)
+    _changed(ask("PATCH", _path("webhooks", endpoint_id), json=given), as_json)
 
 
 @app.command()
 def enable(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
     """Deliver to an endpoint again, from the next alert on."""
-    _changed(_ask("PATCH", _path("webhooks", endpoint_id), json={"status": "enabled"}), as_json)
+    _changed(ask("PATCH", _path("webhooks", endpoint_id), json={"status": "enabled"}), as_json)
 
 
 @app.command()
 def disable(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
     """Stop delivering to an endpoint; what waits is cancelled."""
-    _changed(_ask("PATCH", _path("webhooks", endpoint_id), json={"status": "disabled"}), as_json)
+    _changed(ask("PATCH", _path("webhooks", endpoint_id), json={"status": "disabled"}), as_json)
 
 
 def _changed(endpoint: dict[str, Any], as_json: bool) -> None:
@@ -118,7 +108,7 @@ def _changed(endpoint: dict[str, Any], as_json: bool) -> None:
 @app.command("rotate-secret")
 def rotate_secret(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
     """Give an endpoint a new secret, and print it, once; for a day the old one signs beside it."""
-    _print_secret(_ask("POST", _path("webhooks", endpoint_id, "rotate")), as_json)
+    _print_secret(ask("POST", _path("webhooks", endpoint_id, "rotate")), as_json)
 
 
 @app.command()
@@ -129,14 +119,14 @@ def remove(
     """Remove an endpoint; what waits is cancelled, its delivery log stays."""
     if not yes:
         typer.confirm(f"Remove {endpoint_id}?", abort=True, err=True)
-    _ask("DELETE", _path("webhooks", endpoint_id))
+    ask("DELETE", _path("webhooks", endpoint_id))
     note(f"removed {endpoint_id}")
 
 
 @app.command("test")
 def send_test(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
     """Send a webhook.test now, also to a disabled endpoint; exit code 1 if it does not arrive."""
-    result = _ask("POST", _path("webhooks", endpoint_id, "test"))
+    result = ask("POST", _path("webhooks", endpoint_id, "test"))
     delivered = 200 <= result["http_status"] < 300
     if as_json:
         print_json({**result, "delivered": delivered})
@@ -156,7 +146,7 @@ def deliveries(
 ) -> None:
     """List deliveries and their last attempts, the newest first."""
     params = {"tenant_id": tenant, "endpoint_id": endpoint, "limit": limit}
-    logged = _ask("GET", "/deliveries", params=params)
+    logged = ask("GET", "/deliveries", params=params)
     if as_json:
         print_json(logged)
         return
@@ -185,7 +175,7 @@ def redeliver(
     as_json: AsJson = False,
 ) -> None:
     """Put a delivery back into the queue, whatever became of it."""
-    delivery = _ask("POST", _path("deliveries", delivery_id, "redeliver"))
+    delivery = ask("POST", _path("deliveries", delivery_id, "redeliver"))
     if as_json:
         print_json(delivery)
     else:

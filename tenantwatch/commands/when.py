@@ -28,7 +28,14 @@ def parse_when(text: str, now: datetime) -> datetime:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-def _checked(text: str | None) -> str | None:
+def checked_time(text: str | None) -> str | None:
+    """Return what an option that is a time was given, if it is one.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it is none.
+    """
     try:
         if text is not None:
             parse_when(text, datetime.now(UTC))
@@ -41,17 +48,19 @@ def _checked(text: str | None) -> str | None:
 
 Since = Annotated[
     str | None,
-    typer.Option(help="Since then: 30m, 24h, 7d, or 2026-01-31T09:30:00Z.", callback=_checked),
+    typer.Option(help="Since then: 30m, 24h, 7d, or 2026-01-31T09:30:00Z.", callback=checked_time),
 ]
 From = Annotated[
     str | None,
-    typer.Option("--from", help="Since then: 30m, 24h, 7d, or 2026-01-31T09:30:00Z.", callback=_checked),
+    typer.Option("--from", help="Since then: 30m, 24h, 7d, or 2026-01-31T09:30:00Z.", callback=checked_time),
 ]
-To = Annotated[str | None, typer.Option("--to", help="Until then.", callback=_checked)]
+To = Annotated[str | None, typer.Option("--to", help="Until then.", callback=checked_time)]
 Learn = Annotated[
     str,
     typer.Option(
-        help="Of the store: so long before --from the detectors only learn.", callback=_checked, metavar="14d"
+        help="Of the store: so long before --from the detectors only learn.",
+        callback=checked_time,
+        metavar="14d",
     ),
 ]
 

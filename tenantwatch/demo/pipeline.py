@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import httpx
 
-from streams.jars import VERSION
+from streams.jars import jars_cached
 from tenantwatch.control import Control, running
 from tenantwatch.settings import Settings
 
@@ -34,12 +34,6 @@ _PUBLISHED: Final = re.compile(r"^tenantwatch_alerts_published_total\{.*\} ([0-9
 
 class DemoError(Exception):
     """The demo cannot go on; the message says why and where to look."""
-
-
-def _kafka_is_here() -> bool:
-    from jgo.config import GlobalSettings  # takes 150 ms
-
-    return (GlobalSettings.load().repo_cache / "org/apache/kafka/kafka_2.13" / VERSION).is_dir()
 
 
 def _environment(data_dir: Path) -> dict[str, str]:
@@ -81,7 +75,7 @@ class ChildPipeline:
             raise DemoError(f"no directory for the demo's data: {error}; TMPDIR says where") from error
         self.data_dir = self._root / "data"
         self._log_path = self._root / "up.log"
-        self.downloads = not _kafka_is_here()
+        self.downloads = not jars_cached()
         self._settings = Settings(data_dir=self.data_dir)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Control | None = None

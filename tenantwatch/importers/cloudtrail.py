@@ -14,7 +14,6 @@ from tenantwatch.importers.words import access_reason_of
 
 # Where EventBridge and `aws cloudtrail lookup-events` put the record.
 ENVELOPES: Final = ("detail", "CloudTrailEvent")
-SIGN_IN: Final = "signin.amazonaws.com"
 # What AWS writes instead of a name that its sign-in page does not know: people type their password there.
 HIDDEN_NAME: Final = "HIDDEN_DUE_TO_SECURITY_REASONS"
 # A role that people get from IAM Identity Center: its sessions carry their names.

@@ -18,7 +18,7 @@ from typing import Any
 from schemas.alert import Alert
 from schemas.tenant import Tenant
 from streams.geography import Locate, locate_with, located
-from tenantwatch.backtest import backtest
+from tests.backtested import backtest
 
 FOLDER = Path(__file__).parent
 STABLE = (

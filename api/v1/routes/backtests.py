@@ -54,13 +54,7 @@ class BacktestList(BaseModel):
     backtests: list[ShownBacktest]
 
 
-@routes.post(
-    "",
-    permission="backtests:run",
-    reach="tenant",
-    status_code=202,
-    problems=["conflict", "not_configured"],
-)
+@routes.post("", permission="backtests:run", reach="tenant", status_code=202, problems=["conflict"])
 async def begin_backtest(request: Request, caller: CallerOf, wanted: BacktestRequest) -> ShownBacktest:
     """Begin a backtest over the tenant's stored events; ask for it by its id until it has finished."""
     check_detectors(wanted.detectors, "body.detectors")

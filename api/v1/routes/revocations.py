@@ -3,14 +3,14 @@
 import asyncio
 from typing import Annotated
 
-from fastapi import Response
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.v1.caller import Caller, CallerOf
 from api.v1.parts import Parts, PartsOf
 from api.v1.problems import Problem
 from api.v1.routing import Routes
-from api.v1.trace import TraceOf
+from api.v1.trace import trace_of
 from schemas.event import Text64
 from schemas.personal import is_pseudonym
 from store.revocations import Revocations
@@ -33,9 +33,9 @@ class Revocation(BaseModel):
 @routes.post(
     "", permission="keys:manage", reach="either", status_code=204, response_model=None, action="revoke"
 )
-async def revoke(caller: CallerOf, parts: PartsOf, trace: TraceOf, wanted: Revocation) -> Response:
+async def revoke(request: Request, caller: CallerOf, parts: PartsOf, wanted: Revocation) -> Response:
     """End tokens of the tenant, or without a tenant of everybody; those of other tenants live on."""
-    trace.resource_id = wanted.id
+    trace_of(request.scope).resource_id = wanted.id
     await asyncio.to_thread(
         Revocations(parts.database).revoke,
         await asyncio.to_thread(_named, wanted.id, caller, parts),

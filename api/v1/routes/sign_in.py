@@ -78,6 +78,8 @@ async def begin_sign_in(request: Request, parts: PartsOf) -> Response:
     permission=None,
     reach="public",
     response_model=Tokens,
+    # Providers add parameters of their own, which must be ignored (RFC 6749, 4.1.2).
+    open_query=True,
     problems=["not_configured", "unauthenticated"],
 )
 async def finish_sign_in(
@@ -86,9 +88,7 @@ async def finish_sign_in(
     code: Short = None,
     state: Short = None,
     error: Short = None,
-    error_description: Short = None,
     iss: Short = None,
-    session_state: Short = None,
 ) -> Response:
     """Take the provider's code and answer with tokens: what the browser began, it ends."""
     provider, config, trace = _provider(request), parts.config.oidc, trace_of(request.scope)

@@ -12,12 +12,13 @@ from api.v1.problems import Problem, not_found
 from api.v1.routing import Routes
 from detectors.parameters import check_overrides
 from detectors.rules.ruleset import check_rules
-from schemas.tenant import Tenant, check_planned_tests
+from schemas.event import TENANT_ID
+from schemas.tenant import Tenant, as_tenant, check_planned_tests
 from store.queries import PlatformContext, Reader, TenantContext
 from streams.producer import SendError
 
 routes = Routes("/tenants", "tenant")
-TenantIdPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+TenantIdPath = Annotated[str, Path(pattern=TENANT_ID)]
 WAIT_S: Final = 10.0
 POLL_S: Final = 0.1
 
@@ -41,7 +42,7 @@ async def show_tenant(caller: CallerOf, parts: PartsOf, tenant_id: TenantIdPath)
     return await find_tenant(caller, parts, tenant_id)
 
 
-@routes.put("/{tenant_id}", permission="tenants:manage", reach="platform", problems=["not_configured"])
+@routes.put("/{tenant_id}", permission="tenants:manage", reach="platform")
 async def put_tenant(parts: PartsOf, tenant_id: TenantIdPath, tenant: Tenant) -> Tenant:
     """Add a tenant, or replace all its settings, its rules too; answered once the directory holds it."""
     if tenant.tenant_id != tenant_id:
@@ -58,13 +59,7 @@ async def put_tenant(parts: PartsOf, tenant_id: TenantIdPath, tenant: Tenant) ->
     return tenant
 
 
-@routes.delete(
-    "/{tenant_id}",
-    permission="tenants:manage",
-    reach="platform",
-    status_code=204,
-    problems=["not_configured"],
-)
+@routes.delete("/{tenant_id}", permission="tenants:manage", reach="platform", status_code=204)
 async def remove_tenant(caller: CallerOf, parts: PartsOf, tenant_id: TenantIdPath) -> Response:
     """Take a tenant out of the directory. Its stored events stay; new ones become dead letters."""
     everyone = Reader(parts.database, PlatformContext(caller.principal.subject))
@@ -96,10 +91,6 @@ async def find_tenant_to_change(parts: Parts, tenant: TenantContext) -> Tenant:
     Problem
         ``conflict``, if Kafka has newer ones that no worker has taken up: writing would undo them.
     """
-    if parts.producer is None:
-        raise Problem(
-            "not_configured", "this process sends nothing to Kafka: ask one of `tenantwatch api` or `up`"
-        )
     rows = await asyncio.to_thread(Reader(parts.database, tenant).tenants)
     if not rows:
         raise not_found("tenant")
@@ -110,11 +101,6 @@ async def find_tenant_to_change(parts: Parts, tenant: TenantContext) -> Tenant:
     if behind:
         raise Problem("conflict", "the tenant is being changed by somebody else: look, and send it again")
     return as_tenant(rows[0])
-
-
-def as_tenant(row: dict[str, Any]) -> Tenant:
-    """Return a row of the directory as settings."""
-    return Tenant.model_validate({name: value for name, value in row.items() if name != "version"})
 
 
 def check_detectors(overrides: dict[str, Any], field: str) -> None:
@@ -132,10 +118,6 @@ def check_detectors(overrides: dict[str, Any], field: str) -> None:
 
 async def write_tenant(parts: Parts, tenant_id: str, tenant: Tenant | None) -> None:
     """Write a tenant to ``audit.tenants``, or remove it, and wait until the directory has it."""
-    if parts.producer is None:
-        raise Problem(
-            "not_configured", "this process sends nothing to Kafka: ask one of `tenantwatch api` or `up`"
-        )
     try:
         await parts.producer.send_tenant(tenant_id, tenant)
     except SendError:

@@ -79,7 +79,7 @@ async def verify_trail(
     """
     if asked.until <= asked.since:
         raise _faulty("`to` is not after `from`")
-    if parts.seals is None or parts.seals.ring is None:
+    if parts.seals.ring is None:
         raise Problem("not_configured", "this process knows no key that signs seals: TENANTWATCH_SEAL_KEY")
     started_s = time.monotonic()
     # One at a time: it takes a processor, and much of the memory that there is.

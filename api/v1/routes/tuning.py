@@ -1,17 +1,15 @@
 """Detector parameters of a tenant: what holds, who said so, and changing the tenant's own."""
 
 import asyncio
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from api.v1.caller import CallerOf
-from api.v1.parts import PartsOf
+from api.v1.parts import Parts, PartsOf
 from api.v1.routes.tenants import check_detectors, find_tenant, find_tenant_to_change, write_tenant
 from api.v1.routing import Routes
 from detectors.tuning import settings_of
 from schemas.tenant import ParameterValue, Tenant
-from schemas.tuning import Tuning
 from store.tuning import read_tunings
 
 routes = Routes("/tuning", "tuning")
@@ -52,7 +50,7 @@ async def show_tuning(caller: CallerOf, parts: PartsOf) -> TuningShown:
     return await _shown(parts, tenant)
 
 
-@routes.put("", permission="tuning:manage", reach="tenant", problems=["not_configured", "conflict"])
+@routes.put("", permission="tuning:manage", reach="tenant", problems=["conflict"])
 async def put_tuning(caller: CallerOf, parts: PartsOf, wanted: OwnTuning) -> TuningShown:
     """Let the tenant's own values hold from the next event on.
 
@@ -65,8 +63,7 @@ async def put_tuning(caller: CallerOf, parts: PartsOf, wanted: OwnTuning) -> Tun
     return await _shown(parts, changed)
 
 
-async def _shown(parts: Any, tenant: Tenant) -> TuningShown:
-    tunings: dict[int, Tuning] = await asyncio.to_thread(read_tunings, parts.database)
-    newest = [*tunings.values()][-1] if tunings else Tuning()
+async def _shown(parts: Parts, tenant: Tenant) -> TuningShown:
+    *_, newest = (await asyncio.to_thread(read_tunings, parts.database)).values()
     found = settings_of(tenant, newest)
     return TuningShown(own=tenant.detectors, settings=[Setting(**each._asdict()) for each in found])

@@ -13,8 +13,7 @@ from api.v1.problems import Problem, not_found
 from api.v1.routing import Routes
 from schemas.alert import Severity, UtcTime
 from schemas.event import Text256
-from store.privacy import box_of
-from store.webhooks import PLATFORM, Endpoint, UnknownWebhook, WebhookStore
+from store.webhooks import PLATFORM, Endpoint, UnknownWebhook
 from streams.webhooks.address import UrlRefused
 from streams.webhooks.endpoints import add_endpoint, update_endpoint
 
@@ -87,7 +86,7 @@ class DeliveryList(BaseModel):
 @routes.get("", permission="webhooks:manage", reach="either")
 async def list_webhooks(caller: CallerOf, parts: PartsOf) -> WebhookList:
     """List the tenant's endpoints, or for platform callers that name none, the platform's own."""
-    found = await asyncio.to_thread(_store(parts).list, _owner(caller))
+    found = await asyncio.to_thread(parts.webhooks.store.list, _owner(caller))
     return WebhookList(webhooks=[Webhook(**_shown(endpoint)) for endpoint in found])
 
 
@@ -96,11 +95,14 @@ async def add_webhook(caller: CallerOf, parts: PartsOf, new: NewWebhook) -> Webh
     """Add an endpoint. It must be on the public internet; its secret is shown this once."""
     try:
         endpoint = await add_endpoint(
-            _store(parts), tenant_id=_owner(caller), allow=parts.config.webhook_allow, **new.model_dump()
+            parts.webhooks.store,
+            tenant_id=_owner(caller),
+            allow=parts.config.webhook_allow,
+            **new.model_dump(),
         )
     except UrlRefused as error:
         raise _refused(error) from None
-    await _reload(parts)
+    await parts.webhooks.reload()
     return WebhookWithSecret(**_shown(endpoint), secret=endpoint.secret)
 
 
@@ -116,7 +118,7 @@ async def change_webhook(
 ) -> Webhook:
     """Change what is given."""
     await _get(caller, parts, endpoint_id)
-    store, given = _store(parts), change.model_dump(exclude={"status"})
+    store, given = parts.webhooks.store, change.model_dump(exclude={"status"})
     try:
         endpoint = await update_endpoint(store, endpoint_id, allow=parts.config.webhook_allow, **given)
     except UrlRefused as error:
@@ -125,7 +127,7 @@ async def change_webhook(
         endpoint = await asyncio.to_thread(store.enable, endpoint_id)
     elif change.status == "disabled":
         endpoint = await asyncio.to_thread(store.disable, endpoint_id, "disabled over the API")
-    await _reload(parts)
+    await parts.webhooks.reload()
     return Webhook(**_shown(endpoint))
 
 
@@ -139,8 +141,8 @@ async def change_webhook(
 async def rotate_webhook(caller: CallerOf, parts: PartsOf, endpoint_id: EndpointId) -> WebhookWithSecret:
     """Give an endpoint a new secret; the old one signs beside it for a day."""
     await _get(caller, parts, endpoint_id)
-    endpoint = await asyncio.to_thread(_store(parts).rotate_secret, endpoint_id)
-    await _reload(parts)
+    endpoint = await asyncio.to_thread(parts.webhooks.store.rotate_secret, endpoint_id)
+    await parts.webhooks.reload()
     return WebhookWithSecret(**_shown(endpoint), secret=endpoint.secret)
 
 
@@ -154,10 +156,6 @@ async def rotate_webhook(caller: CallerOf, parts: PartsOf, endpoint_id: Endpoint
 async def test_webhook(caller: CallerOf, parts: PartsOf, endpoint_id: EndpointId) -> Probe:
     """Send a test message to an endpoint, and show what it answered."""
     await _get(caller, parts, endpoint_id)
-    if parts.webhooks is None:
-        raise Problem(
-            "not_configured", "this process sends no webhooks: ask one of `tenantwatch api` or `up`"
-        )
     return Probe(**asdict(await parts.webhooks.test(endpoint_id)))
 
 
@@ -165,8 +163,8 @@ async def test_webhook(caller: CallerOf, parts: PartsOf, endpoint_id: EndpointId
 async def remove_webhook(caller: CallerOf, parts: PartsOf, endpoint_id: EndpointId) -> Response:
     """Remove an endpoint; what waits for it is cancelled, and its delivery log stays."""
     await _get(caller, parts, endpoint_id)
-    await asyncio.to_thread(_store(parts).remove, endpoint_id)
-    await _reload(parts)
+    await asyncio.to_thread(parts.webhooks.store.remove, endpoint_id)
+    await parts.webhooks.reload()
     return Response(status_code=204)
 
 
@@ -179,12 +177,8 @@ async def list_deliveries(
 ) -> DeliveryList:
     """List what was delivered to an endpoint, and what was not and why."""
     await _get(caller, parts, endpoint_id)
-    found = await asyncio.to_thread(_store(parts).deliveries, _owner(caller), endpoint_id, limit)
+    found = await asyncio.to_thread(parts.webhooks.store.deliveries, _owner(caller), endpoint_id, limit)
     return DeliveryList(deliveries=[asdict(entry) for entry in found])
-
-
-def _store(parts: Parts) -> WebhookStore:
-    return WebhookStore(parts.database, secrets=box_of(parts.privacy))
 
 
 def _owner(caller: Caller) -> str:
@@ -193,7 +187,7 @@ def _owner(caller: Caller) -> str:
 
 async def _get(caller: Caller, parts: Parts, endpoint_id: str) -> Endpoint:
     try:
-        return await asyncio.to_thread(_store(parts).get, endpoint_id, _owner(caller))
+        return await asyncio.to_thread(parts.webhooks.store.get, endpoint_id, _owner(caller))
     except UnknownWebhook:
         raise not_found("webhook") from None
 
@@ -201,11 +195,6 @@ async def _get(caller: Caller, parts: Parts, endpoint_id: str) -> Endpoint:
 def _refused(error: UrlRefused) -> Problem:
     errors = [{"field": "body.url", "detail": str(error)}]
     return Problem("invalid", "a webhook may not go there", errors=errors)
-
-
-async def _reload(parts: Parts) -> None:
-    if parts.webhooks is not None:
-        await parts.webhooks.reload()
 
 
 def _shown(endpoint: Endpoint) -> dict[str, Any]:
