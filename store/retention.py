@@ -16,32 +16,19 @@ from schemas.tenant import DEFAULT_RETENTION_DAYS, Tenant
 from store.alert_expiry import ALERT, OLDEST_ALERTS, aged_alerts, alert_days, delete_alerts
 from store.backtests import BACKTEST, OLDEST_BACKTESTS, aged_backtests, delete_backtests
 from store.database import Database, Guard
+from store.event_expiry import AgedEvents
 from store.expiry import Named
 from store.holds import WHOLE_TENANT, Hold, active, with_ids
-from store.people import speaks_of
 from store.queries import PlatformContext, TenantContext
 from store.seals.keys import Signer
 from store.seals.statements import keep, state_retention, stated_rows
 
 log = structlog.get_logger()
 
-# An event is as old as the younger of its own time and its arrival, so that an import is kept for as
-# long as what arrived beside it.
-_AGED: Final = (
-    "tenant_id = {tenant_id:String} AND kind = {kind:String} "
-    "AND greatest(time, ingest_time) < {cutoff:DateTime64(3)}"
-)
-# People on legal hold.
-_FREE: Final = f" AND NOT {speaks_of('held')}"
 # One pass; to ask for each tenant and kind takes 10 ms each, whether anything has aged or not.
 _OLDEST: Final = (
     "SELECT tenant_id, kind, min(greatest(time, ingest_time)) AS oldest FROM events "
     "GROUP BY tenant_id, kind ORDER BY tenant_id, kind"
-)
-_GROUPS: Final = (
-    "SELECT kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition, count() AS rows_removed, "
-    "countIf(flags = 0) AS evaluated_removed FROM events WHERE {condition} "
-    "GROUP BY kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition"
 )
 _COUNTS: Final = frozenset({"rows_removed", "evaluated_removed"})
 _UNFINISHED: Final = (
@@ -207,38 +194,14 @@ def _days_kept(tenant: Tenant | None, kind: Kind) -> int:
     return tenant.retention_days_of(kind) if tenant else DEFAULT_RETENTION_DAYS
 
 
-@dataclass(frozen=True)
-class _AgedEvents:
-    """The events of a tenant and kind that are older than a moment, but for those of people on hold."""
-
-    database: Database
-    tenant_id: str
-    kind: str
-    cutoff: datetime
-    held: Sequence[str]
-
-    def groups(self) -> list[dict[str, Any]]:
-        """Return how many there are, by partition."""
-        condition, bound = self._condition()
-        return self.database.query(_GROUPS.format(condition=condition), bound)
-
-    def delete(self) -> None:
-        condition, bound = self._condition()
-        self.database.command(f"DELETE FROM events WHERE {condition}", bound)
-
-    def _condition(self) -> tuple[str, dict[str, Any]]:
-        bound = {"tenant_id": self.tenant_id, "kind": self.kind, "cutoff": self.cutoff}
-        return (_AGED + _FREE, {**bound, "held": list(self.held)}) if self.held else (_AGED, bound)
-
-
 def _aged(
     database: Database, tenant_id: str, kind: str, cutoff: datetime, held: Sequence[Hold]
-) -> _AgedEvents | None:
+) -> AgedEvents | None:
     """Return the events that have aged out; None: all of the tenant is held."""
     people = {hold.pseudonym for hold in held}
     if _all_held(kind, tenant_id, people):
         return None
-    return _AgedEvents(database, tenant_id, kind, cutoff, sorted(people))
+    return AgedEvents(database, tenant_id, kind, cutoff, sorted(people))
 
 
 def _finish_interrupted(
