@@ -234,8 +234,3 @@ class SealKeys:
         file = self.directory / TRUSTED / ENDED
         given = json.loads(file.read_text()) if file.exists() else {}
         return {name: datetime.fromisoformat(time) for name, time in given.items()}
-
-
-def trust_of(pems: Mapping[str, str] | Iterable[str]) -> Trust:
-    """Return trust in public keys given as text."""
-    return Trust(map(read_public, pems.values() if isinstance(pems, Mapping) else pems))

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from store.database import Database, Guard
-from store.seals.keys import STATEMENT, Signer, Trust, key_id, pem, read_public
+from store.seals.keys import STATEMENT, Signer, Trust, key_id, pem
 
 StatementKind = Literal["retention", "shredded", "key", "end"]
 _READ: Final = "SELECT tenant_id, kind, body, signature FROM seal_statements ORDER BY stated_at, kind"
@@ -302,9 +302,3 @@ def _is_foretold(statement: Statement) -> bool:
     """Return whether retention is said to have removed what was not yet there."""
     stated_ms = int(datetime.fromisoformat(statement.stated_at).timestamp() * 1000)
     return bool(statement.content["cutoff_ms"] > stated_ms)
-
-
-def introduced_keys(statements: Iterable[Statement]) -> dict[str, str]:
-    """Return the public keys that statements introduce, by id."""
-    texts = [statement.content["public_key"] for statement in statements if statement.kind == "key"]
-    return {key_id(read_public(text)): text for text in texts}
