@@ -23,6 +23,8 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 MAX_EVENT_BYTES: Final = 1024 * 1024
 MAX_EVENTS_PER_MESSAGE: Final = 1_000
+# So wide is a position in a message where it is one number with the offset.
+INDEX_BITS: Final = 10
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 MAX_ATTRIBUTES: Final = 32
 MAX_ATTRIBUTES_BYTES: Final = 8 * 1024

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+from clickhouse_connect.driver.binding import str_query_value
 
 from store.backups.manifest import (
     FORMAT,
@@ -158,16 +159,11 @@ def sealed_until(heads: Sequence[Seal]) -> str:
     for seal in heads:
         at = datetime.fromisoformat(seal.sealed_at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
         each.append(
-            f"(kafka_cluster_id = {_quoted(seal.chain.cluster_id)} "
+            f"(kafka_cluster_id = {str_query_value(seal.chain.cluster_id)} "
             f"AND kafka_partition = {seal.chain.partition} "
             f"AND sealed_at <= toDateTime64('{at}', 3, 'UTC'))"
         )
     return f"({' OR '.join(each) or '0'})"
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _pieces(database: Database, table: str, sorting_key: str, where: str) -> Iterator[str]:
@@ -197,9 +193,9 @@ def _pieces(database: Database, table: str, sorting_key: str, where: str) -> Ite
 def _range(where: str, key: str, after: str | None, until: str | None, rows: int) -> Iterator[str]:
     condition = where
     if after is not None:
-        condition += f" AND tenant_id > {_quoted(after)}"
+        condition += f" AND tenant_id > {str_query_value(after)}"
     if until is not None:
-        condition += f" AND tenant_id <= {_quoted(until)}"
+        condition += f" AND tenant_id <= {str_query_value(until)}"
     yield from _parts(condition, key, rows)
 
 

@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from schemas.batch import Bools, Int64s
+from schemas.event import INDEX_BITS
 from store.seals.findings import Finding, about_rows
-from store.seals.seal import INDEX_BITS, ChainId, Interval, Leaves, Rows, Seal, place
+from store.seals.seal import ChainId, Interval, Leaves, Rows, Seal, place
 from store.seals.statements import Stated
 
 

@@ -18,6 +18,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
+from schemas.event import INDEX_BITS
 from store.database import Database
 from store.seals import chains
 from store.seals.canonical import CURRENT_FORM, columns, leaf
@@ -25,7 +26,7 @@ from store.seals.comparison import Stored, TopicKey, within
 from store.seals.findings import Finding
 from store.seals.grouping import by_chain
 from store.seals.keys import MANIFEST, Signer, Trust, pem, read_public
-from store.seals.seal import INDEX_BITS, LEAF, MAX_INDEX, ChainId, Seal
+from store.seals.seal import LEAF, MAX_INDEX, ChainId, Seal
 from store.seals.statements import Statement, read_shreddings, read_statements, state_shredded
 from store.seals.trail import condition_of_run
 from store.seals.verification import Verdict, Verification
