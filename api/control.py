@@ -29,7 +29,8 @@ from store.queries import LetterFilter, PlatformContext, Reader, Scope, TenantCo
 from store.reconciliation import reconcile_all
 from store.redrives import RedriveStatus, claim, record
 from store.tuning import read_tunings
-from store.webhooks import Endpoint, UnknownWebhook, WebhookStore
+from store.webhook_rows import Endpoint
+from store.webhooks import UnknownWebhook, WebhookStore
 from streams.webhooks.address import Network, UrlRefused
 from streams.webhooks.delivery import WebhookDelivery
 from streams.webhooks.endpoints import add_endpoint, update_endpoint

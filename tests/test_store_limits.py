@@ -14,7 +14,8 @@ from store.tail import Tail
 from store.tenant_keys import TenantKey
 from store.vault import Subject, Vault
 from store.vault_expiry import expire_people
-from store.webhooks import Delivery, WebhookStore
+from store.webhook_rows import Delivery
+from store.webhooks import WebhookStore
 from store.writer import EventWriter
 from streams.directory import Entry
 from streams.tenant_rows import tenant_row

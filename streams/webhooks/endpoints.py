@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 from schemas.alert import Severity
-from store.webhooks import Endpoint, WebhookStore
+from store.webhook_rows import Endpoint
+from store.webhooks import WebhookStore
 from streams.webhooks.address import Network, check_url
 from streams.webhooks.sender import Resolver
 

@@ -14,7 +14,8 @@ from api.v1.routing import Routes
 from schemas.alert import Severity, UtcTime
 from schemas.event import Text256
 from store.privacy import box_of
-from store.webhooks import PLATFORM, Endpoint, UnknownWebhook, WebhookStore
+from store.webhook_rows import Endpoint
+from store.webhooks import PLATFORM, UnknownWebhook, WebhookStore
 from streams.webhooks.address import UrlRefused
 from streams.webhooks.endpoints import add_endpoint, update_endpoint
 
