@@ -92,24 +92,9 @@ def create(
         raise BackupError(f"{path} exists already: another backup began in the same second") from None
     except OSError as error:
         raise BackupError(f"cannot write to {directory}: {error.strerror}") from error
-    columns: dict[str, list[str]] = {}
-    for row in database.query(_COLUMNS):
-        columns.setdefault(row["table"], []).append(row["name"])
-    ordered = {row["name"]: row["sorting_key"] for row in database.query(_TABLES)}
     positions = database.query(_POSITIONS)
     heads = heads_of_partitions(database)
-    tables: dict[str, dict[str, Any]] = {}
-    for table in _in_order(ordered):
-        where = sealed_until(heads) if table == "seals" else "1"
-        pieces = _pieces(database, table, ordered[table], where)
-        files = tables.get(table, {}).get("files", [])
-        files += _write_table(database, path, table, columns[table], pieces, len(files))
-        tables[table] = {
-            "columns": columns[table],
-            "rows": sum(file["rows"] for file in files),
-            "files": files,
-        }
-        progress(table, tables[table]["rows"])
+    tables = _write_tables(database, path, sealed_until(heads), progress)
     others = {TENANTS_FILE: _directory(database), OFFSETS_FILE: _offsets(positions)}
     if keys is not None:
         others[KEYS_FILE] = keys
@@ -143,6 +128,34 @@ def create(
     )
     backup.write(signer)
     return backup
+
+
+def _write_tables(
+    database: Database, path: Path, seals: str, progress: Callable[[str, int], None]
+) -> dict[str, dict[str, Any]]:
+    """Write every table, and return what the manifest says of each.
+
+    Parameters
+    ----------
+    seals
+        The condition on those that are written.
+    """
+    columns: dict[str, list[str]] = {}
+    for row in database.query(_COLUMNS):
+        columns.setdefault(row["table"], []).append(row["name"])
+    ordered = {row["name"]: row["sorting_key"] for row in database.query(_TABLES)}
+    tables: dict[str, dict[str, Any]] = {}
+    for table in _in_order(ordered):
+        pieces = _pieces(database, table, ordered[table], seals if table == "seals" else "1")
+        files = tables.get(table, {}).get("files", [])
+        files += _write_table(database, path, table, columns[table], pieces, len(files))
+        tables[table] = {
+            "columns": columns[table],
+            "rows": sum(file["rows"] for file in files),
+            "files": files,
+        }
+        progress(table, tables[table]["rows"])
+    return tables
 
 
 def _in_order(tables: Mapping[str, str]) -> list[str]:

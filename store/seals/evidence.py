@@ -106,7 +106,7 @@ def export(
         If there is such a file.
     """
     seals, _ = chains.read_seals(database, [tenant_id])
-    runs = [run for run in _runs(seals, since, until) if run]
+    runs = [*_runs(seals, since, until)]
     if not runs:
         raise ValueError(f"{tenant_id} has no sealed rows of that span; rows are sealed within a minute")
     statements, _ = read_statements(database)
@@ -119,10 +119,8 @@ def export(
     try:
         with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive:
             files = _Files(archive)
-            rows = 0
             with files.open(ROWS) as write:
-                for run in runs:
-                    rows += _write_rows(database, run, write)
+                rows = sum(_write_rows(database, run, write) for run in runs)
             with files.open(SEALS) as write:
                 for run in runs:
                     _write_seals(database, run, write)
@@ -137,16 +135,7 @@ def export(
                 "exported_at": now.astimezone(UTC).isoformat(timespec="milliseconds"),
                 "exported_by": exported_by,
                 "rows": rows,
-                "seals": sum(map(len, runs)),
-                "chains": [
-                    {
-                        "cluster_id": run[0].chain.cluster_id,
-                        "partition": run[0].chain.partition,
-                        "first": run[0].sequence,
-                        "last": run[-1].sequence,
-                    }
-                    for run in runs
-                ],
+                **_covered(runs),
                 "key_id": signer.key_id,
                 "files": files.written,
             }
@@ -171,6 +160,20 @@ def _runs(seals: Sequence[Seal], since: datetime | None, until: datetime | None)
         ]
         if chosen:
             yield found[chosen[0] : chosen[-1] + 1]
+
+
+def _covered(runs: Sequence[Sequence[Seal]]) -> dict[str, Any]:
+    """Return what the manifest says of the seals."""
+    chains_of_runs = [
+        {
+            "cluster_id": run[0].chain.cluster_id,
+            "partition": run[0].chain.partition,
+            "first": run[0].sequence,
+            "last": run[-1].sequence,
+        }
+        for run in runs
+    ]
+    return {"seals": sum(map(len, runs)), "chains": chains_of_runs}
 
 
 def _write_rows(database: Database, run: Sequence[Seal], write: Any) -> int:
