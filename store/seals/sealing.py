@@ -154,12 +154,12 @@ class Sealing:
 
     def make(
         self, stretches: Sequence[Stretch], heads: Mapping[ChainId, Seal], signer: Signer, now: datetime
-    ) -> list[chains.Stored]:
+    ) -> list[chains.WithContents]:
         """Return the seals of stretches with their contents."""
         new = _read(
             self._database.query_arrow(_NEW_ROWS.replace("{ranges}", _ranges(stretches)), self._bound())
         )
-        made: list[chains.Stored] = []
+        made: list[chains.WithContents] = []
         for stretch in stretches:
             reached = {topic_id: (topic, end) for topic_id, (topic, _, end) in stretch.topics.items()}
             own = self.partition_chain(stretch.partition)

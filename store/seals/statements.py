@@ -247,9 +247,9 @@ class Stated:
         ]
 
     def _take(self, statement: Statement, trust: Trust) -> None:
-        if not statement.holds(trust):
+        if not statement.holds(trust) or (statement.kind == "retention" and _is_foretold(statement)):
             self.refused.append(statement)
-        elif statement.kind == "retention" and not _is_foretold(statement):
+        elif statement.kind == "retention":
             key = (statement.tenant_id, statement.content["event_kind"])
             self._cutoffs[key] = max(self._cutoffs.get(key, 0), statement.content["cutoff_ms"])
             self._rows[key] += statement.content["rows"]
@@ -257,9 +257,6 @@ class Stated:
             trust.vouched.update(statement.content["heads"])
         elif statement.kind == "shredded":
             self.shredded.setdefault(statement.tenant_id, set()).add(statement.content["subject"])
-
-        elif statement.kind == "retention":
-            self.refused.append(statement)
 
     def cutoff_ms(self, tenant_id: str, topic: str) -> int:
         """Return what is older than this was removed by retention: a tenant's events of a topic."""
