@@ -23,13 +23,15 @@ from api.trail import Seals, add_trail, with_known_keys
 from api.v1.key_ring import KeyRing
 from schemas.alert import Severity
 from schemas.tuning import Tuning
+from store.alert_search import AlertSearch, revisions, search_alerts
 from store.database import Database, StoreUnavailable
 from store.health import health
 from store.queries import LetterFilter, Reader
 from store.reconciliation import reconcile_all
 from store.redrives import RedriveStatus, claim, record
 from store.tuning import read_tunings
-from store.webhooks import Endpoint, UnknownWebhook, WebhookStore
+from store.webhook_rows import Endpoint
+from store.webhooks import UnknownWebhook, WebhookStore
 from streams.webhooks.address import Network, UrlRefused
 from streams.webhooks.delivery import WebhookDelivery
 from streams.webhooks.endpoints import add_endpoint, update_endpoint
@@ -175,14 +177,9 @@ def _add_reads(app: FastAPI, database: Database, status: Status, seals: Seals) -
         published_after: datetime | None = None,
         limit: Limit = 100,
     ) -> list[dict[str, Any]]:
-        return await asyncio.to_thread(
-            reader(tenant_id).alerts,
-            status=status,
-            detector=detector,
-            severity=severity,
-            published_after=published_after,
-            limit=limit,
-        )
+        wanted = AlertSearch(status, detector, severity=severity, published_after=published_after)
+        page = await asyncio.to_thread(search_alerts, database, scope_of(tenant_id), wanted, limit)
+        return page.alerts
 
     @app.get("/revisions")
     async def get_revisions(
@@ -193,21 +190,15 @@ def _add_reads(app: FastAPI, database: Database, status: Status, seals: Seals) -
         severity: Severity | None = None,
         limit: Limit = 100,
     ) -> list[dict[str, Any]]:
-        return await asyncio.to_thread(
-            reader(tenant_id).revisions,
-            published_after,
-            status=status,
-            detector=detector,
-            severity=severity,
-            limit=limit,
-        )
+        wanted = AlertSearch(status, detector, severity=severity, published_after=published_after)
+        return await asyncio.to_thread(revisions, database, scope_of(tenant_id), wanted, limit)
 
     @app.get("/alerts/{alert_id}")
     async def get_alert(alert_id: str, tenant_id: str | None = None) -> list[dict[str, Any]]:
-        revisions = await asyncio.to_thread(reader(tenant_id).alert, alert_id)
-        if not revisions:
+        found = await asyncio.to_thread(reader(tenant_id).alert, alert_id)
+        if not found:
             raise HTTPException(404, f"no alert, or more than one, begins with {alert_id!r}")
-        return revisions
+        return found
 
     @app.get("/tenants")
     async def get_tenants(tenant_id: str | None = None) -> list[dict[str, Any]]:

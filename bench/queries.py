@@ -22,6 +22,7 @@ from typing import Any, Final, cast
 
 from bench.trail import fill
 from dashboards.grafana.macros import expand
+from store.alert_search import AlertSearch, revisions, search_alerts
 from store.database import Database
 from store.duplicates import collapse
 from store.events import KafkaIds
@@ -148,8 +149,10 @@ def reads(database: Database, end: datetime) -> Iterator[Subject]:
     delivery_id = store.deliveries(limit=1)[0].delivery.delivery_id
     for scope, tenant_id in SCOPES.items():
         context: Scope = TenantContext(tenant_id) if tenant_id else PlatformContext("bench")
-        found = Reader(database, context).alerts(limit=1)
-        for name, call in _reader_calls(found[0]["alert_id"] if found else "none", day).items():
+        found = search_alerts(database, context, AlertSearch(), 1).alerts
+        for name, call in _alert_calls(context, day).items():
+            yield Subject(name, "", scope, call)
+        for name, call in _reader_calls(found[0]["alert_id"] if found else "none").items():
             yield Subject(f"Reader.{name}", "", scope, _on(partial(Reader, scope=context), call))
         yield Subject("WebhookStore.list", "", scope, _on(WebhookStore, methodcaller("list", tenant_id)))
         listing = methodcaller("deliveries", tenant_id)
@@ -168,13 +171,21 @@ def _on(make: Callable[[Database], Any], call: Call) -> Call:
     return lambda database: call(make(database))
 
 
-def _reader_calls(alert_id: str, day: datetime) -> dict[str, Call]:
+def _alert_calls(scope: Scope, day: datetime) -> dict[str, Call]:
+    """Return searches for alerts."""
+    high = AlertSearch(status="open", severity="high")
+    of_the_day = AlertSearch(published_after=day)
+    return {
+        "search_alerts": lambda database: search_alerts(database, scope, AlertSearch(), 100),
+        "search_alerts, open, high": lambda database: search_alerts(database, scope, high, 100),
+        "search_alerts, 10,000": lambda database: search_alerts(database, scope, AlertSearch(), 10_000),
+        "revisions": lambda database: revisions(database, scope, of_the_day, 100),
+    }
+
+
+def _reader_calls(alert_id: str) -> dict[str, Call]:
     """Return calls of every public method of `Reader`."""
     calls: dict[str, Call] = {
-        "alerts": methodcaller("alerts"),
-        "alerts, open, high": methodcaller("alerts", status="open", severity="high"),
-        "alerts, 10,000": methodcaller("alerts", limit=10_000),
-        "revisions": methodcaller("revisions", day),
         "alert": methodcaller("alert", alert_id),
         "alert, by its beginning": methodcaller("alert", alert_id[:12]),
         "tenants": methodcaller("tenants"),

@@ -22,6 +22,8 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 MAX_EVENT_BYTES: Final = 1024 * 1024
 MAX_EVENTS_PER_MESSAGE: Final = 1_000
+# So wide is a position in a message where it is one number with the offset.
+INDEX_BITS: Final = 10
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 # What ``audit.dead-letters`` takes: a rejected message and its headers must fit.
 MAX_DEAD_LETTER_BYTES: Final = MAX_MESSAGE_BYTES + 1024 * 1024

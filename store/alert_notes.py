@@ -4,14 +4,13 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from store.database import Database
 from store.queries import Scope
 
 NoteAction = Literal["acknowledge", "resolve", "reopen", "comment"]
 Handling = Literal["new", "acknowledged", "resolved"]
-ACTIONS: Final[tuple[NoteAction, ...]] = get_args(NoteAction)
 _HANDLING: Final[dict[NoteAction, Handling]] = {
     "acknowledge": "acknowledged",
     "resolve": "resolved",

@@ -1,4 +1,4 @@
-"""Searching alerts: the newest revision of each, latest first, a page at a time."""
+"""Searching alerts: the newest revision of each, latest first, a page at a time; or every revision."""
 
 import json
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple
 from schemas.alert import to_ms
 from store.alert_notes import Handling
 from store.database import Database
-from store.queries import Scope
+from store.queries import MAX_ROWS, Scope
 
+# Of the HTTP API; the command line may ask for all that a query returns.
 MAX_PAGE: Final = 1_000
 _TIME: Final = "fromUnixTimestamp64Milli({{{0}:Int64}}, 'UTC')"
 _HANDLED: Final = {"acknowledged": "acknowledge", "resolved": "resolve"}
@@ -23,7 +24,7 @@ WHERE {scope} AND (tenant_id, alert_id, revision) IN
     SELECT tenant_id, alert_id, revision
     FROM (
         SELECT tenant_id, alert_id, revision, status, detector, classification, severity, entity_type,
-            entity_value, detected_at
+            entity_value, detected_at, published_at
         FROM alerts WHERE {scope}
         ORDER BY revision DESC, published_at DESC LIMIT 1 BY tenant_id, alert_id
     )
@@ -33,6 +34,13 @@ WHERE {scope} AND (tenant_id, alert_id, revision) IN
 )
 ORDER BY detected_at DESC, alert_id, published_at DESC
 LIMIT 1 BY tenant_id, alert_id
+"""
+_REVISIONS: Final = """
+SELECT body
+FROM alerts FINAL
+WHERE {scope} AND {conditions}
+ORDER BY published_at, alert_id, revision
+LIMIT {{rows:UInt32}}
 """
 _LAST_ACTION: Final = (
     "(SELECT alert_id FROM (SELECT alert_id, argMax(action, (created_at, note_id)) AS last FROM alert_notes "
@@ -70,6 +78,8 @@ class AlertSearch:
         How far people have come with it.
     since, until
         Of ``detected_at``, the second not included.
+    published_after
+        The revision was published later.
     """
 
     status: str | None = None
@@ -81,6 +91,7 @@ class AlertSearch:
     handling: Handling | None = None
     since: datetime | None = None
     until: datetime | None = None
+    published_after: datetime | None = None
 
     def conditions(self, scope: str) -> tuple[list[str], dict[str, Any]]:
         """Return SQL conditions, and the values that ClickHouse binds to them."""
@@ -104,6 +115,9 @@ class AlertSearch:
             if time is not None:
                 found.append(f"detected_at {'>=' if name == 'since' else '<'} {_TIME.format(name)}")
                 bound[name] = to_ms(time)
+        if self.published_after is not None:
+            found.append(f"published_at > {_TIME.format('published_after')}")
+            bound["published_after"] = to_ms(self.published_after)
         if self.handling in _HANDLED:
             chosen = _LAST_ACTION.format(scope=scope, which="last = {handling:String}")
             found.append(f"alert_id IN {chosen}")
@@ -122,11 +136,11 @@ def search_alerts(
     Parameters
     ----------
     rows
-        At most so many, up to 1,000.
+        At most so many, up to 10,000.
     after
         Where the page before ended.
     """
-    rows = min(rows, MAX_PAGE)
+    rows = min(rows, MAX_ROWS)
     where, of_scope = scope.condition()
     conditions, bound = wanted.conditions(where)
     if after is not None:
@@ -141,3 +155,12 @@ def search_alerts(
     found = found[:rows]
     last = AlertPosition(int(found[-1]["detected_ms"]), str(found[-1]["alert_id"])) if more else None
     return AlertPage([json.loads(row["body"]) for row in found], last)
+
+
+def revisions(database: Database, scope: Scope, wanted: AlertSearch, rows: int) -> list[dict[str, Any]]:
+    """Return revisions in the order in which they were published; parameters as of `search_alerts`."""
+    where, of_scope = scope.condition()
+    conditions, bound = wanted.conditions(where)
+    sql = _REVISIONS.format(scope=where, conditions=" AND ".join(conditions))
+    found = database.query(sql, {**bound, **of_scope, "rows": min(rows, MAX_ROWS)})
+    return [json.loads(row["body"]) for row in found]

@@ -11,7 +11,6 @@ from typing import Any, Final
 from store.database import Database
 from store.queries import Scope
 
-PLATFORM: Final = ""
 NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS: Final = (
     "key_id, tenant_id, name, roles, permissions, secret_hash, signing_key, previous_hash, "

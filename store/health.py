@@ -3,12 +3,20 @@
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from schemas.batch import FLAGS
 from store.database import Database
 from store.migrations import migrations
 from store.seals.health import seals_health
 
 DAY: Final = "INTERVAL 1 DAY"
 SHOWN: Final = 10
+
+
+def _flagged(name: str) -> str:
+    return f"bitAnd(flags, {FLAGS[name]}) != 0"
+
+
+_MISPLACED: Final = _flagged("wrong_partition")
 
 
 def health(database: Database) -> dict[str, Any]:
@@ -25,8 +33,8 @@ def health(database: Database) -> dict[str, Any]:
     [clock] = database.query("SELECT now64(3, 'UTC') AS now, version() AS version")
     applied = {row["name"] for row in database.query("SELECT name FROM schema_migrations FINAL")}
     [events] = database.query(
-        "SELECT count() AS events, countIf(bitAnd(flags, 1) != 0) AS late, "
-        "countIf(bitAnd(flags, 2) != 0) AS future, countIf(bitAnd(flags, 8) != 0) AS misplaced "
+        f"SELECT count() AS events, countIf({_flagged('late')}) AS late, "
+        f"countIf({_flagged('future')}) AS future, countIf({_MISPLACED}) AS misplaced "
         f"FROM events WHERE ingest_time > now() - {DAY}"
     )
     [tenants] = database.query(
@@ -53,7 +61,7 @@ def health(database: Database) -> dict[str, Any]:
 def _misplaced(database: Database) -> list[dict[str, Any]]:
     return database.query(
         "SELECT tenant_id, service, count() AS events FROM events "
-        f"WHERE ingest_time > now() - {DAY} AND bitAnd(flags, 8) != 0 "
+        f"WHERE ingest_time > now() - {DAY} AND {_MISPLACED} "
         f"GROUP BY tenant_id, service ORDER BY events DESC LIMIT {SHOWN}"
     )
 

@@ -12,6 +12,8 @@ import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from store.files import write_whole
+
 log = structlog.get_logger()
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
@@ -175,7 +177,8 @@ def create_key_file(path: Path) -> MasterKeys:
 
     Two processes at once end up with the same file.
     """
-    _write(path, f"{_NOTE}{new_secret()}\n", replace=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, f"{_NOTE}{new_secret()}\n".encode(), replace=False)
     log.warning(
         "master_key_created",
         path=str(path),
@@ -187,38 +190,12 @@ def create_key_file(path: Path) -> MasterKeys:
 def add_key(path: Path) -> MasterKeys:
     """Put a new key before those of a file, and return them."""
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-    _write(path, _NOTE + "\n".join((new_secret(), *lines)) + "\n", replace=True)
+    write_whole(path, (_NOTE + "\n".join((new_secret(), *lines)) + "\n").encode())
     return read_key_file(path)
 
 
 def drop_earlier_keys(path: Path) -> MasterKeys:
     """Leave only the key in use in a file, and return it."""
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-    _write(path, f"{_NOTE}{lines[0]}\n", replace=True)
+    write_whole(path, f"{_NOTE}{lines[0]}\n".encode())
     return read_key_file(path)
-
-
-def _write(path: Path, text: str, *, replace: bool) -> None:
-    """Write a whole file or none, durably."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            draft.replace(path)
-        else:
-            try:
-                os.link(draft, path)
-            except FileExistsError:
-                return  # another process was faster; its key is the key
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        draft.unlink(missing_ok=True)

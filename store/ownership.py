@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.batch import Bools, Int64s
+from schemas.event import INDEX_BITS
 from store.database import Database, Guard
 from store.events import KafkaIds
 
-# A message holds at most 1,000 events (contract.md).
-_INDEX_BITS: Final = 10
 # What a condition on rows of one topic is; `bound` binds it.
 OF_TOPIC: Final = (
     "kafka_cluster_id = {cluster:String} AND kafka_topic_id = {topic_id:String} "
@@ -73,7 +72,7 @@ class Stored:
 
     def find(self, offset: Int64s, message_index: NDArray[np.int32]) -> tuple[Bools, NDArray[np.uint8]]:
         """Return ``(m,)`` which of these rows are stored, and their flags; 0 where they are not."""
-        wanted = offset << _INDEX_BITS | message_index
+        wanted = offset << INDEX_BITS | message_index
         at = np.minimum(np.searchsorted(self.rows, wanted), len(self.rows) - 1)
         found = self.rows[at] == wanted
         return found, np.where(found, self.flags[at], np.uint8(0))
@@ -201,7 +200,7 @@ class Ownership:
             bound(self._ids, topic),
         )
         partition = np.array(columns["kafka_partition"], np.int64)
-        rows = np.array(columns["kafka_offset"], np.int64) << _INDEX_BITS | np.array(
+        rows = np.array(columns["kafka_offset"], np.int64) << INDEX_BITS | np.array(
             columns["message_index"], np.int64
         )
         flags = np.array(columns["flags"], np.uint8)

@@ -14,6 +14,8 @@ FIELDS: Final = (
     "attributes", "permission", "resource_type", "resource_id", "http_route", "http_path", "api_key_id",
 )  # fmt: skip
 TEXT: Final = "concatWithSeparator(' ', " + ", ".join(FIELDS) + ")"
+# A pseudonym, wherever it stands.
+PATTERN: Final = "p_[a-z2-7]{26}"
 PAGE_ROWS: Final = 10_000
 _PAGE: Final = (
     "SELECT * FROM events WHERE {scope} AND {speaks_of} "
@@ -43,11 +45,14 @@ def _is(column: str, people: str) -> str:
 
 
 def _in_text(text: str, people: str) -> str:
-    # One pass over the texts for most rows: hardly any holds any pseudonym.
-    found = f"arrayExists(p -> match(p, '^p_[a-z2-7]{{26}}$') AND position({text}, p) > 0, {people})"
+    # What a text holds is looked up among the people: to look for each of 5,000 on hold in 20,000 texts took
+    # a server 3 GB, and the engine minutes.
+    found = f"arrayExists(p -> p IN {people}, extractAll({text}, '{PATTERN}'))"
     # And none where nobody is asked for by an identifier: only events from before the vault hold any.
     asked = f"arrayExists(p -> match(p, '@|^[+]'), {people}) AND multiSearchAny({text}, ['@', '%40', '+'])"
-    plain = f"hasAny(extractAll(replaceAll(lowerUTF8({text}), '%40', '@'), '{_IDENTIFIERS}'), {people})"
+    identifiers = f"extractAll(replaceAll(lowerUTF8({text}), '%40', '@'), '{_IDENTIFIERS}')"
+    plain = f"arrayExists(p -> p IN {people}, {identifiers})"
+    # One pass over the texts for most rows: hardly any holds any pseudonym.
     return f"((position({text}, 'p_') > 0 AND {found}) OR ({asked} AND {plain}))"
 
 

@@ -11,33 +11,6 @@ from store.parts import in_parts
 
 MAX_ROWS: Final = 10_000
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# Bodies are nearly all of the table, so they are read only of what is returned. A revision that was published
-# again is there twice until the engine merges it; the latest holds.
-_CURRENT_ALERTS: Final = """
-SELECT body
-FROM alerts
-WHERE {scope} AND (tenant_id, alert_id, revision) IN
-(
-    SELECT tenant_id, alert_id, revision
-    FROM (
-        SELECT tenant_id, alert_id, revision, status, detector, severity, detected_at, published_at
-        FROM alerts WHERE {scope}
-        ORDER BY revision DESC, published_at DESC LIMIT 1 BY tenant_id, alert_id
-    )
-    WHERE {conditions}
-    ORDER BY detected_at DESC, alert_id
-    LIMIT {{limit:UInt32}}
-)
-ORDER BY detected_at DESC, alert_id, published_at DESC
-LIMIT 1 BY tenant_id, alert_id
-"""
-_REVISIONS: Final = """
-SELECT body
-FROM alerts FINAL
-WHERE {scope} AND {conditions}
-ORDER BY published_at, alert_id, revision
-LIMIT {{limit:UInt32}}
-"""
 _NEWEST_SETTINGS: Final = (
     "SELECT tenant_id, version, deleted, body FROM tenants FINAL WHERE {scope} AND {named} "
     "ORDER BY version DESC LIMIT 1 BY tenant_id"
@@ -143,69 +116,6 @@ class Reader:
 
     def _select(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         return self._database.query(sql, {**parameters, **self._bound})
-
-    def alerts(
-        self,
-        *,
-        status: str | None = None,
-        detector: str | None = None,
-        severity: str | None = None,
-        published_after: datetime | None = None,
-        limit: int = 100,
-    ) -> list[dict[str, Any]]:
-        """Return the newest revision of each alert as a contract object, latest first.
-
-        Parameters
-        ----------
-        status
-            ``open`` stands for every alert that is not resolved.
-        severity
-            This one and those above it.
-        published_after
-            Only alerts whose newest revision was published later.
-        limit
-            At most this many, up to 10,000.
-        """
-        return self._alerts(_CURRENT_ALERTS, status, detector, severity, published_after, limit)
-
-    def revisions(
-        self,
-        published_after: datetime,
-        *,
-        status: str | None = None,
-        detector: str | None = None,
-        severity: str | None = None,
-        limit: int = 100,
-    ) -> list[dict[str, Any]]:
-        """Return revisions in the order in which they were published; parameters as in `alerts`."""
-        return self._alerts(_REVISIONS, status, detector, severity, published_after, limit)
-
-    def _alerts(
-        self,
-        sql: str,
-        status: str | None,
-        detector: str | None,
-        severity: str | None,
-        published_after: datetime | None,
-        limit: int,
-    ) -> list[dict[str, Any]]:
-        conditions, bound = ["true"], dict[str, Any](limit=min(limit, MAX_ROWS))
-        if status == "open":
-            conditions.append("status != 'resolved'")
-        elif status:
-            conditions.append("status = {status:String}")
-            bound["status"] = status
-        if detector:
-            conditions.append("detector = {detector:String}")
-            bound["detector"] = detector
-        if severity:
-            conditions.append("severity >= {severity:String}")
-            bound["severity"] = severity
-        if published_after:
-            conditions.append("published_at > {published_after:DateTime64(3)}")
-            bound["published_after"] = published_after
-        rows = self._select(sql.format(scope=self._scope, conditions=" AND ".join(conditions)), bound)
-        return [json.loads(row["body"]) for row in rows]
 
     def alert(self, alert_id: str) -> list[dict[str, Any]]:
         """Return all revisions of an alert as contract objects, oldest first; empty if there is none.

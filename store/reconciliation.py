@@ -163,18 +163,9 @@ def reconcile(
         sound = [_total(partition, ledger[partition]) for partition in new if partition not in wrong]
         keep_totals(database, ids, topic, sound)
     for partition, offset in (committed or {}).items():
-        reached = (
-            ledger[partition]["next"] if partition in ledger else _start(database, parameters, partition)
-        )
-        if reached < offset:
-            gaps.append(
-                Gap(
-                    topic,
-                    partition,
-                    "not_handled",
-                    f"offsets {reached} to {offset - 1} are committed and in no account",
-                )
-            )
+        known = ledger.get(partition)
+        reached = known["next"] if known is not None else _start(database, parameters, partition)
+        gaps += _not_handled(topic, partition, reached, offset)
     return Reconciliation(accounts, gaps)
 
 
@@ -294,6 +285,14 @@ def _gaps_after(topic: str, since: Mapping[int, int], totals: Mapping[int, Mappi
         for partition, row in totals.items()
         if row["first"] != since.get(partition, row["first"])
     ]
+
+
+def _not_handled(topic: str, partition: int, reached: int, committed: int) -> list[Gap]:
+    """Return what is committed beyond the end of an account."""
+    if reached >= committed:
+        return []
+    what = f"offsets {reached} to {committed - 1} are committed and in no account"
+    return [Gap(topic, partition, "not_handled", what)]
 
 
 def _gap(topic: str, row: Mapping[str, Any]) -> Gap:

@@ -16,32 +16,19 @@ from schemas.tenant import DEFAULT_RETENTION_DAYS, Tenant
 from store.alert_expiry import ALERT, OLDEST_ALERTS, aged_alerts, alert_days, delete_alerts
 from store.backtests import BACKTEST, OLDEST_BACKTESTS, aged_backtests, delete_backtests
 from store.database import Database, Guard
+from store.event_expiry import AgedEvents
 from store.expiry import Named
 from store.holds import WHOLE_TENANT, Hold, active, with_ids
-from store.people import speaks_of
 from store.queries import PlatformContext, TenantContext
 from store.seals.keys import Signer
 from store.seals.statements import keep, state_retention, stated_rows
 
 log = structlog.get_logger()
 
-# An event is as old as the younger of its own time and its arrival, so that an import is kept for as
-# long as what arrived beside it.
-_AGED: Final = (
-    "tenant_id = {tenant_id:String} AND kind = {kind:String} "
-    "AND greatest(time, ingest_time) < {cutoff:DateTime64(3)}"
-)
-# People on legal hold.
-_FREE: Final = f" AND NOT {speaks_of('held')}"
 # One pass; to ask for each tenant and kind takes 10 ms each, whether anything has aged or not.
 _OLDEST: Final = (
     "SELECT tenant_id, kind, min(greatest(time, ingest_time)) AS oldest FROM events "
     "GROUP BY tenant_id, kind ORDER BY tenant_id, kind"
-)
-_GROUPS: Final = (
-    "SELECT kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition, count() AS rows_removed, "
-    "countIf(flags = 0) AS evaluated_removed FROM events WHERE {condition} "
-    "GROUP BY kafka_cluster_id, kafka_topic_id, kafka_topic, kafka_partition"
 )
 _COUNTS: Final = frozenset({"rows_removed", "evaluated_removed"})
 _UNFINISHED: Final = (
@@ -57,6 +44,30 @@ _LAST: Final = (
 
 
 @dataclass(frozen=True)
+class _Run:
+    """A run, as `run_retention` is asked for it."""
+
+    database: Database
+    now: datetime
+    signer: Signer | None
+    guard: Callable[[], Guard] | None
+
+    def account(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write down what is about to be removed."""
+        self.database.insert_rows("retention_runs", rows, self._guarded())
+
+    def state(self, tenant_id: str, kind: str, cutoff: datetime, days: int, rows: int) -> None:
+        """State that retention removes so many rows, where anything is sealed."""
+        if rows and self.signer is not None:
+            statement = state_retention(tenant_id, kind, cutoff, days, rows, self.now, self.signer)
+            # Guarded as the account is: who takes over states what we had counted.
+            keep(self.database, [statement], self._guarded())
+
+    def _guarded(self) -> Guard | None:
+        return self.guard() if self.guard is not None else None
+
+
+@dataclass(frozen=True)
 class _Told:
     """What is told of events: in no partition, not sealed, and removed of all tenants at once.
 
@@ -69,25 +80,18 @@ class _Told:
     aged: Callable[[Database, Mapping[str, datetime], Mapping[str, Collection[str]]], list[Named]]
     delete: Callable[[Database, Sequence[Named]], None]
 
-    def remove(
-        self,
-        database: Database,
-        tenants: Mapping[str, Tenant],
-        now: datetime,
-        held: Mapping[str, set[str]],
-        guard: Callable[[], Guard] | None,
-    ) -> int:
+    def remove(self, run: _Run, tenants: Mapping[str, Tenant], held: Mapping[str, set[str]]) -> int:
         days, cutoffs = {}, {}
-        for row in database.query(self.oldest):
+        for row in run.database.query(self.oldest):
             tenant_id = row["tenant_id"]
             days[tenant_id] = alert_days(tenants.get(tenant_id))
-            cutoff = now - timedelta(days=days[tenant_id])
+            cutoff = run.now - timedelta(days=days[tenant_id])
             if row["oldest"] < cutoff and not _all_held(self.kind, tenant_id, held.get(tenant_id, ())):
                 cutoffs[tenant_id] = cutoff
-        aged = self.aged(database, cutoffs, held)
+        aged = self.aged(run.database, cutoffs, held)
         account = [
             {
-                "run_at": now,
+                "run_at": run.now,
                 "tenant_id": tenant_id,
                 "kind": self.kind,
                 "retention_days": days[tenant_id],
@@ -97,8 +101,8 @@ class _Told:
             for tenant_id, rows in Counter(tenant_id for tenant_id, _ in aged).items()
         ]
         if account:
-            database.insert_rows("retention_runs", account, guard() if guard is not None else None)
-            self.delete(database, aged)
+            run.account(account)
+            self.delete(run.database, aged)
             log.info("rows_expired", kind=self.kind, tenants=len(account), rows_removed=len(aged))
         return len(aged)
 
@@ -150,20 +154,19 @@ def run_retention(
         If the store does not answer; what was removed until then is logged.
     """
     # As the store keeps it: by the cutoff, to the millisecond, a statement is found again.
-    now = now.replace(microsecond=now.microsecond // 1000 * 1000)
+    run = _Run(database, now.replace(microsecond=now.microsecond // 1000 * 1000), signer, guard)
     tenants = {row["tenant_id"]: Tenant.model_validate_json(row["body"]) for row in database.query(_LAST)}
-    _finish_interrupted(database, tenants, _held(database), now, signer, guard)
+    _finish_interrupted(run, tenants, _held(database))
     removed = 0
     # Holds are read each time: who is put on hold while this runs is kept from here on.
     for row in database.query(_OLDEST):
         tenant_id, kind = row["tenant_id"], row["kind"]
         days = _days_kept(tenants.get(tenant_id), kind)
-        if row["oldest"] < now - timedelta(days=days):
-            held = _held(database).get(tenant_id, ())
-            removed += _remove(database, tenant_id, kind, days, now, held, signer, guard)
+        if row["oldest"] < run.now - timedelta(days=days):
+            removed += _remove(run, tenant_id, kind, days, _held(database).get(tenant_id, ()))
     for told in _TOLD:
-        removed += told.remove(database, tenants, now, _people(_held(database)), guard)
-    database.insert_rows("retention_finished", [{"run_at": now}])
+        removed += told.remove(run, tenants, _people(_held(database)))
+    database.insert_rows("retention_finished", [{"run_at": run.now}])
     log.info("retention_finished", rows_removed=removed)
     return removed
 
@@ -207,76 +210,41 @@ def _days_kept(tenant: Tenant | None, kind: Kind) -> int:
     return tenant.retention_days_of(kind) if tenant else DEFAULT_RETENTION_DAYS
 
 
-@dataclass(frozen=True)
-class _AgedEvents:
-    """The events of a tenant and kind that are older than a moment, but for those of people on hold."""
-
-    database: Database
-    tenant_id: str
-    kind: str
-    cutoff: datetime
-    held: Sequence[str]
-
-    def groups(self) -> list[dict[str, Any]]:
-        """Return how many there are, by partition."""
-        condition, bound = self._condition()
-        return self.database.query(_GROUPS.format(condition=condition), bound)
-
-    def delete(self) -> None:
-        condition, bound = self._condition()
-        self.database.command(f"DELETE FROM events WHERE {condition}", bound)
-
-    def _condition(self) -> tuple[str, dict[str, Any]]:
-        bound = {"tenant_id": self.tenant_id, "kind": self.kind, "cutoff": self.cutoff}
-        return (_AGED + _FREE, {**bound, "held": list(self.held)}) if self.held else (_AGED, bound)
-
-
 def _aged(
     database: Database, tenant_id: str, kind: str, cutoff: datetime, held: Sequence[Hold]
-) -> _AgedEvents | None:
+) -> AgedEvents | None:
     """Return the events that have aged out; None: all of the tenant is held."""
     people = {hold.pseudonym for hold in held}
     if _all_held(kind, tenant_id, people):
         return None
-    return _AgedEvents(database, tenant_id, kind, cutoff, sorted(people))
+    return AgedEvents(database, tenant_id, kind, cutoff, sorted(people))
 
 
-def _finish_interrupted(
-    database: Database,
-    tenants: Mapping[str, Tenant],
-    held: Mapping[str, Sequence[Hold]],
-    now: datetime,
-    signer: Signer | None,
-    guard: Callable[[], Guard] | None,
-) -> None:
+def _finish_interrupted(run: _Run, tenants: Mapping[str, Tenant], held: Mapping[str, Sequence[Hold]]) -> None:
     """Remove what a run that was cut short had counted already; nothing that is counted again can match."""
-    entries = database.query(_UNFINISHED)
+    entries = run.database.query(_UNFINISHED)
     kinds_told = {told.kind for told in _TOLD}
     for entry in entries:
-        holds, counted = entry.pop("holds"), entry.pop("counted")
         if entry["kind"] not in kinds_told:
             tenant_id, kind = entry["tenant_id"], entry["kind"]
-            by_now = entry["cutoff"] <= now - timedelta(days=_days_kept(tenants.get(tenant_id), kind))
-            of_tenant = held.get(tenant_id, ())
-            _finish(database, entry, holds, counted, of_tenant, by_now, now, signer, guard)
+            by_now = entry["cutoff"] <= run.now - timedelta(days=_days_kept(tenants.get(tenant_id), kind))
+            _finish(run, entry, held.get(tenant_id, ()), by_now)
     for told in _TOLD:
-        told.finish(database, entries, _people(held))
+        told.finish(run.database, entries, _people(held))
     ended = {entry["run_at"] for entry in entries}
-    database.insert_rows("retention_finished", [{"run_at": at} for at in ended])
+    run.database.insert_rows("retention_finished", [{"run_at": at} for at in ended])
 
 
-def _finish(
-    database: Database,
-    entry: Mapping[str, Any],
-    left_out: Sequence[str],
-    rows: int,
-    held: Sequence[Hold],
-    by_now: bool,
-    now: datetime,
-    signer: Signer | None,
-    guard: Callable[[], Guard] | None,
-) -> None:
-    """Remove what an entry has counted, but for what has come on hold since: that is taken back."""
+def _finish(run: _Run, unfinished: Mapping[str, Any], held: Sequence[Hold], by_now: bool) -> None:
+    """Remove what an entry has counted, but for what has come on hold since: that is taken back.
+
+    Parameters
+    ----------
+    by_now
+        Whether it has aged by the settings of now.
+    """
+    database, entry = run.database, dict(unfinished)
+    left_out, rows = entry.pop("holds"), entry.pop("counted")
     which = entry["tenant_id"], entry["kind"], entry["cutoff"]
     before = with_ids(database, TenantContext(entry["tenant_id"]), left_out)
     # By the holds of then, released or not. None: all was taken back when this was last tried.
@@ -289,35 +257,17 @@ def _finish(
         rows += _rows(kept)
         # With the holds, so that another try does not take the same back again.
         account = [{**entry, **group, "holds": since} for group in kept]
-        database.insert_rows("retention_runs", account, guard() if guard is not None else None)
-    if signer is not None:
-        stated = stated_rows(database, *which, entry["retention_days"], signer)
+        run.account(account)
+    if run.signer is not None:
+        stated = stated_rows(database, *which, entry["retention_days"], run.signer)
         # Anybody can write an account. So what is stated first is what is there, of which nothing can have
         # been deleted yet, and of that what has aged by the settings of now; after that the account only
         # lessens it.
         first = _rows(left) if by_now else 0
         more = first if stated is None else min(0, rows - stated)
-        _state(database, *which, entry["retention_days"], more, now, signer, guard)
+        run.state(*which, entry["retention_days"], more)
     if free:
         free.delete()
-
-
-def _state(
-    database: Database,
-    tenant_id: str,
-    kind: str,
-    cutoff: datetime,
-    days: int,
-    rows: int,
-    now: datetime,
-    signer: Signer,
-    guard: Callable[[], Guard] | None,
-) -> None:
-    """State that retention removes so many rows."""
-    if rows:
-        statement = state_retention(tenant_id, kind, cutoff, days, rows, now, signer)
-        # Guarded as the account is: who takes over states what we had counted.
-        keep(database, [statement], guard() if guard is not None else None)
 
 
 def _rows(groups: Sequence[Mapping[str, Any]]) -> int:
@@ -341,28 +291,23 @@ def _less(some: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]
     return less
 
 
-def _remove(
-    database: Database,
-    tenant_id: str,
-    kind: str,
-    days: int,
-    now: datetime,
-    held: Sequence[Hold],
-    signer: Signer | None,
-    guard: Callable[[], Guard] | None,
-) -> int:
-    cutoff = now - timedelta(days=days)
-    aged = _aged(database, tenant_id, kind, cutoff, held)
+def _remove(run: _Run, tenant_id: str, kind: Kind, days: int, held: Sequence[Hold]) -> int:
+    cutoff = run.now - timedelta(days=days)
+    aged = _aged(run.database, tenant_id, kind, cutoff, held)
     if aged is None or not (groups := aged.groups()):
         return 0
     rows = _rows(groups)
-    run = {"run_at": now, "tenant_id": tenant_id, "kind": kind, "retention_days": days, "cutoff": cutoff}
-    account = [{**run, **group, "holds": [hold.hold_id for hold in held]} for group in groups]
-    database.insert_rows("retention_runs", account, guard() if guard is not None else None)
+    entry = {
+        "run_at": run.now,
+        "tenant_id": tenant_id,
+        "kind": kind,
+        "retention_days": days,
+        "cutoff": cutoff,
+    }
+    run.account([{**entry, **group, "holds": [hold.hold_id for hold in held]} for group in groups])
     # Not before the account, without which the next run would count and state the same rows again; but before
     # they go, or they would be missed until the next run.
-    if signer is not None:
-        _state(database, tenant_id, kind, cutoff, days, rows, now, signer, guard)
+    run.state(tenant_id, kind, cutoff, days, rows)
     aged.delete()
     log.info("rows_expired", kind=kind, retention_days=days, rows_removed=rows)
     return rows

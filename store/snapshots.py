@@ -21,7 +21,8 @@ class Part:
     Parameters
     ----------
     name
-        Of the detector, or ``admission``, ``placement``.
+        Of the detector, or ``admission``, ``placement``, ``address_credit``; of ``audit.failures-by-ip``:
+        ``reached``, ``spray_across_tenants``.
     format_version
         Raised whenever the same bytes would mean something else.
     state

@@ -8,7 +8,7 @@ import structlog
 from schemas.personal import PSEUDONYM
 from store.database import Database
 from store.holds import WHOLE_TENANT, active
-from store.people import TEXT
+from store.people import PATTERN, TEXT
 from store.privacy_log import record
 from store.queries import TenantContext
 from store.vault import Vault
@@ -20,7 +20,6 @@ GRACE: Final = timedelta(days=1)
 # read again who was forgotten.
 AT_ONCE: Final = 10_000
 TIMES: Final = 10
-_PATTERN: Final = "p_[a-z2-7]{26}"
 _UNSPOKEN_OF: Final = (
     "SELECT DISTINCT pseudonym FROM vault WHERE {scope} AND stored_at < {{before:DateTime64(3)}} "
     "AND pseudonym NOT IN "
@@ -68,6 +67,6 @@ def _unspoken_of(database: Database, tenant: TenantContext, before: datetime) ->
     scope, bound = tenant.condition()
     found = database.query(
         _UNSPOKEN_OF.format(scope=scope, text=TEXT, at_once=AT_ONCE),
-        {**bound, "before": before, "pattern": _PATTERN},
+        {**bound, "before": before, "pattern": PATTERN},
     )
     return [one["pseudonym"] for one in found if PSEUDONYM.fullmatch(one["pseudonym"])]

@@ -15,7 +15,6 @@ from store.parts import in_parts
 from store.webhook_rows import (
     Attempt,
     Delivery,
-    DeliveryStatus,
     Endpoint,
     LoggedDelivery,
     condition_of,
@@ -23,17 +22,6 @@ from store.webhook_rows import (
     new_secret,
 )
 from store.webhook_secrets import SEALED, OpenBox, as_read, as_stored
-
-__all__ = [
-    "PLATFORM",
-    "Attempt",
-    "Delivery",
-    "DeliveryStatus",
-    "Endpoint",
-    "LoggedDelivery",
-    "UnknownWebhook",
-    "WebhookStore",
-]
 
 log = structlog.get_logger()
 PLATFORM: Final = ""

@@ -18,7 +18,8 @@ from store.queries import TenantContext
 from store.retention import run_retention
 from store.vault import Subject, Vault
 from store.vault_expiry import expire_people
-from store.webhooks import PLATFORM, Attempt, Delivery, WebhookStore
+from store.webhook_rows import Attempt, Delivery
+from store.webhooks import PLATFORM, WebhookStore
 from streams.tenant_rows import tenant_row
 from streams.webhooks import message
 from tests.api_server import MASTERS

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from store import history, holds, privacy_log, reports
 from store.alert_notes import notes_of
-from store.alert_search import AlertSearch, search_alerts
+from store.alert_search import AlertSearch, revisions, search_alerts
 from store.api_keys import ApiKeys
 from store.backtests import find_backtest, list_backtests
 from store.database import SCOPE_TENANT, Database, StoreError, StoreUnavailable
@@ -32,8 +32,7 @@ TEXTS = [FIRST.format(OWN), FIRST.format(OTHER)]
 
 # Reads that the API and the command line make for a tenant; each finds something.
 READS: dict[str, Callable[[Database, TenantContext], Any]] = {
-    "alerts": lambda d, t: Reader(d, t).alerts(),
-    "revisions": lambda d, t: Reader(d, t).revisions(EPOCH),
+    "revisions": lambda d, t: revisions(d, t, AlertSearch(published_after=EPOCH), 100),
     "alert": lambda d, t: [Reader(d, t).alert(text) for text in TEXTS],
     "tenants": lambda d, t: Reader(d, t).tenants(),
     "counts": lambda d, t: Reader(d, t).counts(),

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,6 @@ from hypothesis import strategies as st
 from schemas.batch import EventBatch
 from schemas.event import KINDS
 from schemas.tenant import PersonalData, Tenant
-from store import retention
 from store.alert_notes import add_note
 from store.certificates import (
     TopicRetention,
@@ -31,6 +32,7 @@ from store.certificates import (
     why_not_proven,
 )
 from store.database import Database, StoreUnavailable
+from store.event_expiry import AgedEvents
 from store.holds import Held
 from store.migrations import migrations, statements
 from store.people import FIELDS
@@ -50,6 +52,7 @@ from tests.test_store import alert, batch, insert
 
 WHO = {"actor": "officer", "reason": "request 17"}
 DAY = timedelta(days=1)
+_OFFSETS = count()
 
 
 @pytest.fixture
@@ -72,7 +75,8 @@ def store_events(
     database: Database, vault: Vault, kind: Any, *events: dict[str, Any], settings: PersonalData | None = None
 ) -> EventBatch:
     """Store events as a worker does: people first."""
-    given = batch(kind, *events, ingest_time_ms=int(time.time() * 1000))
+    places = np.array([next(_OFFSETS) for _ in events], np.int64)
+    given = replace(batch(kind, *events, ingest_time_ms=int(time.time() * 1000)), offset=places)
     tenants = tuple(one.model_copy(update={"personal_data": settings}) for one in given.tenants)
     enriched, subjects = Pseudonymiser(vault.pseudonym_key).apply(
         replace(given, tenants=tenants), int(time.time() * 1000)
@@ -523,9 +527,9 @@ def test_what_is_held_after_it_was_counted_is_counted_when_it_goes(
     now = datetime.now(UTC) + 400 * DAY
     # Held before, so in no account until it is released.
     cleo = rights.hold(tenant, "cleo@example.com", now=now, **WHO)
-    delete = retention._AgedEvents.delete
+    delete = AgedEvents.delete
 
-    def fail(aged: retention._AgedEvents) -> None:
+    def fail(aged: AgedEvents) -> None:
         if aged.tenant_id == tenant.tenant_id:
             raise StoreUnavailable("away")
         delete(aged)
@@ -540,7 +544,7 @@ def test_what_is_held_after_it_was_counted_is_counted_when_it_goes(
         assert (counted["rows"], counted["evaluated"]) == (4 - rows_left, 4 - rows_left)
 
     with monkeypatch.context() as broken:
-        broken.setattr(retention._AgedEvents, "delete", fail)
+        broken.setattr(AgedEvents, "delete", fail)
         with pytest.raises(StoreUnavailable):
             run_retention(database, now)
         hold = rights.hold(tenant, whom, now=now, **WHO)

@@ -1,20 +1,22 @@
 """What a ClickHouse server writes down of its queries: nothing that a person could be known by."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
 
 from api.v1.originals import _alerts, _events
-from schemas.alert import Entity
+from schemas.alert import Entity, rfc3339
 from schemas.tenant import Tenant
 from store.alert_search import AlertSearch, search_alerts
 from store.database import Database
 from store.history import spans
+from store.holds import place
 from store.migrations import migrate
 from store.privacy import Privacy
 from store.queries import TenantContext
+from store.retention import run_retention
 from store.search import EventSearch, search
 from store.vault import Subject, Vault
 from tests.api_server import MASTERS
@@ -96,3 +98,23 @@ def test_nothing_of_a_forgotten_person_is_left_in_the_server_s_logs(
     database.query("SELECT {x:String} AS x", {"x": "zqxj-the-last"})
     eventually(lambda: "query_log" in written_down(server, database, b"zqxj-the-last"))
     assert written_down(server, database, *NEEDLES) == []
+
+
+def test_retention_around_people_on_hold_names_nobody(server: ClickHouseServer, database: Database) -> None:
+    """Of a tenant that keeps addresses as they are; neither the logs nor the mutations of the table."""
+    tenant, old = TenantContext("tenant-b"), datetime.now(UTC) - timedelta(days=400)
+    held, free = "zqxk-bo@example.com", "user-1"
+    for n, who in enumerate((free, held, free, held, free)):
+        aged = event("auth", tenant_id="tenant-b", event_id=f"e-{n}", user_id=who, time=rfc3339(old))
+        store_events(database, aged, ingest_time=old)
+    place(database, tenant, held, reason="case 4", actor="officer", now=datetime.now(UTC))
+    run_retention(database, datetime.now(UTC))
+    kept = database.query("SELECT event_id FROM events WHERE tenant_id = 'tenant-b' ORDER BY event_id")
+    assert [row["event_id"] for row in kept] == ["e-1", "e-3"]
+    database.query("SELECT {x:String} AS x", {"x": "zqxk-the-last"})
+    eventually(lambda: "query_log" in written_down(server, database, b"zqxk-the-last"))
+    holding = written_down(server, database, b"zqxk-bo")
+    assert [one for one in holding if one.endswith(("_log", ".log", ".txt"))] == []
+    commands = database.query("SELECT command FROM system.mutations WHERE table = 'events'")
+    assert commands
+    assert "zqxk" not in str(commands)

@@ -10,9 +10,10 @@ import pytest
 
 import store.migrations
 from schemas.tenant import RATE_WINDOW_S
+from store.alert_search import AlertSearch, search_alerts
 from store.database import Database
 from store.migrations import migrate, migrations
-from store.queries import Reader, TenantContext
+from store.queries import TenantContext
 from tests.clickhouse_server import ClickHouseServer
 from tests.conftest import eventually
 from tests.stored import store_alert
@@ -133,9 +134,13 @@ def test_an_alert_whose_revision_was_published_again_is_returned_once(database: 
         _publish(database, "again", 2, "updated", published_s)
     _publish(database, "again", 1, "open", 20)
     _publish(database, "other", 1, "open", 1)
-    reader = Reader(database, TenantContext("paths-alerts"))
-    found = [(each["alert_id"], each["revision"], each["published_at"][17:19]) for each in reader.alerts()]
-    assert found == [("again", 2, "09"), ("other", 1, "01")]
+
+    def found(rows: int = 10, **wanted: Any) -> list[tuple[str, int, str]]:
+        page = search_alerts(database, TenantContext("paths-alerts"), AlertSearch(**wanted), rows)
+        return [(each["alert_id"], each["revision"], each["published_at"][17:19]) for each in page.alerts]
+
+    assert found() == [("again", 2, "09"), ("other", 1, "01")]
     # Its newest revision is not `open`, and was published before the older one.
-    assert [alert["alert_id"] for alert in reader.alerts(published_after=NOW + timedelta(seconds=9))] == []
-    assert [alert["alert_id"] for alert in reader.alerts(limit=1)] == ["again"]
+    assert found(published_after=NOW + timedelta(seconds=9)) == []
+    assert found(published_after=NOW + timedelta(seconds=8)) == [("again", 2, "09")]
+    assert found(rows=1) == [("again", 2, "09")]

@@ -21,6 +21,7 @@ from schemas.event import Kind
 from schemas.parse import parse
 from schemas.tenant import Tenant
 from schemas.tuning import NO_VERSION
+from store.alert_search import AlertSearch, search_alerts
 from store.database import Database, StoreError
 from store.events import KafkaIds
 from store.lock import StoreLocked
@@ -266,9 +267,12 @@ def test_the_highest_revision_of_an_alert_is_the_current_one(database: Database)
     """Revisions may be stored in any order and more than once."""
     revisions = [alert("current", "id-1", n) for n in (1, 3, 2, 3)]
     EventWriter(database, IDS).insert_alerts([*revisions, alert("current", "id-2", 1, status="resolved")])
-    reader = Reader(database, TenantContext("current"))
-    assert [(row["alert_id"], row["revision"]) for row in reader.alerts(status="open")] == [("id-1", 3)]
-    assert [row["alert_id"] for row in reader.alerts(status="resolved")] == ["id-2"]
+    tenant = TenantContext("current")
+    [newest] = search_alerts(database, tenant, AlertSearch(status="open"), 10).alerts
+    assert (newest["alert_id"], newest["revision"]) == ("id-1", 3)
+    [resolved] = search_alerts(database, tenant, AlertSearch(status="resolved"), 10).alerts
+    assert resolved["alert_id"] == "id-2"
+    reader = Reader(database, tenant)
     assert [revision["revision"] for revision in reader.alert("id-1")] == [1, 2, 3]
     assert reader.alert("id-") == []
 
@@ -277,8 +281,10 @@ def test_a_tenants_reader_sees_nothing_of_another(database: Database) -> None:
     """Every read is bound; the platform's view has to be asked for by name."""
     EventWriter(database, IDS).insert_alerts([alert("wall-a", "wall-1", 1), alert("wall-b", "wall-2", 1)])
     insert(database, batch("auth", event(tenant_id="wall-a"), event(tenant_id="wall-b")))
-    reader = Reader(database, TenantContext("wall-a"))
-    assert {row["tenant_id"] for row in reader.alerts()} == {"wall-a"}
+    tenant = TenantContext("wall-a")
+    reader = Reader(database, tenant)
+    found = search_alerts(database, tenant, AlertSearch(), 10).alerts
+    assert {row["tenant_id"] for row in found} == {"wall-a"}
     assert reader.alert("wall-2") == []
     assert {row["tenant_id"] for row in reader.counts()} == {"wall-a"}
     everyone = Reader(database, PlatformContext("test")).counts()
@@ -290,10 +296,11 @@ def test_a_filter_cannot_leave_the_scope(database: Database) -> None:
     EventWriter(database, IDS).insert_alerts(
         [alert("inject-a", "inject-1", 1), alert("inject-b", "inject-2", 1)]
     )
-    reader = Reader(database, TenantContext("inject-a"))
-    assert reader.alerts(detector="x' OR '1'='1") == []
-    assert reader.alert("' OR startsWith(alert_id, '") == []
-    assert Reader(database, TenantContext("inject-a' OR '1'='1")).alerts() == []
+    quoting = "x' OR '1'='1"
+    tenant, other = TenantContext("inject-a"), TenantContext("inject-a' OR '1'='1")
+    assert search_alerts(database, tenant, AlertSearch(detector=quoting), 10).alerts == []
+    assert Reader(database, tenant).alert("' OR startsWith(alert_id, '") == []
+    assert search_alerts(database, other, AlertSearch(), 10).alerts == []
 
 
 def test_retention_follows_each_tenants_settings_by_kind(database: Database) -> None:

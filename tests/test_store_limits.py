@@ -6,15 +6,19 @@ from uuid import uuid4
 
 import pytest
 
+from schemas.alert import Entity, rfc3339
 from schemas.tenant import Tenant
 from store.database import Database
+from store.holds import place
 from store.queries import PlatformContext, Reader, TenantContext
+from store.retention import run_retention
 from store.seals.trail import StoredTrail
 from store.tail import Tail
 from store.tenant_keys import TenantKey
 from store.vault import Subject, Vault
 from store.vault_expiry import expire_people
-from store.webhooks import Delivery, WebhookStore
+from store.webhook_rows import Delivery
+from store.webhooks import WebhookStore
 from store.writer import EventWriter
 from streams.directory import Entry
 from streams.tenant_rows import tenant_row
@@ -122,6 +126,32 @@ def test_thousands_of_people_leave_the_vault_together_and_thousands_are_held(eac
     assert {row["pseudonym"] for row in rows} == held
     # What verification asks, of those who were forgotten.
     assert StoredTrail(each_store).rows_with(tenant.tenant_id, sorted(told)) == 0
+
+
+def test_retention_passes_over_thousands_of_people_on_hold(each_store: Database) -> None:
+    """Their events and alerts stay, everybody else's go: those between them too."""
+    tenant, old = TenantContext(f"holding-{uuid4().hex[:8]}"), NOW - timedelta(days=400)
+    vault = Vault(each_store, MASTERS)
+    # As pseudonyms, and as they are where a tenant keeps them so.
+    named = [f"u{n}@example.com" for n in range(MANY + 1_000)]
+    held = [vault.pseudonym(tenant.tenant_id, one) if n % 2 else one for n, one in enumerate(named)]
+    place(each_store, tenant, held[0], held[1:], reason="r", actor="a", now=NOW)
+    there = [who for n in range(0, len(held), 5) for who in (held[n], f"free-{n}")]
+    aged = {"tenant_id": tenant.tenant_id, "time": rfc3339(old)}
+    store_events(
+        each_store,
+        *(event("auth", **aged, event_id=f"e-{n}", user_id=who) for n, who in enumerate(there)),
+        ingest_time=old,
+    )
+    alerts = [
+        alert_at(tenant.tenant_id, old, entity=Entity(type="user_id", value=who)) for who in there[:100]
+    ]
+    EventWriter(each_store, IDS, "worker").insert_alerts(alerts)
+    run_retention(each_store, NOW)
+    scope, bound = tenant.condition()
+    for table, column, kept in (("events", "user_id", there[::2]), ("alerts", "entity_value", there[:100:2])):
+        left = each_store.query(f"SELECT {column} AS who FROM {table} WHERE {scope}", bound)
+        assert sorted(row["who"] for row in left) == sorted(kept)
 
 
 def test_keys_of_thousands_of_tenants_are_read_and_dropped(each_store: Database) -> None:

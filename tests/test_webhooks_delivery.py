@@ -17,8 +17,9 @@ from webhook_receiver import LOCALHOST, Answer, Clock, Received, Receiver, alert
 
 from schemas.alert import Alert
 from store.database import Database, StoreError, StoreUnavailable
+from store.webhook_rows import Attempt, Delivery, Endpoint
 from store.webhook_secrets import SecretBox
-from store.webhooks import PLATFORM, UNSIGNABLE, Attempt, Delivery, Endpoint, UnknownWebhook, WebhookStore
+from store.webhooks import PLATFORM, UNSIGNABLE, UnknownWebhook, WebhookStore
 from streams.metrics import REGISTRY
 from streams.webhooks.address import UrlRefused
 from streams.webhooks.attempt import Attempts

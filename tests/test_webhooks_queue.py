@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from store.webhooks import Delivery
+from store.webhook_rows import Delivery
 from streams.webhooks.queue import PendingQueue
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)

@@ -11,8 +11,9 @@ from files import files_holding
 from webhook_receiver import Clock, alert
 
 from store.database import Database
+from store.webhook_rows import Attempt, Delivery, Endpoint
 from store.webhook_secrets import SecretBox, SecretsClosed
-from store.webhooks import PLATFORM, Attempt, Delivery, Endpoint, UnknownWebhook, WebhookStore
+from store.webhooks import PLATFORM, UnknownWebhook, WebhookStore
 from streams.webhooks import message
 
 _numbers = count()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+from clickhouse_connect.driver.binding import str_query_value
 
 from store.backups.manifest import (
     FORMAT,
@@ -91,24 +92,9 @@ def create(
         raise BackupError(f"{path} exists already: another backup began in the same second") from None
     except OSError as error:
         raise BackupError(f"cannot write to {directory}: {error.strerror}") from error
-    columns: dict[str, list[str]] = {}
-    for row in database.query(_COLUMNS):
-        columns.setdefault(row["table"], []).append(row["name"])
-    ordered = {row["name"]: row["sorting_key"] for row in database.query(_TABLES)}
     positions = database.query(_POSITIONS)
     heads = heads_of_partitions(database)
-    tables: dict[str, dict[str, Any]] = {}
-    for table in _in_order(ordered):
-        where = sealed_until(heads) if table == "seals" else "1"
-        pieces = _pieces(database, table, ordered[table], where)
-        files = tables.get(table, {}).get("files", [])
-        files += _write_table(database, path, table, columns[table], pieces, len(files))
-        tables[table] = {
-            "columns": columns[table],
-            "rows": sum(file["rows"] for file in files),
-            "files": files,
-        }
-        progress(table, tables[table]["rows"])
+    tables = _write_tables(database, path, sealed_until(heads), progress)
     others = {TENANTS_FILE: _directory(database), OFFSETS_FILE: _offsets(positions)}
     if keys is not None:
         others[KEYS_FILE] = keys
@@ -144,6 +130,34 @@ def create(
     return backup
 
 
+def _write_tables(
+    database: Database, path: Path, seals: str, progress: Callable[[str, int], None]
+) -> dict[str, dict[str, Any]]:
+    """Write every table, and return what the manifest says of each.
+
+    Parameters
+    ----------
+    seals
+        The condition on those that are written.
+    """
+    columns: dict[str, list[str]] = {}
+    for row in database.query(_COLUMNS):
+        columns.setdefault(row["table"], []).append(row["name"])
+    ordered = {row["name"]: row["sorting_key"] for row in database.query(_TABLES)}
+    tables: dict[str, dict[str, Any]] = {}
+    for table in _in_order(ordered):
+        pieces = _pieces(database, table, ordered[table], seals if table == "seals" else "1")
+        files = tables.get(table, {}).get("files", [])
+        files += _write_table(database, path, table, columns[table], pieces, len(files))
+        tables[table] = {
+            "columns": columns[table],
+            "rows": sum(file["rows"] for file in files),
+            "files": files,
+        }
+        progress(table, tables[table]["rows"])
+    return tables
+
+
 def _in_order(tables: Mapping[str, str]) -> list[str]:
     middle = [name for name in tables if name not in (*FIRST, *LAST, KEYS_TABLE)]
     # Events before what other tables say of them, e.g. the vault, whose rows are durable before an event's.
@@ -158,16 +172,11 @@ def sealed_until(heads: Sequence[Seal]) -> str:
     for seal in heads:
         at = datetime.fromisoformat(seal.sealed_at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
         each.append(
-            f"(kafka_cluster_id = {_quoted(seal.chain.cluster_id)} "
+            f"(kafka_cluster_id = {str_query_value(seal.chain.cluster_id)} "
             f"AND kafka_partition = {seal.chain.partition} "
             f"AND sealed_at <= toDateTime64('{at}', 3, 'UTC'))"
         )
     return f"({' OR '.join(each) or '0'})"
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _pieces(database: Database, table: str, sorting_key: str, where: str) -> Iterator[str]:
@@ -197,9 +206,9 @@ def _pieces(database: Database, table: str, sorting_key: str, where: str) -> Ite
 def _range(where: str, key: str, after: str | None, until: str | None, rows: int) -> Iterator[str]:
     condition = where
     if after is not None:
-        condition += f" AND tenant_id > {_quoted(after)}"
+        condition += f" AND tenant_id > {str_query_value(after)}"
     if until is not None:
-        condition += f" AND tenant_id <= {_quoted(until)}"
+        condition += f" AND tenant_id <= {str_query_value(until)}"
     yield from _parts(condition, key, rows)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import structlog
 
+from store.files import write_whole
 from store.seals.keys import MANIFEST, Trust
 from store.seals.seal import Seal
 
@@ -135,12 +136,8 @@ class AnchorBook:
         """Take new heads in place of those before."""
         whole = self.heads() | {(anchor.cluster_id, anchor.partition): anchor for anchor in anchors}
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = self._heads.with_suffix(".new")
-        with fresh.open("w") as file:
-            json.dump([anchor.as_dict() for anchor in sorted(whole.values())], file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._heads)
+        text = json.dumps([anchor.as_dict() for anchor in sorted(whole.values())])
+        write_whole(self._heads, text.encode())
 
     def append(self, anchors: Iterable[Anchor]) -> None:
         """Add to the log."""

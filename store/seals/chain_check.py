@@ -72,7 +72,7 @@ def check_chain(
             good.append(chosen)
     if from_start or present:
         _look_for_gaps(chain, present, named, FIRST if from_start else min(present), findings)
-    _look_at_links(chain, good, present, from_start, findings)
+    _look_at_links(chain, good, from_start, findings)
     return Chain(chain, good, findings)
 
 
@@ -149,9 +149,7 @@ def _look_for_gaps(
         )
 
 
-def _look_at_links(
-    chain: ChainId, good: Sequence[Seal], present: set[int], from_start: bool, findings: list[Finding]
-) -> None:
+def _look_at_links(chain: ChainId, good: Sequence[Seal], from_start: bool, findings: list[Finding]) -> None:
     if from_start and good and good[0].sequence == FIRST and good[0].previous:
         findings.append(about_chain("seal_broken", chain, "the first seal names one before it", [FIRST]))
     for before, seal in pairwise(good):

@@ -21,7 +21,7 @@ _HEADS: Final = f"""
     )
 """
 _MS: Final = pa.timestamp("ms", "UTC")
-Stored = tuple[Seal, bytes]
+WithContents = tuple[Seal, bytes]
 
 
 def heads(database: Database, cluster_id: str, partitions: Collection[int]) -> dict[ChainId, Seal]:
@@ -41,7 +41,7 @@ def heads_of_partitions(database: Database) -> list[Seal]:
     return [Seal.read(row["newest"].encode(), row["signed"]) for row in rows]
 
 
-def keep(database: Database, seals: Sequence[Stored], guard: Guard | None = None) -> None:
+def keep(database: Database, seals: Sequence[WithContents], guard: Guard | None = None) -> None:
     """Store seals with their contents, in one block: all of a round or nothing.
 
     Raises

@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from schemas.batch import Bools, Int64s
+from schemas.event import INDEX_BITS
 from store.seals.findings import Finding, about_rows
-from store.seals.seal import INDEX_BITS, ChainId, Interval, Leaves, Rows, Seal, place
+from store.seals.seal import ChainId, Interval, Leaves, Rows, Seal, place
 from store.seals.statements import Stated
 
 
@@ -27,15 +28,12 @@ class Stored:
 
     Parameters
     ----------
-    topic
-        Its name.
     ids, leaves
         ``(n,)``.
     ingest_ms
         ``(n,)``; None where nobody asked for it.
     """
 
-    topic: str
     ids: Int64s
     leaves: Leaves
     ingest_ms: Int64s | None = None
@@ -53,7 +51,6 @@ class Sealed:
         Of which rows must be among them.
     """
 
-    topic: str
     ids: Int64s
     aged_ms: Int64s
     leaves: Leaves
@@ -61,7 +58,7 @@ class Sealed:
 
 
 def sealed_rows(seals: Sequence[tuple[Seal, Rows]]) -> dict[TopicKey, Sealed]:
-    """Return what seals of one chain hold, by topic."""
+    """Return what seals hold, by chain and topic; those of a chain are in their order."""
     parts: dict[TopicKey, list[tuple[Interval, Rows]]] = {}
     for seal, rows in seals:
         at = 0
@@ -87,7 +84,7 @@ def _joined(parts: Sequence[tuple[Interval, Rows]]) -> Sealed:
         np.concatenate(arrays)
         for arrays in zip(*((r.ids, r.aged_ms, r.leaves) for _, r in parts), strict=True)
     ]
-    return Sealed(parts[0][0].topic, columns[0], columns[1], columns[2], covered)
+    return Sealed(columns[0], columns[1], columns[2], covered)
 
 
 def within(ids: Int64s, intervals: Iterable[tuple[int, int]]) -> Bools:
@@ -101,14 +98,12 @@ def within(ids: Int64s, intervals: Iterable[tuple[int, int]]) -> Bools:
 
 class _Row(NamedTuple):
     key: TopicKey
-    topic: str
     id: int
     leaf: bytes
 
 
 class _Missed(NamedTuple):
     key: TopicKey
-    topic: str
     id: int
     leaf: bytes
     aged_ms: int
@@ -163,12 +158,10 @@ def _differ(
     found[at[rights[first]]] = True
     accounted = np.zeros(len(ids), bool)
     accounted[rights[first]] = True
-    extra.extend(
-        _Row(key, before.topic, int(ids[i]), leaves[i].tobytes()) for i in np.flatnonzero(~accounted).tolist()
-    )
+    extra.extend(_Row(key, int(ids[i]), leaves[i].tobytes()) for i in np.flatnonzero(~accounted).tolist())
     for i in np.flatnonzero(~found).tolist():
         leaf = before.leaves[i].tobytes()
-        missed.append(_Missed(key, before.topic, int(before.ids[i]), leaf, int(before.aged_ms[i])))
+        missed.append(_Missed(key, int(before.ids[i]), leaf, int(before.aged_ms[i])))
 
 
 def _classified(
@@ -207,11 +200,10 @@ def _classified(
             say("inserted", row.key, row.id)
     for key, identity in gone:
         row_gone = by_place[key, identity]
-        expired = row_gone.aged_ms < stated.cutoff_ms(tenant_id, row_gone.topic)
+        expired = row_gone.aged_ms < stated.cutoff_ms(tenant_id, key.topic)
         say("expired" if expired else "removed", key, identity)
-    topics = {key: before.topic for key, before in sealed.items()}
     return [
-        about_rows(kind, key.chain, topics[key], [i for i, _ in rows], _detail(kind, topics[key], rows))  # type: ignore[arg-type]
+        about_rows(kind, key.chain, key.topic, [i for i, _ in rows], _detail(kind, key.topic, rows))  # type: ignore[arg-type]
         for (kind, key), rows in sorted(groups.items())
     ]
 
@@ -296,7 +288,7 @@ class Reach:
 UNACCOUNTED_MS: Final = 10 * 60_000
 
 
-def outside(chain: ChainId, stored: Stored, reach: Reach) -> list[Finding]:
+def outside(key: TopicKey, stored: Stored, reach: Reach) -> list[Finding]:
     """Return what to say of rows that no seal covers.
 
     Those beyond the last seal are younger, unless the ledger does not know of them although the partition was
@@ -318,6 +310,6 @@ def outside(chain: ChainId, stored: Stored, reach: Reach) -> list[Finding]:
     for kind, which in told.items():
         ids = stored.ids[which].tolist()
         if ids:
-            what = _detail(kind, stored.topic, [(identity, "") for identity in ids])
-            findings.append(about_rows(kind, chain, stored.topic, ids, what))  # type: ignore[arg-type]
+            what = _detail(kind, key.topic, [(identity, "") for identity in ids])
+            findings.append(about_rows(kind, key.chain, key.topic, ids, what))  # type: ignore[arg-type]
     return findings

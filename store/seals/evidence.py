@@ -18,14 +18,17 @@ from typing import IO, Any, Final
 
 import numpy as np
 
+from schemas.event import INDEX_BITS
 from store.database import Database
 from store.seals import chains
 from store.seals.canonical import CURRENT_FORM, columns, leaf
 from store.seals.comparison import Stored, TopicKey, within
 from store.seals.findings import Finding
+from store.seals.grouping import by_chain
 from store.seals.keys import MANIFEST, Signer, Trust, pem, read_public
-from store.seals.seal import INDEX_BITS, LEAF, MAX_INDEX, ChainId, Seal
+from store.seals.seal import LEAF, MAX_INDEX, ChainId, Seal
 from store.seals.statements import Statement, read_shreddings, read_statements, state_shredded
+from store.seals.trail import condition_of_run
 from store.seals.verification import Verdict, Verification
 
 FORMAT: Final = 1
@@ -103,7 +106,7 @@ def export(
         If there is such a file.
     """
     seals, _ = chains.read_seals(database, [tenant_id])
-    runs = [run for run in _runs(seals, since, until) if run]
+    runs = [*_runs(seals, since, until)]
     if not runs:
         raise ValueError(f"{tenant_id} has no sealed rows of that span; rows are sealed within a minute")
     statements, _ = read_statements(database)
@@ -116,10 +119,8 @@ def export(
     try:
         with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive:
             files = _Files(archive)
-            rows = 0
             with files.open(ROWS) as write:
-                for run in runs:
-                    rows += _write_rows(database, run, write)
+                rows = sum(_write_rows(database, run, write) for run in runs)
             with files.open(SEALS) as write:
                 for run in runs:
                     _write_seals(database, run, write)
@@ -134,16 +135,7 @@ def export(
                 "exported_at": now.astimezone(UTC).isoformat(timespec="milliseconds"),
                 "exported_by": exported_by,
                 "rows": rows,
-                "seals": sum(map(len, runs)),
-                "chains": [
-                    {
-                        "cluster_id": run[0].chain.cluster_id,
-                        "partition": run[0].chain.partition,
-                        "first": run[0].sequence,
-                        "last": run[-1].sequence,
-                    }
-                    for run in runs
-                ],
+                **_covered(runs),
                 "key_id": signer.key_id,
                 "files": files.written,
             }
@@ -162,15 +154,26 @@ def _runs(seals: Sequence[Seal], since: datetime | None, until: datetime | None)
     """Yield of each chain the stretch from the first chosen seal to the last."""
     first_ms = since.timestamp() * 1000 if since else -np.inf
     last_ms = until.timestamp() * 1000 if until else np.inf
-    by_chain: dict[ChainId, list[Seal]] = {}
-    for seal in seals:
-        by_chain.setdefault(seal.chain, []).append(seal)
-    for found in by_chain.values():
+    for found in by_chain(seals).values():
         chosen = [
             i for i, s in enumerate(found) if s.last_ingest_ms >= first_ms and s.first_ingest_ms < last_ms
         ]
         if chosen:
             yield found[chosen[0] : chosen[-1] + 1]
+
+
+def _covered(runs: Sequence[Sequence[Seal]]) -> dict[str, Any]:
+    """Return what the manifest says of the seals."""
+    chains_of_runs = [
+        {
+            "cluster_id": run[0].chain.cluster_id,
+            "partition": run[0].chain.partition,
+            "first": run[0].sequence,
+            "last": run[-1].sequence,
+        }
+        for run in runs
+    ]
+    return {"seals": sum(map(len, runs)), "chains": chains_of_runs}
 
 
 def _write_rows(database: Database, run: Sequence[Seal], write: Any) -> int:
@@ -180,20 +183,10 @@ def _write_rows(database: Database, run: Sequence[Seal], write: Any) -> int:
     written = 0
     for seal in [*run, None]:
         if part and (seal is None or sum(s.rows for s in part) + seal.rows > ROWS_AT_ONCE):
-            chain = part[0].chain
-            bound: dict[str, Any] = {"tenant": chain.tenant_id, "cluster": chain.cluster_id}
-            each = []
-            for n, interval in enumerate(part[-1].intervals):
-                first = next(i.first for s in part for i in s.intervals if i.topic_id == interval.topic_id)
-                bound |= {f"t{n}": interval.topic_id, f"a{n}": first, f"b{n}": interval.next}
-                each.append(
-                    f"(kafka_topic_id = {{t{n}:String}} AND kafka_offset >= {{a{n}:Int64}} "
-                    f"AND kafka_offset < {{b{n}:Int64}})"
-                )
+            condition, bound = condition_of_run(part)
             content = database.query_raw(
-                f"SELECT {names} FROM events WHERE tenant_id = {{tenant:String}} "
-                f"AND kafka_cluster_id = {{cluster:String}} AND kafka_partition = {chain.partition} "
-                f"AND ({' OR '.join(each)}) ORDER BY kafka_topic_id, kafka_offset, message_index {_JSON}",
+                f"SELECT {names} FROM events WHERE {condition} "
+                f"ORDER BY kafka_topic_id, kafka_offset, message_index {_JSON}",
                 bound,
                 "JSONEachRow",
             )
@@ -310,7 +303,7 @@ class Bundle:
                 (i.first, i.next) for seal in seals for i in seal.intervals if i.topic_id == key.topic_id
             ]
             inside = within(stored.ids, intervals)
-            found[key] = Stored(stored.topic, stored.ids[inside], stored.leaves[inside])
+            found[key] = Stored(stored.ids[inside], stored.leaves[inside])
         return found
 
     def loose(
@@ -334,19 +327,18 @@ class Bundle:
             yield from map(json.loads, lines)
 
     def _read(self, form: int) -> dict[TopicKey, Stored]:
-        parts: dict[TopicKey, tuple[str, list[int], list[bytes]]] = {}
+        parts: dict[TopicKey, tuple[list[int], list[bytes]]] = {}
         for row in self._lines():
             chain = ChainId(row["tenant_id"], row["kafka_cluster_id"], row["kafka_partition"])
-            part = parts.setdefault(
-                TopicKey(chain, row["kafka_topic_id"], row["kafka_topic"]), (row["kafka_topic"], [], [])
-            )
-            part[1].append(row["kafka_offset"] << INDEX_BITS | min(row["message_index"], MAX_INDEX))
-            part[2].append(leaf(row, form))
+            key = TopicKey(chain, row["kafka_topic_id"], row["kafka_topic"])
+            ids, leaves = parts.setdefault(key, ([], []))
+            ids.append(row["kafka_offset"] << INDEX_BITS | min(row["message_index"], MAX_INDEX))
+            leaves.append(leaf(row, form))
         found = {}
-        for key, (topic, ids, leaves) in parts.items():
+        for key, (ids, leaves) in parts.items():
             order = np.argsort(np.array(ids, np.int64), kind="stable")
             hashes = np.frombuffer(b"".join(leaves), LEAF)[order]
-            found[key] = Stored(topic, np.array(ids, np.int64)[order], hashes)
+            found[key] = Stored(np.array(ids, np.int64)[order], hashes)
         return found
 
 

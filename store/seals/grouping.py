@@ -5,7 +5,7 @@ from typing import Final
 
 from store.seals.chain_check import Chain
 from store.seals.comparison import TopicKey
-from store.seals.seal import ChainId, Rows, Seal
+from store.seals.seal import ChainId, Seal
 
 # So many rows are in memory at a time, 24 bytes each, twice.
 ROWS_AT_ONCE: Final = 500_000
@@ -39,14 +39,6 @@ def by_chain(seals: Iterable[Seal]) -> dict[ChainId, list[Seal]]:
     found: dict[ChainId, list[Seal]] = {}
     for seal in seals:
         found.setdefault(seal.chain, []).append(seal)
-    return found
-
-
-def pairs_by_chain(pairs: Sequence[tuple[Seal, Rows]]) -> dict[ChainId, list[tuple[Seal, Rows]]]:
-    """Return seals with their rows by chains."""
-    found: dict[ChainId, list[tuple[Seal, Rows]]] = {}
-    for pair in pairs:
-        found.setdefault(pair[0].chain, []).append(pair)
     return found
 
 

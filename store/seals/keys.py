@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
+
+from store.files import write_whole
 
 KEY_FILE: Final = "seal.pem"
 TRUSTED: Final = "trusted"
@@ -205,21 +206,14 @@ class SealKeys:
         before = getattr(self, "signer", None)
         if before is not None:
             self.believe(before.public)
-        # Written beside and moved there: a crash leaves the old key or the new one.
-        fresh = self.path.with_suffix(".new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(signer.pem())
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self.path)
+        write_whole(self.path, signer.pem())
         self.signer = signer
 
     def believe(self, public: Ed25519PublicKey) -> None:
         """Believe seals of a public key from now on."""
         folder = self.directory / TRUSTED
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (folder / f"{key_id(public)}.pem").write_text(pem(public))
+        write_whole(folder / f"{key_id(public)}.pem", pem(public).encode())
 
     def trust(self) -> Trust:
         """Return the keys that are believed here."""
@@ -232,17 +226,11 @@ class SealKeys:
         ended[chosen_id] = min(at, ended.get(chosen_id, at))
         folder = self.directory / TRUSTED
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = folder / f"{ENDED}.new"
-        fresh.write_text(json.dumps({name: time.isoformat() for name, time in sorted(ended.items())}))
-        fresh.replace(folder / ENDED)
+        text = json.dumps({name: time.isoformat() for name, time in sorted(ended.items())})
+        write_whole(folder / ENDED, text.encode())
 
     def ended(self) -> dict[str, datetime]:
         """Return until when keys were in use that are no longer."""
         file = self.directory / TRUSTED / ENDED
         given = json.loads(file.read_text()) if file.exists() else {}
         return {name: datetime.fromisoformat(time) for name, time in given.items()}
-
-
-def trust_of(pems: Mapping[str, str] | Iterable[str]) -> Trust:
-    """Return trust in public keys given as text."""
-    return Trust(map(read_public, pems.values() if isinstance(pems, Mapping) else pems))

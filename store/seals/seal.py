@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.batch import Int64s
+from schemas.event import INDEX_BITS
 from store.seals.canonical import CURRENT_FORM, LEAF_BYTES
 from store.seals.keys import SEAL, Signer, Trust
 
 VERSION: Final = 1
 FIRST: Final = 1
-# A message holds at most 1,000 events (contract.md): offset and position in it are one number.
-INDEX_BITS: Final = 10
 MAX_INDEX: Final = (1 << INDEX_BITS) - 1
 Leaves = NDArray[np.void]
 LEAF: Final = np.dtype(f"V{LEAF_BYTES}")

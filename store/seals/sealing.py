@@ -15,14 +15,16 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from clickhouse_connect.driver.binding import str_query_value
 
 from schemas.batch import Int64s
+from schemas.event import INDEX_BITS
 from store.database import Database, Guard
 from store.events import KafkaIds
 from store.seals import chains
 from store.seals.canonical import CURRENT_FORM, leaf_sql
 from store.seals.keys import Signer
-from store.seals.seal import INDEX_BITS, LEAF, MAX_INDEX, ChainId, Member, Rows, Seal, next_seal, pack_members
+from store.seals.seal import LEAF, MAX_INDEX, ChainId, Member, Rows, Seal, next_seal, pack_members
 
 # A position that no message has stays one, and does not run over into the next offset.
 ID_SQL: Final = f"bitOr(bitShiftLeft(kafka_offset, {INDEX_BITS}), least(message_index, {MAX_INDEX}))"
@@ -152,12 +154,12 @@ class Sealing:
 
     def make(
         self, stretches: Sequence[Stretch], heads: Mapping[ChainId, Seal], signer: Signer, now: datetime
-    ) -> list[chains.Stored]:
+    ) -> list[chains.WithContents]:
         """Return the seals of stretches with their contents."""
         new = _read(
             self._database.query_arrow(_NEW_ROWS.replace("{ranges}", _ranges(stretches)), self._bound())
         )
-        made: list[chains.Stored] = []
+        made: list[chains.WithContents] = []
         for stretch in stretches:
             reached = {topic_id: (topic, end) for topic_id, (topic, _, end) in stretch.topics.items()}
             own = self.partition_chain(stretch.partition)
@@ -191,17 +193,13 @@ def _after(now: datetime, head: Seal | None) -> datetime:
 def _ranges(stretches: Iterable[Stretch]) -> str:
     # Topic ids are Kafka's own, and partitions and offsets are numbers; quoted all the same.
     each = " OR ".join(
-        f"(kafka_topic_id = '{_quoted(topic_id)}' AND kafka_topic = '{_quoted(topic)}' "
+        f"(kafka_topic_id = {str_query_value(topic_id)} AND kafka_topic = {str_query_value(topic)} "
         f"AND kafka_partition = {stretch.partition} AND kafka_offset >= {first} AND kafka_offset < {end})"
         for stretch in stretches
         for topic_id, (topic, first, end) in stretch.topics.items()
         if end > first
     )
     return each or "0"
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
 _OfTenant = tuple[str, Rows, dict[str, int], tuple[int, int]]

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from store.database import Database, Guard
-from store.seals.keys import STATEMENT, Signer, Trust, key_id, pem, read_public
+from store.seals.keys import STATEMENT, Signer, Trust, key_id, pem
 
 StatementKind = Literal["retention", "shredded", "key", "end"]
 _READ: Final = "SELECT tenant_id, kind, body, signature FROM seal_statements ORDER BY stated_at, kind"
@@ -247,9 +247,9 @@ class Stated:
         ]
 
     def _take(self, statement: Statement, trust: Trust) -> None:
-        if not statement.holds(trust):
+        if not statement.holds(trust) or (statement.kind == "retention" and _is_foretold(statement)):
             self.refused.append(statement)
-        elif statement.kind == "retention" and not _is_foretold(statement):
+        elif statement.kind == "retention":
             key = (statement.tenant_id, statement.content["event_kind"])
             self._cutoffs[key] = max(self._cutoffs.get(key, 0), statement.content["cutoff_ms"])
             self._rows[key] += statement.content["rows"]
@@ -257,9 +257,6 @@ class Stated:
             trust.vouched.update(statement.content["heads"])
         elif statement.kind == "shredded":
             self.shredded.setdefault(statement.tenant_id, set()).add(statement.content["subject"])
-
-        elif statement.kind == "retention":
-            self.refused.append(statement)
 
     def cutoff_ms(self, tenant_id: str, topic: str) -> int:
         """Return what is older than this was removed by retention: a tenant's events of a topic."""
@@ -302,9 +299,3 @@ def _is_foretold(statement: Statement) -> bool:
     """Return whether retention is said to have removed what was not yet there."""
     stated_ms = int(datetime.fromisoformat(statement.stated_at).timestamp() * 1000)
     return bool(statement.content["cutoff_ms"] > stated_ms)
-
-
-def introduced_keys(statements: Iterable[Statement]) -> dict[str, str]:
-    """Return the public keys that statements introduce, by id."""
-    texts = [statement.content["public_key"] for statement in statements if statement.kind == "key"]
-    return {key_id(read_public(text)): text for text in texts}

@@ -156,25 +156,7 @@ class StoredTrail:
         }
 
     def rows_of(self, seals: Sequence[Seal], form: int) -> dict[TopicKey, Stored]:
-        chain = seals[0].chain
-        last = {i.topic_id: i.next for i in seals[-1].intervals}
-        first = {i.topic_id: i.first for seal in reversed(seals) for i in seal.intervals}
-        bound: dict[str, Any] = {
-            "tenant": chain.tenant_id,
-            "cluster": chain.cluster_id,
-            "partition": chain.partition,
-        }
-        each = []
-        for n, (topic_id, end) in enumerate(last.items()):
-            bound |= {f"topic{n}": topic_id, f"first{n}": first[topic_id], f"end{n}": end}
-            each.append(
-                f"(kafka_topic_id = {{topic{n}:String}} AND kafka_offset >= {{first{n}:Int64}} "
-                f"AND kafka_offset < {{end{n}:Int64}})"
-            )
-        condition = (
-            "tenant_id = {tenant:String} AND kafka_cluster_id = {cluster:String} "
-            f"AND kafka_partition = {{partition:Int32}} AND ({' OR '.join(each)})"
-        )
+        condition, bound = condition_of_run(seals)
         return dict(self._read(condition, bound, leaf_sql(form)))
 
     def rows_with(self, tenant_id: str, user_ids: Sequence[str]) -> int:
@@ -193,6 +175,33 @@ class StoredTrail:
     ) -> Iterator[tuple[TopicKey, Stored]]:
         sql = _ROWS.format(id=ID_SQL, leaf=leaf, more=more, condition=condition, settings=SORT_HASHES)
         yield from grouped(self._database.query_arrow(sql, bound))
+
+
+def condition_of_run(seals: Sequence[Seal]) -> tuple[str, dict[str, Any]]:
+    """Return the condition of the rows in the offsets of a run of one chain's seals, and its parameters."""
+    chain = seals[0].chain
+    first = {i.topic_id: i.first for seal in reversed(seals) for i in seal.intervals}
+    bound: dict[str, Any] = {
+        "tenant": chain.tenant_id,
+        "cluster": chain.cluster_id,
+        "partition": chain.partition,
+    }
+    each = []
+    for n, interval in enumerate(seals[-1].intervals):
+        bound |= {
+            f"topic{n}": interval.topic_id,
+            f"first{n}": first[interval.topic_id],
+            f"end{n}": interval.next,
+        }
+        each.append(
+            f"(kafka_topic_id = {{topic{n}:String}} AND kafka_offset >= {{first{n}:Int64}} "
+            f"AND kafka_offset < {{end{n}:Int64}})"
+        )
+    condition = (
+        "tenant_id = {tenant:String} AND kafka_cluster_id = {cluster:String} "
+        f"AND kafka_partition = {{partition:Int32}} AND ({' OR '.join(each)})"
+    )
+    return condition, bound
 
 
 def grouped(stream: bytes) -> Iterator[tuple[TopicKey, Stored]]:
@@ -217,4 +226,4 @@ def grouped(stream: bytes) -> Iterator[tuple[TopicKey, Stored]]:
         )
         key = TopicKey(chain, topic_ids[1][topic_ids[0][first]], topics[1][topics[0][first]])
         came = ingest[first:end] if ingest is not None else None
-        yield key, Stored(key.topic, ids[first:end], leaves[first:end], came)
+        yield key, Stored(ids[first:end], leaves[first:end], came)

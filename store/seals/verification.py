@@ -9,7 +9,6 @@ from store.seals import chains
 from store.seals.chain_check import Chain, check_anchors, check_chain, members_by_chain, orphans
 from store.seals.comparison import (
     Reach,
-    Sealed,
     Stored,
     TopicKey,
     beyond_stated,
@@ -19,7 +18,7 @@ from store.seals.comparison import (
     within,
 )
 from store.seals.findings import Finding, about_chain
-from store.seals.grouping import ROWS_AT_ONCE, by_chain, covered_by_topic, packed, pairs_by_chain
+from store.seals.grouping import ROWS_AT_ONCE, by_chain, covered_by_topic, packed
 from store.seals.keys import Trust
 from store.seals.seal import ChainId, Member, Rows, Seal, unpack_members
 from store.seals.statements import Stated
@@ -276,9 +275,7 @@ class Verification:
     def _compare(
         self, tenant_id: str, pairs: Sequence[tuple[Seal, Rows]], stored: Mapping[TopicKey, Stored]
     ) -> None:
-        sealed: dict[TopicKey, Sealed] = {}
-        for own in pairs_by_chain(pairs).values():
-            sealed |= sealed_rows(own)
+        sealed = sealed_rows(pairs)
         looked_at = sum(len(rows) for _, rows in pairs)
         self._verdict.rows += looked_at
         self.rows_by_tenant[tenant_id] = self.rows_by_tenant.get(tenant_id, 0) + looked_at
@@ -329,7 +326,7 @@ class Verification:
         for key, rows in self._trail.loose(tenant_id, covered).items():
             self._touched.add((key.chain.cluster_id, key.chain.partition))
             reach = self._reach(key, by_id.get(key.chain), covered.get(key, []))
-            self._verdict.findings += outside(key.chain, rows, reach)
+            self._verdict.findings += outside(key, rows, reach)
 
     def _reach(self, key: TopicKey, chain: Chain | None, covered: Sequence[tuple[int, int]]) -> Reach:
         partition = self._partitions.get(ChainId("", key.chain.cluster_id, key.chain.partition))

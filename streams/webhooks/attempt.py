@@ -10,7 +10,8 @@ from typing import Final
 
 import structlog
 
-from store.webhooks import Attempt, Delivery, Endpoint, UnknownWebhook, WebhookStore
+from store.webhook_rows import Attempt, Delivery, Endpoint
+from store.webhooks import UnknownWebhook, WebhookStore
 from streams.metrics import WEBHOOK_ATTEMPTS
 from streams.patience import patiently
 from streams.together import Together

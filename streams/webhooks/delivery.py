@@ -15,7 +15,8 @@ import structlog
 
 from schemas.alert import Alert
 from store.database import StoreUnavailable
-from store.webhooks import Delivery, Endpoint, WebhookStore
+from store.webhook_rows import Delivery, Endpoint
+from store.webhooks import WebhookStore
 from streams.metrics import WEBHOOKS_PENDING
 from streams.patience import waits_s
 from streams.webhooks import message

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Sequence
 
 from schemas.alert import Severity
-from store.webhooks import Endpoint, WebhookStore
-from streams.webhooks.address import Network, Resolve, check_url
+from store.webhook_rows import Endpoint
+from store.webhooks import WebhookStore
+from streams.webhooks.address import Network, check_url
 from streams.webhooks.sender import Resolver
 
 
@@ -17,7 +18,6 @@ async def add_endpoint(
     description: str = "",
     min_severity: Severity = "low",
     allow: Sequence[Network] = (),
-    resolve: Resolve | None = None,
 ) -> Endpoint:
     """Add an endpoint; show its secret to the caller once.
 
@@ -31,7 +31,7 @@ async def add_endpoint(
     UrlRefused
         If a webhook may not go there.
     """
-    await _check(url, resolve, allow)
+    await _check(url, allow)
     return await asyncio.to_thread(
         store.add, tenant_id=tenant_id, url=url, description=description, min_severity=min_severity
     )
@@ -45,7 +45,6 @@ async def update_endpoint(
     description: str | None = None,
     min_severity: Severity | None = None,
     allow: Sequence[Network] = (),
-    resolve: Resolve | None = None,
 ) -> Endpoint:
     """Change what is given.
 
@@ -57,15 +56,15 @@ async def update_endpoint(
         If there is no such endpoint.
     """
     if url is not None:
-        await _check(url, resolve, allow)
+        await _check(url, allow)
     return await asyncio.to_thread(
         store.update, endpoint_id, url=url, description=description, min_severity=min_severity
     )
 
 
-async def _check(url: str, resolve: Resolve | None, allow: Sequence[Network]) -> None:
+async def _check(url: str, allow: Sequence[Network]) -> None:
     resolver = Resolver(threads=1)
     try:
-        await check_url(url, resolve or resolver, allow)
+        await check_url(url, resolver, allow)
     finally:
         resolver.close()

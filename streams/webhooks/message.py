@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Final
 
 from schemas.alert import SEVERITIES, Alert, Entity, Evidence, rfc3339
-from store.webhooks import PLATFORM, Endpoint
+from store.webhook_rows import Endpoint
+from store.webhooks import PLATFORM
 
 UPDATED: Final = "alert.updated"
 TEST: Final = "webhook.test"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import datetime
 
-from store.webhooks import Delivery
+from store.webhook_rows import Delivery
 from streams.webhooks.message import UPDATED
 
 _Lane = tuple[str, str]  # endpoint_id, alert_id

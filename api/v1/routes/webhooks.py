@@ -13,7 +13,8 @@ from api.v1.problems import Problem, not_found
 from api.v1.routing import Routes
 from schemas.alert import Severity, UtcTime
 from schemas.event import Text256
-from store.webhooks import PLATFORM, Endpoint, UnknownWebhook
+from store.webhook_rows import Endpoint
+from store.webhooks import PLATFORM, UnknownWebhook
 from streams.webhooks.address import UrlRefused
 from streams.webhooks.endpoints import add_endpoint, update_endpoint
 
