@@ -187,7 +187,10 @@ class HealthFold:
         keys = slot[gaps]
         end = np.minimum(minutes.first_ms[gaps], before_ms[gaps] + FORGET_MS)
         missing = self.silences.missing(keys, before_ms[gaps], end)
-        near = traffic.silent[keys] | (traffic.fastest[keys] > 0) & (missing >= NEAR * traffic.needed[keys])
+        near = (traffic.fastest[keys] > 0) & (missing >= NEAR * traffic.needed[keys])
+        # One that `Silences.overdue` followed to this end is not looked at again: its pauses are forgotten.
+        near &= (end == minutes.first_ms[gaps]) | (traffic.check_ms[keys] <= end)
+        near |= traffic.silent[keys]
         for i in np.flatnonzero(near).tolist():
             at = int(gaps[i])
             key, begin_ms, end_ms = int(slot[at]), int(before_ms[at]), int(minutes.first_ms[at])
