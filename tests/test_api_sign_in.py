@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import ssl
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,18 @@ def test_a_provider_whose_keys_cannot_be_had(api: RunningApi, provider: SmallPro
     assert signed_in(api).status_code == 503
     provider.keys_status = 200
     assert signed_in(api).status_code == 200
+
+
+def test_a_provider_whose_tls_breaks_after_the_handshake(
+    api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of one that wants a certificate of ours, in TLS 1.3; test_webhooks_sender.py has a real one."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ssl.SSLError("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]")
+
+    monkeypatch.setattr(httpx.AsyncClient, "stream", broken)
+    assert api.client().get("/v1/auth/login").status_code == 503
 
 
 def test_a_provider_that_is_somebody_else(

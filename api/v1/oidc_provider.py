@@ -134,7 +134,8 @@ class Provider:
                     if len(body) > MAX_ANSWER_BYTES:
                         raise ProviderUnavailable(f"{url} sends more than {MAX_ANSWER_BYTES} bytes")
                 parsed = httpx.Response(200, content=body).json()
-        except (httpx.HTTPError, ValueError) as error:
+        except (httpx.HTTPError, OSError, ValueError) as error:
+            # httpx lets out a bare `ssl.SSLError` where TLS breaks after the handshake.
             raise ProviderUnavailable(f"{url}: {type(error).__name__}") from error
         if not isinstance(parsed, dict):
             raise ProviderUnavailable(f"{url} does not answer with an object")
