@@ -146,7 +146,7 @@ def test_retention_passes_over_thousands_of_people_on_hold(each_store: Database)
     alerts = [
         alert_at(tenant.tenant_id, old, entity=Entity(type="user_id", value=who)) for who in there[:100]
     ]
-    EventWriter(each_store, IDS, "worker").insert_alerts(alerts)
+    EventWriter(each_store, IDS).insert_alerts(alerts)
     run_retention(each_store, NOW)
     scope, bound = tenant.condition()
     for table, column, kept in (("events", "user_id", there[::2]), ("alerts", "entity_value", there[:100:2])):
