@@ -158,7 +158,7 @@ def reads(database: Database, end: datetime) -> Iterator[Subject]:
         listing = methodcaller("deliveries", tenant_id)
         yield Subject("WebhookStore.deliveries", "", scope, _on(WebhookStore, listing))
     for name, call in {
-        "pending": methodcaller("pending"),
+        "pending": methodcaller("pending", range(12)),
         "pending, of one partition": methodcaller("pending", [3]),
         "delivery": methodcaller("delivery", delivery_id),
         "attempts": methodcaller("attempts", delivery_id),
@@ -188,6 +188,7 @@ def _reader_calls(alert_id: str) -> dict[str, Call]:
     calls: dict[str, Call] = {
         "alert": methodcaller("alert", alert_id),
         "alert, by its beginning": methodcaller("alert", alert_id[:12]),
+        "is_stored": methodcaller("is_stored"),
         "tenants": methodcaller("tenants"),
         "counts": methodcaller("counts"),
         "dead_letters": methodcaller("dead_letters"),
