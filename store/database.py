@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 from uuid import uuid4
 
 import chdb
@@ -41,6 +41,7 @@ SCOPE_TENANT: Final = "scope_tenant_id"
 _OUR_FAULT: Final = frozenset(
     {6, 8, 10, 15, 16, 20, 27, 36, 38, 41, 42, 43, 44, 46, 47, 49, 53, 57, 60, 62, 70, 81, 117, 184, 349, 636}
 )
+_ENGINE_CONFIG: Final = Path(__file__).with_name("embedded.xml")
 _CODE: Final = re.compile(r"(?:Code:|error code) ?(\d+)")
 
 
@@ -173,7 +174,13 @@ class Database:
         path = path.resolve()  # one client of the engine follows links, and then the other's path is another
         # The engine refuses a second process too, but says why only on standard error.
         held = lock(path.with_name(f"{path.name}.lock"))
-        options: dict[str, Any] = {"interface": "chdb", "path": str(path), "tz_mode": "aware"}
+        config = {"config-file": str(_ENGINE_CONFIG)}
+        options: dict[str, Any] = {
+            "interface": "chdb",
+            "path": str(path),
+            "chdb_options": config,
+            "tz_mode": "aware",
+        }
         try:
             first = clickhouse_connect.get_client(**options)
         except Exception as error:
@@ -181,7 +188,7 @@ class Database:
             raise _translate(error) from error
         first.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
         first.close()
-        handle = chdb.connect(str(path))  # type: ignore[no-untyped-call]
+        handle = chdb.connect(f"{path}?{urlencode(config)}")  # type: ignore[no-untyped-call]
         for name, value in _INSERT_SETTINGS.items():
             handle.query(f"SET {name} = {value}")
         inserting = threading.Lock()

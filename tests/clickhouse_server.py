@@ -30,6 +30,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 DEPLOYED_USERS: Final = tuple(
     ROOT / f"deploy/clickhouse/users.d/{name}.xml" for name in ("profiles", "writer", "reader", "grafana")
 )
+DEPLOYED_CONFIG: Final = ROOT / "deploy/clickhouse/config.d/background.xml"
 START_DEADLINE_S: Final = 60
 END_DEADLINE_S: Final = 10
 
@@ -224,6 +225,8 @@ class ClickHouseServer:
         (self._directory / "users.d").mkdir(parents=True)
         for file in self._users:
             shutil.copy(file, self._directory / "users.d")
+        (self._directory / "config.d").mkdir(exist_ok=True)
+        shutil.copy(DEPLOYED_CONFIG, self._directory / "config.d")
         (self._directory / "users.xml").write_text(_USERS)
         logs = _LOGS if self._logging else ""
         config = _CONFIG.format(memory_bytes=self._memory_mb * 2**20, logs=logs)
