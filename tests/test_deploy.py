@@ -26,7 +26,7 @@ from dashboards.grafana.provisioning import DASHBOARDS_PATH
 from store.migrations import migrations
 from store.server_version import hides_keys
 from tenantwatch.settings import Settings
-from tests.clickhouse_server import DEPLOYED_USERS
+from tests.clickhouse_server import DEPLOYED_CONFIG, DEPLOYED_USERS
 from tests.sizes import examples
 from tests.walled_server import make_viewer
 
@@ -338,16 +338,23 @@ def test_a_clickhouse_user_has_its_password_from_the_environment(project: dict[s
     assert password.attrib["from_env"] in project["services"]["clickhouse"]["environment"]
 
 
-def test_clickhouse_gets_every_file_of_users(project: dict[str, Any]) -> None:
-    """Each on its own, because the image writes one beside them; the viewers are not in the repository."""
+def test_clickhouse_gets_every_file_of_its_folder(project: dict[str, Any]) -> None:
+    """Each on its own, because the image writes some beside them; the viewers are not in the repository."""
     mounts = {Path(m["source"]): m["target"] for m in project["services"]["clickhouse"]["volumes"]}
-    assert {file: mounts.get(file) for file in DEPLOYED_USERS} == {
-        file: f"/etc/clickhouse-server/users.d/{file.name}" for file in DEPLOYED_USERS
+    files = (*DEPLOYED_USERS, DEPLOYED_CONFIG)
+    assert {file: mounts.get(file) for file in files} == {
+        file: f"/etc/clickhouse-server/{file.parent.name}/{file.name}" for file in files
     }
     committed = subprocess.run(
         ["git", "ls-files", "deploy/clickhouse"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert {ROOT / line for line in committed.stdout.splitlines()} == set(DEPLOYED_USERS)
+    assert {ROOT / line for line in committed.stdout.splitlines()} == set(files)
+
+
+def test_the_engine_in_our_process_and_a_server_wait_as_little() -> None:
+    """Two files, because each is where its reader looks; what they set is the same."""
+    ours, theirs = (ET.parse(path).getroot() for path in (ROOT / "store/embedded.xml", DEPLOYED_CONFIG))
+    assert [(e.tag, e.text) for e in ours] == [(e.tag, e.text) for e in theirs] != []
 
 
 def test_clickhouse_is_new_enough_for_the_walls(project: dict[str, Any]) -> None:
