@@ -183,7 +183,11 @@ class ServiceHealthParameters:
         DAY_S, 0, 365 * DAY_S, "a route is judged once it is known for so long: once around the clock"
     )
     silence_s: int = _parameter(
-        600, 60, 30 * DAY_S, "no request for less than this is no silence: a deployment takes minutes"
+        # A route that was not heard of for four weeks is forgotten, and its silence with it.
+        600,
+        60,
+        27 * DAY_S,
+        "no request for less than this is no silence: a deployment takes minutes",
     )
     quiet_s: int = _quiet(1_800)
 

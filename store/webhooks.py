@@ -28,6 +28,8 @@ PLATFORM: Final = ""
 UNSIGNABLE: Final = "its secret does not open; rotate it, then enable the endpoint"
 ROTATION: Final = timedelta(hours=24)  # how long the old secret signs beside the new one
 
+# Of an endpoint that was removed: no other is beyond it.
+LAST_VERSION: Final = 2**62
 _NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _QUEUE_COLUMNS: Final = (
     "delivery_id, endpoint_id, tenant_id, alert_id, revision, event_type, kafka_partition, status, "
@@ -167,8 +169,10 @@ class WebhookStore:
         return endpoint
 
     def remove(self, endpoint_id: str) -> None:
-        """Remove an endpoint and cancel what waits; its delivery log stays."""
-        self._write(replace(self.get(endpoint_id), status="deleted", url="", secret="", previous_secret=""))
+        """Remove an endpoint for good and cancel what waits; its delivery log stays."""
+        gone = replace(self.get(endpoint_id), status="deleted", url="", secret="", previous_secret="")
+        # Whoever changes at this moment what they read before must not bring it back.
+        self._write(replace(gone, version=LAST_VERSION))
         self._drop_earlier_versions()
         self._cancel({"endpoint_id": endpoint_id}, "endpoint removed")
 

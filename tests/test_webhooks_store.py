@@ -201,6 +201,18 @@ def test_a_removed_endpoint_is_unknown(store: WebhookStore, clock: Clock, tenant
     assert (logged.delivery.status, logged.delivery.status_reason) == ("cancelled", "endpoint removed")
 
 
+def test_a_removed_endpoint_is_not_brought_back(
+    store: WebhookStore, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by a worker that disables it at the same moment, with what it read before, secret and all."""
+    endpoint = add(store, tenant_id)
+    store.remove(endpoint.endpoint_id)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "get", lambda endpoint_id: endpoint)
+        store.disable(endpoint.endpoint_id, "410")
+    assert store.list(tenant_id) == []
+
+
 def test_an_enabled_endpoint_forgets_why_it_was_not(store: WebhookStore, tenant_id: str) -> None:
     """Disabled with a reason, enabled without one."""
     endpoint = add(store, tenant_id)
