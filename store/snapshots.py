@@ -4,7 +4,6 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 
@@ -66,7 +65,7 @@ class Snapshots:
         """Return, by partition, the offset of the newest snapshot that is not beyond the committed one."""
         rows = self._database.query(
             f"SELECT kafka_partition, max(next_offset) AS at FROM snapshots WHERE {OF_TOPIC} "
-            f"AND {_up_to(committed)} GROUP BY kafka_partition",
+            f"AND {_any(committed, 'next_offset <=')} GROUP BY kafka_partition",
             bound(self._ids, topic),
         )
         return {row["kafka_partition"]: row["at"] for row in rows}
@@ -83,13 +82,14 @@ class Snapshots:
 
     def prune(self, topic: str, committed: Mapping[int, int]) -> None:
         """Remove snapshots older than their partition's newest that is not beyond the committed offset."""
-        for partition, at in self.newest(topic, committed).items():
-            older: dict[str, Any] = {**bound(self._ids, topic), "partition": partition, "at": at}
-            condition = f"{OF_TOPIC} AND kafka_partition = {{partition:Int32}} AND next_offset < {{at:Int64}}"
-            if self._database.query(f"SELECT count() AS n FROM snapshots WHERE {condition}", older)[0]["n"]:
-                self._database.command(f"DELETE FROM snapshots WHERE {condition}", older)
+        older = _any(self.newest(topic, committed), "next_offset <")
+        condition, parameters = f"{OF_TOPIC} AND {older}", bound(self._ids, topic)
+        # One statement for all partitions: each is work of the engine's, however little it deletes.
+        if self._database.query(f"SELECT count() AS n FROM snapshots WHERE {condition}", parameters)[0]["n"]:
+            self._database.command(f"DELETE FROM snapshots WHERE {condition}", parameters)
 
 
-def _up_to(committed: Mapping[int, int]) -> str:
-    each = " OR ".join(f"(kafka_partition = {p} AND next_offset <= {at})" for p, at in committed.items())
+def _any(offsets: Mapping[int, int], comparison: str) -> str:
+    """Return the condition that a row is of one of some partitions, and how its offset compares there."""
+    each = " OR ".join(f"(kafka_partition = {p} AND {comparison} {at})" for p, at in offsets.items())
     return f"({each or '0'})"

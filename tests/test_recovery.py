@@ -302,12 +302,14 @@ async def test_old_snapshots_are_pruned_and_the_newest_usable_one_stays(cluster:
     """One beyond the committed offset may become usable; those before the newest usable one never will."""
     snapshots = Snapshots(cluster.database, cluster.ids)
     parts = (await cluster.take_over(0)).freeze().parts()
-    for at in (10, 20, 30):
-        snapshots.save(TOPIC, PARTITION, at, parts)
-    snapshots.prune(TOPIC, {PARTITION: 25})
-    kept = {at for at in (10, 20, 30) if snapshots.load(TOPIC, PARTITION, at)}
-    assert kept == {20, 30}
-    assert snapshots.newest(TOPIC, {PARTITION: 25}) == {PARTITION: 20}
+    committed = {PARTITION: 25, PARTITION + 1: 35}
+    saved = [(partition, at) for partition in (*committed, PARTITION + 2) for at in (10, 20, 30)]
+    for partition, at in saved:
+        snapshots.save(TOPIC, partition, at, parts)
+    snapshots.prune(TOPIC, committed)
+    gone = [(partition, at) for partition, at in saved if not snapshots.load(TOPIC, partition, at)]
+    assert gone == [(PARTITION, 10), (PARTITION + 1, 10), (PARTITION + 1, 20)]
+    assert snapshots.newest(TOPIC, committed) == {PARTITION: 20, PARTITION + 1: 30}
 
 
 class Owner:
