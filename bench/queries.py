@@ -29,8 +29,11 @@ from store.events import KafkaIds
 from store.health import health
 from store.migrations import migrate
 from store.ownership import Ownership
+from store.people import counts as people_counts
 from store.queries import PlatformContext, Reader, Scope, TenantContext
 from store.reconciliation import reconcile, reconcile_all
+from store.reports import Span, access_review, activity, alerting
+from store.search import EventSearch, search
 from store.tail import Tail
 from store.webhooks import WebhookStore
 
@@ -200,6 +203,55 @@ def _reader_calls(alert_id: str) -> dict[str, Call]:
     return calls
 
 
+def tenant_reads(database: Database, end: datetime) -> Iterator[Subject]:
+    """Yield what the API tells a tenant of its events: searches, reports, and where people are named."""
+    for scope, tenant_id in SCOPES.items():
+        if tenant_id is None:
+            continue
+        tenant = TenantContext(tenant_id)
+        [event] = database.query(
+            "SELECT event_id, user_id, source_ip FROM events WHERE tenant_id = {tenant_id:String} "
+            "AND kind = 'request' AND user_id != '' AND time < {before:DateTime64(3)} LIMIT 1",
+            {"tenant_id": tenant_id, "before": end - timedelta(days=40)},
+        )
+        for name, wanted in _event_searches(event, end).items():
+            run = partial(search, tenant=tenant, wanted=wanted, rows=100)
+            yield Subject(f"events, {name}", "", scope, run)
+        page = search(database, tenant, EventSearch(), 1_000)
+        yield Subject(
+            "events, next 1,000",
+            "",
+            scope,
+            partial(search, tenant=tenant, wanted=EventSearch(), rows=1_000, after=page.next),
+        )
+        span = Span(tenant, end - timedelta(days=30), end)
+        for report in (activity, alerting, access_review):
+            yield Subject(f"report, {report.__name__}", "30 d", scope, partial(report, span=span))
+        people = [event["user_id"]]
+        yield Subject(
+            "people, counts", "all", scope, partial(people_counts, tenant=tenant, pseudonyms=people)
+        )
+
+
+def _event_searches(event: Mapping[str, Any], end: datetime) -> dict[str, EventSearch]:
+    """Return searches for events: for any, for what one of them has, for what few and what no event has."""
+    day = end - timedelta(days=1)
+    return {
+        "newest": EventSearch(),
+        "oldest": EventSearch(newest_first=False),
+        "of an id": EventSearch(equal={"event_id": [event["event_id"]]}),
+        "of a user": EventSearch(equal={"user_id": [event["user_id"]]}),
+        "of an address": EventSearch(equal={"source_ip": [event["source_ip"]]}),
+        "failures": EventSearch(equal={"outcome": ["failure"]}),
+        "status 500": EventSearch(status=500),
+        "of no user": EventSearch(equal={"user_id": ["nobody"]}),
+        "of no session": EventSearch(equal={"session_id": ["none"]}),
+        "text, found": EventSearch(texts=("mozilla",)),
+        "text, not found, 24 h": EventSearch(since=day, texts=("nowhere to be found",)),
+        "text, not found": EventSearch(texts=("nowhere to be found",)),
+    }
+
+
 def searches(database: Database, end: datetime) -> Iterator[Subject]:
     """Yield searches for one value in all events, and in those of the largest tenant."""
     columns = ("event_id", "trace_id", "user_id", "source_ip")
@@ -270,7 +322,13 @@ def run(database: Database, chosen: str) -> list[Result]:
     """Measure everything whose name contains a text, and print it."""
     end = database.query("SELECT max(ingest_time) AS at FROM events")[0]["at"]
     results = []
-    found = (panels(end), reads(database, end), searches(database, end), recovery(database, end))
+    found = (
+        panels(end),
+        reads(database, end),
+        tenant_reads(database, end),
+        searches(database, end),
+        recovery(database, end),
+    )
     for subject in chain.from_iterable(found):
         if chosen in subject.name:
             result = measure(database, subject)
