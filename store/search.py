@@ -14,6 +14,9 @@ from store.database import Database
 from store.queries import TenantContext
 
 MAX_PAGE: Final = 1_000
+# With the one more that is asked for it is as many as the engine chooses by the index of times: a page of a
+# large tenant takes a third of the time that one of more rows takes.
+QUICK_PAGE: Final = 999
 # Fields that an event can be looked for by, all of them equal to a text.
 FILTERS: Final = (
     "event_id", "user_id", "source_ip", "service", "session_id", "trace_id", "token_id", "outcome", "reason",

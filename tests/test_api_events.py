@@ -131,7 +131,7 @@ def test_pages_show_what_was_there_at_the_first(
     analyst = api.client(api.key(tenant_id, "analyst"))
     monkeypatch.setattr(event_routes, "search", search)
     assert sorted(all_pages(analyst, limit=7, order=order)) == sorted(there)
-    monkeypatch.setattr(event_routes, "MAX_PAGE", 30)
+    monkeypatch.setattr(event_routes, "QUICK_PAGE", 30)
     there = ids(analyst.get("/v1/events", params={"limit": 1000}))
     exported = analyst.get("/v1/events/export", params={"order": order})
     assert sorted(json.loads(line)["event_id"] for line in exported.text.splitlines()) == sorted(

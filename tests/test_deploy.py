@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards.grafana.provisioning import DASHBOARDS_PATH
+from store.database import QUERY_SETTINGS
 from store.migrations import migrations
 from store.server_version import hides_keys
 from tenantwatch.settings import Settings
@@ -355,6 +356,14 @@ def test_the_engine_in_our_process_and_a_server_wait_as_little() -> None:
     """Two files, because each is where its reader looks; what they set is the same."""
     ours, theirs = (ET.parse(path).getroot() for path in (ROOT / "store/embedded.xml", DEPLOYED_CONFIG))
     assert [(e.tag, e.text) for e in ours] == [(e.tag, e.text) for e in theirs] != []
+
+
+def test_a_reader_s_profile_says_what_queries_set() -> None:
+    """Who only reads may set nothing, so that its queries would be slower and without an end."""
+    profile = ET.parse(DEPLOYED_USERS[0]).getroot().find("profiles/tenantwatch_reader")
+    assert profile is not None
+    said = {setting.tag: setting.text for setting in profile}
+    assert said == {"readonly": "1", **{name: str(value) for name, value in QUERY_SETTINGS.items()}}
 
 
 def test_clickhouse_is_new_enough_for_the_walls(project: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from schemas.alert import UtcTime
 from schemas.event import Kind
 from store.receipts import OtherRequest, answer_of, keep_answer
 from store.receipts import Request as Repeatable
-from store.search import MAX_PAGE, EventSearch, Position, search
+from store.search import MAX_PAGE, QUICK_PAGE, EventSearch, Position, search
 from streams.producer import SendError
 from streams.topics import TOPIC_OF
 
@@ -152,7 +152,7 @@ async def _pages(
     trace, at = trace_of(request.scope), None
     trace.record_count = 0
     while True:
-        page = await asyncio.to_thread(search, parts.database, caller.tenant_context, wanted, MAX_PAGE, at)
+        page = await asyncio.to_thread(search, parts.database, caller.tenant_context, wanted, QUICK_PAGE, at)
         trace.record_count += len(page.events)
         yield [StoredEvent(**event).model_dump(mode="json") for event in page.events]
         if page.next is None:
