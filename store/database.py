@@ -31,8 +31,6 @@ MAX_INSERT_BYTES: Final = 1 << 30
 QUERY_SETTINGS: Final[dict[str, Any]] = {
     # Cancelling an await does not cancel a query, so every query has an end of its own.
     "max_execution_time": 60,
-    # So many rows at most have their columns read once it is known which they are; servers' defaults differ.
-    "query_plan_max_limit_for_lazy_materialization": 10_000,
 }
 # Alerts lie by the month of their time, and an imported log has many: by default more than 100 are refused.
 _INSERT_SETTINGS: Final[dict[str, Any]] = {"max_partitions_per_insert_block": 0}

@@ -263,6 +263,23 @@ def alert(tenant_id: str, alert_id: str, revision: int, **fields: Any) -> Alert:
     return Alert(**{**base, **fields})
 
 
+def test_the_engine_is_configured_by_our_file(tmp_path: Path) -> None:
+    """By that of its clients which starts it; where the engine finds no file it says nothing."""
+    config = tmp_path / "a folder.xml"
+    config.write_text("<clickhouse><mark_cache_size>7654321</mark_cache_size></clickhouse>")
+    code = (
+        "import sys, pathlib, store.database as d\n"
+        "assert d._ENGINE_CONFIG.is_file()\n"
+        "d._ENGINE_CONFIG = pathlib.Path(sys.argv[1])\n"
+        "opened = d.Database.embedded(pathlib.Path(sys.argv[2]))\n"
+        "sql = \"SELECT value FROM system.server_settings WHERE name = 'mark_cache_size'\"\n"
+        "print(opened.query(sql)[0]['value'])\n"
+        "opened.close()"
+    )
+    command = [sys.executable, "-c", code, str(config), str(tmp_path / "store")]
+    assert subprocess.run(command, capture_output=True, text=True, check=False).stdout == "7654321\n"
+
+
 def test_the_highest_revision_of_an_alert_is_the_current_one(database: Database) -> None:
     """Revisions may be stored in any order and more than once."""
     revisions = [alert("current", "id-1", n) for n in (1, 3, 2, 3)]
