@@ -169,7 +169,7 @@ def test_an_event_that_is_stored_twice_is_on_one_page_once(
 
 def test_a_page_reads_the_columns_of_its_own_rows_only(database: Database, tenant: str) -> None:
     """Where each part's first rows were read whole, a page took seconds of a large tenant's."""
-    with patch.object(Database, "query", side_effect=database.query) as asked:
+    with patch.object(database, "query", wraps=database.query) as asked:
         search(database, TenantContext(tenant), EventSearch(), 5)
     sql, bound = asked.call_args.args
     plan = database.query(f"EXPLAIN {sql}", bound)
