@@ -157,16 +157,16 @@ def search(
     found = database.query(sql, {**bound, **of_scope, "rows": rows + 1})
     more = len(found) > rows
     # A row that is there twice, which reconciliation has yet to find, is one event.
-    found = [next(same) for _, same in groupby(found[:rows], key=_place)]
+    found = [next(same) for _, same in groupby(found[:rows], key=_place_of)]
     if not more:
         return Page([as_event(row) for row in found], None)
     # A worker's clock may be ahead of the store's.
     newest = [max(int(row["now_ms"]), int(row["ingest_time_ms"])) for row in found]
     as_of_ms = after.as_of_ms if after is not None else max(newest)
-    return Page([as_event(row) for row in found], Position(*_place(found[-1]), as_of_ms))
+    return Page([as_event(row) for row in found], Position(*_place_of(found[-1]), as_of_ms))
 
 
-def _place(row: Mapping[str, Any]) -> tuple[int, int, int, int, str]:
+def _place_of(row: Mapping[str, Any]) -> tuple[int, int, int, int, str]:
     return (
         int(row["time_ms"]),
         int(row["kafka_partition"]),
