@@ -29,6 +29,8 @@ log = structlog.get_logger()
 PAUSE_S: Final = 0.05
 # Between two signs of life while the group has not let this worker in again.
 REJOIN_S: Final = 1.0
+# So long logins wait for one that fails.
+CALM_S: Final = 0.2
 # So long ago Kafka said that nothing waits; with nothing to say it answers after a quarter of a second.
 ANSWERED_S: Final = 3.0
 VOID_GENERATION: Final = -1  # no group ever has it
@@ -56,10 +58,27 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         fetch = self._fetch
         if fetch.everything:
             consumer.resume(*consumer.paused())
+        began_s = monotonic()
         found = await super()._fetch_records(consumer, *args, **kwargs)
+        self.waited_s = monotonic() - began_s
         if fetch.within_s < inf:
+            await self._collect_calm(found, consumer, *args, **kwargs)
             consumer.pause(*filter(partial(self._can_wait, consumer), found))
         return found
+
+    async def _collect_calm(self, found: Any, consumer: Any, partitions: Any, **kwargs: Any) -> None:
+        """Add what comes next, for as long as nobody waits for it: logins that go well."""
+        end_s = monotonic() + CALM_S
+        while records.are_calm(found) and (left_s := end_s - monotonic()) > 0:
+            try:
+                more = await super()._fetch_records(consumer, partitions, **kwargs | {"timeout": left_s})
+            except KafkaError as error:  # comes again at the next fetch; what was found must not be lost
+                log.info("fetch_failed", error=repr(error))
+                return
+            if not more:
+                return
+            for tp, some in more.items():
+                found.setdefault(tp, []).extend(some)
 
     def _can_wait(self, consumer: Any, tp: Any) -> bool:
         """Return whether a partition can be left out of fetches: it is patient, and nothing waits."""
@@ -160,9 +179,8 @@ class Consumer(driver.Consumer):
             await self.stay()
             await self.sleep(PAUSE_S)
             return {}
-        began_s = monotonic()
         found = await super()._getmany(chosen, min(timeout, fetch.within_s))
-        self._pace.waited(fetch, monotonic() - began_s)
+        self._pace.waited(fetch, cast(ConsumerThread, self._thread).waited_s)
         if generation != self.app.consumer_generation_id:
             # Asked for in an assignment that is over. In this one, where the agents' topics begin is said
             # once more; nobody does so for tables, whose recovery would wait for these records for ever.
