@@ -6,16 +6,17 @@ from time import monotonic, thread_time
 from typing import Final
 
 # The broker answers a fetch after a wait, or as soon as there is so much.
-FETCH_MIN_BYTES: Final = 1024 * 1024
+FETCH_MIN_BYTES: Final = 256 * 1024
 # Bounds of that wait, what share of a core it aims at, and how it is sought.
 SHORTEST_WAIT_MS: Final = 10.0
 LONGEST_WAIT_MS: Final = 200.0
 BUSY_SHARE: Final = 0.25
 LOOK_S: Final = 0.1
 LARGEST_STEP: Final = 1.25
-# Records of patient topics collect for so many times as long, up to a longest wait of their own.
-PATIENCE: Final = 24
-LONGEST_PATIENCE_MS: Final = 1_000.0
+# Records of patient topics collect for so long, or until there are about so many: more of them would keep the
+# others waiting when they come.
+LONGEST_PATIENCE_S: Final = 1.0
+PATIENT_RECORDS: Final = 4_000
 # Where nothing came for so long, and twice that wait, the broker answers with the next record. After a while
 # it does so without one, because the fetch that waits is for the partitions of then.
 RARE_MS: Final = 30
@@ -56,12 +57,25 @@ class Pace:
         self._wait_ms = SHORTEST_WAIT_MS
         self._rare = False
         self._looked_s, self._worked_s = monotonic(), thread_time()
+        # When patient topics had their turn, how long they had collected by then, and how long they shall.
         self._everything_s = -inf
+        self._collected_s = inf
+        self._patience_s = LONGEST_PATIENCE_S
 
-    def waited(self, fetch: Fetch, waited_s: float) -> None:
-        """Note how long it took until there were records."""
+    def came(self, fetch: Fetch, waited_s: float, patient: int) -> None:
+        """Note what came of a fetch.
+
+        Parameters
+        ----------
+        waited_s
+            How long it took until there were records.
+        patient
+            How many were of patient topics.
+        """
         if fetch.everything:
             self._rare = 1000 * waited_s > RARE_MS + 2 * self._wait_ms
+            enough_s = self._collected_s * PATIENT_RECORDS / max(patient, 1)
+            self._patience_s = min(enough_s, LONGEST_PATIENCE_S)
 
     def fetch(self) -> Fetch:
         """Return what to fetch next.
@@ -77,8 +91,8 @@ class Pace:
             self._wait_ms = min(max(self._wait_ms * step, SHORTEST_WAIT_MS), LONGEST_WAIT_MS)
         if self._rare:
             return Fetch(RARE_WAIT_MS, 1, everything=True, within_s=inf)
-        patience_s = min(PATIENCE * self._wait_ms, LONGEST_PATIENCE_MS) / 1000
-        everything = now_s - self._everything_s >= patience_s
+        everything = now_s - self._everything_s >= self._patience_s
         if everything:
-            self._everything_s = now_s
-        return Fetch(int(self._wait_ms), FETCH_MIN_BYTES, everything, self._everything_s + patience_s - now_s)
+            self._collected_s, self._everything_s = now_s - self._everything_s, now_s
+        within_s = self._everything_s + self._patience_s - now_s
+        return Fetch(int(self._wait_ms), FETCH_MIN_BYTES, everything, within_s)

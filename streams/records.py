@@ -23,9 +23,6 @@ BATCHED_TOPICS: Final = frozenset({*TOPIC_OF.values(), FAILURES_BY_IP, ALERTS})
 PATIENT_TOPICS: Final = frozenset({TOPIC_OF["access"], TOPIC_OF["request"]})
 MAX_CHUNK_RECORDS: Final = 4_000
 MAX_CHUNK_BYTES: Final = MAX_MESSAGE_BYTES
-# What can wait for more of it.
-_LOGINS: Final = TOPIC_OF["auth"]
-_CALM_RECORDS: Final = 1_000
 _VALUE: Final = attrgetter("value")
 
 
@@ -128,19 +125,6 @@ def _chunks_by_size(records: list[Any]) -> Iterator[list[Any]]:
             start, size = i, 0
         size += length
     yield records[start:]
-
-
-def are_calm(found: Mapping[TP, list[Any]]) -> bool:
-    """Return whether what was fetched can wait for more: a few logins, all of which succeeded."""
-    return bool(found) and all(
-        tp.topic == _LOGINS and len(some) < _CALM_RECORDS and not any(map(_is_urgent, some))
-        for tp, some in found.items()
-    )
-
-
-def _is_urgent(record: Any) -> bool:
-    value = record.value or b""
-    return b'"success"' not in value or b'"failure"' in value
 
 
 class Scheduler(SchedulingStrategyT):

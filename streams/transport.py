@@ -21,6 +21,7 @@ from faust.types.tuples import ConsumerMessage, Message
 from mode import Service
 
 from streams import records
+from streams.calm import CALM_S, Calm
 from streams.pace import Fetch, Pace
 from streams.records import Records
 
@@ -29,8 +30,6 @@ log = structlog.get_logger()
 PAUSE_S: Final = 0.05
 # Between two signs of life while the group has not let this worker in again.
 REJOIN_S: Final = 1.0
-# So long logins wait for one that fails.
-CALM_S: Final = 0.2
 # So long ago Kafka said that nothing waits; with nothing to say it answers after a quarter of a second.
 ANSWERED_S: Final = 3.0
 VOID_GENERATION: Final = -1  # no group ever has it
@@ -38,6 +37,12 @@ VOID_GENERATION: Final = -1  # no group ever has it
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Reads what was committed (a record of an aborted transaction never happened), and not one by one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._calm = Calm()
+        # How long the last fetch took until there were records.
+        self.waited_s = 0.0
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -62,14 +67,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         found = await super()._fetch_records(consumer, *args, **kwargs)
         self.waited_s = monotonic() - began_s
         if fetch.within_s < inf:
-            await self._collect_calm(found, consumer, *args, **kwargs)
+            await self._collect(found, consumer, *args, **kwargs)
             consumer.pause(*filter(partial(self._can_wait, consumer), found))
         return found
 
-    async def _collect_calm(self, found: Any, consumer: Any, partitions: Any, **kwargs: Any) -> None:
-        """Add what comes next, for as long as nobody waits for it: logins that go well."""
+    async def _collect(self, found: Any, consumer: Any, partitions: Any, **kwargs: Any) -> None:
+        """Add what comes next, for as long as all of it can wait."""
         end_s = monotonic() + CALM_S
-        while records.are_calm(found) and (left_s := end_s - monotonic()) > 0:
+        more = found
+        while self._calm.can_wait(more) and (left_s := end_s - monotonic()) > 0:
             try:
                 more = await super()._fetch_records(consumer, partitions, **kwargs | {"timeout": left_s})
             except KafkaError as error:  # comes again at the next fetch; what was found must not be lost
@@ -180,7 +186,8 @@ class Consumer(driver.Consumer):
             await self.sleep(PAUSE_S)
             return {}
         found = await super()._getmany(chosen, min(timeout, fetch.within_s))
-        self._pace.waited(fetch, cast(ConsumerThread, self._thread).waited_s)
+        patient = sum(len(some) for tp, some in found.items() if tp.topic in records.PATIENT_TOPICS)
+        self._pace.came(fetch, cast(ConsumerThread, self._thread).waited_s, patient)
         if generation != self.app.consumer_generation_id:
             # Asked for in an assignment that is over. In this one, where the agents' topics begin is said
             # once more; nobody does so for tables, whose recovery would wait for these records for ever.
