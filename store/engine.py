@@ -6,7 +6,7 @@ from typing import Final
 # So long free pages of the engine's allocator, jemalloc, stay resident, in milliseconds. An insert and a
 # merge take 30 to 80 MB each for a fraction of a second; by the engine's own 5,000 what the last ten had left
 # was resident: up to 200 MB, beside 80 in use.
-DECAY_MS: Final = 500
+DECAY_MS: Final = 200
 
 # Whoever has set options keeps them.
 os.environ.setdefault("JE_MALLOC_CONF", f"dirty_decay_ms:{DECAY_MS}")
