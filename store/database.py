@@ -13,13 +13,13 @@ from typing import Any, Final, Protocol
 from urllib.parse import unquote, urlencode, urlsplit
 from uuid import uuid4
 
-import chdb
 import clickhouse_connect
 from clickhouse_connect.driver.binding import str_query_value
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from store.clients import ClientPool
+from store.engine import chdb
 from store.lock import lock
 from store.memory_file import in_memory
 from store.private import taken_apart
