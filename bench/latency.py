@@ -221,9 +221,9 @@ def main() -> None:
     """Measure at each rate and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, nargs="+", default=[5_000, 50_000], help="events a second")
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--warmup", type=float, default=10, help="seconds that are not counted")
-    parser.add_argument("--attacks-per-s", type=float, default=4)
+    parser.add_argument("--attacks-per-s", type=float, default=1)
     parser.add_argument("--tenants", type=int, default=300)
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--partitions", type=int, default=12)
