@@ -1,4 +1,4 @@
-"""Which records can wait for more: logins that go well, and a failure now and then (docs/decisions/0024)."""
+"""Which records can wait for more: logins that go well, and a failure now and then (docs/decisions/0031)."""
 
 from collections.abc import Mapping
 from math import inf
@@ -10,9 +10,10 @@ from faust.types import TP
 from streams.topics import TOPIC_OF
 
 LOGINS: Final = TOPIC_OF["auth"]
-# So long they wait, or until there are so many in one fetch.
+# So long they wait, or until there is so much.
 CALM_S: Final = 0.2
 MAX_RECORDS: Final = 1_000
+MAX_BYTES: Final = 1024 * 1024
 # Whoever guesses more slowly than that is not stopped in the fifth of a second either.
 APART_S: Final = 2.0
 # Of so many tenants the last failure is known.
@@ -23,7 +24,8 @@ class Calm:
     """Knows when each tenant's logins last failed, by the message's key: nothing is parsed for it."""
 
     def __init__(self) -> None:
-        self._failed_s: dict[bytes | None, float] = {}
+        # By the key's hash: a key may be as large as a message.
+        self._failed_s: dict[int, float] = {}
 
     def can_wait(self, found: Mapping[TP, list[Any]]) -> bool:
         """Return whether what was fetched can wait for more.
@@ -33,21 +35,25 @@ class Calm:
         found
             By partition, records as Kafka's client has them; each is to be shown once.
         """
-        if not all(tp.topic == LOGINS and len(some) < MAX_RECORDS for tp, some in found.items()):
+        if not all(tp.topic == LOGINS for tp in found):
             return False
-        keys = [record.key for some in found.values() for record in some if _failed(record.value or b"")]
-        if not keys:
-            return True
+        failures = [
+            (hash(record.key), count)
+            for some in found.values()
+            for record in some
+            if (count := _failures(record.value or b""))
+        ]
         now_s = monotonic()
-        apart = len(keys) == len(set(keys)) and not any(
-            now_s - self._failed_s.get(key, -inf) < APART_S for key in keys
+        tenants = {tenant for tenant, _ in failures}
+        apart = sum(count for _, count in failures) == len(tenants) and not any(
+            now_s - self._failed_s.get(tenant, -inf) < APART_S for tenant in tenants
         )
         if len(self._failed_s) > MAX_TENANTS:
             self._failed_s.clear()
-        self._failed_s.update(dict.fromkeys(keys, now_s))
+        self._failed_s.update(dict.fromkeys(tenants, now_s))
         return apart
 
 
-def _failed(value: bytes) -> bool:
-    """Return whether any event of a message failed, or might have."""
-    return b'"failure"' in value or b'"success"' not in value
+def _failures(value: bytes) -> int:
+    """Return how many events of a message failed; what says of none how it went counts as one."""
+    return value.count(b'"failure"') or int(b'"success"' not in value)

@@ -57,9 +57,11 @@ class Pace:
         self._wait_ms = SHORTEST_WAIT_MS
         self._rare = False
         self._looked_s, self._worked_s = monotonic(), thread_time()
-        # When patient topics had their turn, how long they had collected by then, and how long they shall.
+        # When patient topics had their turn, how long they had collected by then, how many records that were,
+        # and how long they collect now.
         self._everything_s = -inf
         self._collected_s = inf
+        self._patient = 0
         self._patience_s = LONGEST_PATIENCE_S
 
     def came(self, fetch: Fetch, waited_s: float, patient: int) -> None:
@@ -74,8 +76,8 @@ class Pace:
         """
         if fetch.everything:
             self._rare = 1000 * waited_s > RARE_MS + 2 * self._wait_ms
-            enough_s = self._collected_s * PATIENT_RECORDS / max(patient, 1)
-            self._patience_s = min(enough_s, LONGEST_PATIENCE_S)
+        # With this fetch or, if the client had asked for something before it was told, with the next one.
+        self._patient += patient
 
     def fetch(self) -> Fetch:
         """Return what to fetch next.
@@ -90,9 +92,13 @@ class Pace:
             step = min(max(busy / BUSY_SHARE, 1 / LARGEST_STEP), LARGEST_STEP)
             self._wait_ms = min(max(self._wait_ms * step, SHORTEST_WAIT_MS), LONGEST_WAIT_MS)
         if self._rare:
+            self._patient = 0
             return Fetch(RARE_WAIT_MS, 1, everything=True, within_s=inf)
         everything = now_s - self._everything_s >= self._patience_s
         if everything:
+            enough_s = self._collected_s * PATIENT_RECORDS / max(self._patient, 1)
+            self._patience_s = min(enough_s, LONGEST_PATIENCE_S)
             self._collected_s, self._everything_s = now_s - self._everything_s, now_s
+            self._patient = 0
         within_s = self._everything_s + self._patience_s - now_s
         return Fetch(int(self._wait_ms), FETCH_MIN_BYTES, everything, within_s)

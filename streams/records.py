@@ -99,7 +99,8 @@ def _size_of(record: Any) -> int:
     return len(record.value or b"")
 
 
-def _bytes_of(records: Sequence[Any]) -> int:
+def bytes_of(records: Sequence[Any]) -> int:
+    """Return the size of the records' values."""
     try:
         return sum(map(len, map(_VALUE, records)))
     except TypeError:  # tombstones
@@ -110,7 +111,7 @@ def chunks(records: list[Any]) -> Iterator[list[Any]]:
     """Cut records into chunks of at most 4,000 records and, but for a single larger one, 8 MiB."""
     for first in range(0, len(records), MAX_CHUNK_RECORDS):
         chunk = records[first : first + MAX_CHUNK_RECORDS]
-        if _bytes_of(chunk) <= MAX_CHUNK_BYTES:
+        if bytes_of(chunk) <= MAX_CHUNK_BYTES:
             yield chunk
         else:
             yield from _chunks_by_size(chunk)

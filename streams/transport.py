@@ -21,7 +21,7 @@ from faust.types.tuples import ConsumerMessage, Message
 from mode import Service
 
 from streams import records
-from streams.calm import CALM_S, Calm
+from streams.calm import CALM_S, MAX_BYTES, MAX_RECORDS, Calm
 from streams.pace import Fetch, Pace
 from streams.records import Records
 
@@ -43,6 +43,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._calm = Calm()
         # How long the last fetch took until there were records.
         self.waited_s = 0.0
+        # What ended a fetch for more of them, to be raised once they are handed over.
+        self._failed: Exception | None = None
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -60,28 +62,37 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._fetch = fetch
 
     async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
         fetch = self._fetch
         if fetch.everything:
             consumer.resume(*consumer.paused())
         began_s = monotonic()
-        found = await super()._fetch_records(consumer, *args, **kwargs)
+        found = dict(await super()._fetch_records(consumer, *args, **kwargs))
         self.waited_s = monotonic() - began_s
         if fetch.within_s < inf:
-            await self._collect(found, consumer, *args, **kwargs)
+            end_s = began_s + min(self.waited_s + CALM_S, fetch.within_s)
+            await self._collect(found, end_s, consumer, *args, **kwargs)
             consumer.pause(*filter(partial(self._can_wait, consumer), found))
         return found
 
-    async def _collect(self, found: Any, consumer: Any, partitions: Any, **kwargs: Any) -> None:
-        """Add what comes next, for as long as all of it can wait."""
-        end_s = monotonic() + CALM_S
-        more = found
-        while self._calm.can_wait(more) and (left_s := end_s - monotonic()) > 0:
-            try:
-                more = await super()._fetch_records(consumer, partitions, **kwargs | {"timeout": left_s})
-            except KafkaError as error:  # comes again at the next fetch; what was found must not be lost
-                log.info("fetch_failed", error=repr(error))
+    async def _collect(
+        self, found: dict[TP, list[Any]], end_s: float, consumer: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Add what comes next, for as long as all of it can wait, and there is not much of it."""
+        more: Mapping[TP, list[Any]] = found
+        count = size = 0
+        while more and self._calm.can_wait(more):
+            count += sum(map(len, more.values()))
+            size += sum(map(records.bytes_of, more.values()))
+            left_s = end_s - monotonic()
+            if left_s <= 0 or count >= MAX_RECORDS or size >= MAX_BYTES:
                 return
-            if not more:
+            try:
+                more = await super()._fetch_records(consumer, *args, **kwargs | {"timeout": left_s})
+            except Exception as error:  # noqa: BLE001 - whatever it is: what was found must not be lost to it
+                self._failed = error
                 return
             for tp, some in more.items():
                 found.setdefault(tp, []).extend(some)

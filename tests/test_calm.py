@@ -1,6 +1,7 @@
 """Logins that can wait for more of them: what they are, and that none is lost meanwhile, in a real Kafka."""
 
 import asyncio
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,10 @@ from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
 import streams.calm
+import streams.pace
 import streams.records
-from streams.calm import APART_S, LOGINS, MAX_RECORDS, Calm
+import streams.transport
+from streams.calm import APART_S, LOGINS, Calm
 from streams.faust_app import StreamConfig, create_app
 
 RECORDS = 300
@@ -44,10 +47,10 @@ def logins(monkeypatch: pytest.MonkeyPatch) -> Logins:
     return Logins(monkeypatch)
 
 
-def test_logins_that_go_well_can_wait_until_there_are_many(logins: Logins) -> None:
-    """Nobody is waiting for them; a thousand are worth handling."""
+def test_logins_that_go_well_can_wait(logins: Logins) -> None:
+    """Nobody is waiting for them."""
     assert logins.can_wait(GOOD, GOOD)
-    assert not logins.can_wait(*[GOOD] * MAX_RECORDS)
+    assert logins.can_wait(b"[%b,%b]" % (GOOD, GOOD))
 
 
 def test_what_is_no_login_cannot_wait(logins: Logins) -> None:
@@ -67,9 +70,10 @@ def test_one_failure_can_wait_and_a_second_soon_after_it_cannot(logins: Logins) 
     assert logins.can_wait(BAD)
 
 
-def test_two_failures_in_one_fetch_cannot_wait(logins: Logins) -> None:
+def test_two_failures_in_one_fetch_or_message_cannot_wait(logins: Logins) -> None:
     """They are as close as any."""
     assert not logins.can_wait(BAD, BAD)
+    assert not logins.can_wait(b"[%b,%b]" % (BAD, BAD), tenant="b")
 
 
 @pytest.mark.parametrize("value", [b"[%b,%b]" % (GOOD, BAD), b"no event", b"", None])
@@ -87,57 +91,97 @@ def test_many_tenants_take_no_more_memory(logins: Logins, monkeypatch: pytest.Mo
     assert len(logins.calm._failed_s) <= 11
 
 
-@pytest.mark.parametrize("fails", [False, True], ids=["steady", "a fetch fails meanwhile"])
-async def test_logins_come_together_and_whole(kafka: str, tmp_path: Path, fails: bool) -> None:
-    """What trickles in is handed over a few times a second; a fetch that fails in between loses nothing."""
-    topic = f"logins-{uuid4().hex[:8]}"
-    seen: list[list[int]] = []
-    failed: list[str] = []
+class Trickle:
+    """Logins that come one by one to a topic of their own, and what an agent is given of them."""
 
-    async def body(stream: Any) -> None:
+    def __init__(self, kafka: str, directory: Path) -> None:
+        self.kafka, self.directory = kafka, directory
+        self.topic, self.group = f"logins-{uuid4().hex[:8]}", f"group-{uuid4().hex[:8]}"
+        self.seen: list[list[int]] = []
+
+    async def body(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            seen.append(event.value.offsets[:])
+            self.seen.append(event.value.offsets[:])
             event.ack()
 
+    async def run(self, until: Callable[[Any], bool]) -> None:
+        """Send logins to a running app until it has all of them, or something else has happened."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka)
+        await admin.start()
+        await admin.create_topics([NewTopic(self.topic, 1, 1)])
+        await admin.close()
+        app = create_app(StreamConfig(self.kafka, self.directory, "test", self.group, commit_interval_s=0.2))
+        channel = app.topic(self.topic, key_type=bytes, value_serializer="raw", key_serializer="raw")
+        app.agent(channel, name=self.topic, supervisor_strategy=CrashingSupervisor)(self.body)
+        with (
+            patch.object(streams.records, "BATCHED_TOPICS", frozenset({self.topic})),
+            patch.object(streams.calm, "LOGINS", self.topic),
+        ):
+            await app.start()
+            producer = AIOKafkaProducer(bootstrap_servers=self.kafka)
+            await producer.start()
+            for _ in range(RECORDS):
+                await producer.send(self.topic, GOOD, key=b"a", partition=0)
+                await asyncio.sleep(0.01)
+            await producer.stop()
+            async with asyncio.timeout(20):
+                while not until(app):
+                    await asyncio.sleep(0.05)
+                await app.stop()
+
+    async def committed(self) -> dict[str, int]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka)
+        await admin.start()
+        offsets = await admin.list_consumer_group_offsets(self.group)
+        await admin.close()
+        return {tp.topic: offset.offset for tp, offset in offsets.items()}
+
+    def handed_over(self) -> list[int]:
+        return [offset for chunk in self.seen for offset in chunk]
+
+
+async def test_logins_come_together_and_whole(kafka: str, tmp_path: Path) -> None:
+    """What trickles in is handed over a few times a second, and committed to the last."""
+    logins = Trickle(kafka, tmp_path)
+    await logins.run(lambda _: sum(map(len, logins.seen)) == RECORDS)
+    assert logins.handed_over() == list(range(RECORDS))
+    assert len(logins.seen) < RECORDS / 4
+    assert await logins.committed() == {logins.topic: RECORDS}
+
+
+async def test_logins_wait_until_there_are_many(
+    kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long they might."""
+    monkeypatch.setattr(streams.transport, "CALM_S", 3_600.0)
+    monkeypatch.setattr(streams.pace, "LONGEST_PATIENCE_S", 3_600.0)
+    monkeypatch.setattr(streams.transport, "MAX_RECORDS", RECORDS // 10)
+    logins = Trickle(kafka, tmp_path)
+    await logins.run(lambda _: sum(map(len, logins.seen)) >= RECORDS * 0.8)
+    assert logins.handed_over() == list(range(len(logins.handed_over())))
+
+
+async def test_a_fetch_that_fails_meanwhile_is_told_of_after_the_logins_that_wait(
+    kafka: str, tmp_path: Path
+) -> None:
+    """They are handed over first; then the worker ends, as with any error of the client."""
     fetch = AIOKafkaConsumerThread._fetch_records
-    collecting = False
+    fetched, collecting, failed = 0, False, False
 
     async def flaky(self: Any, *args: Any, **kwargs: Any) -> Any:
-        nonlocal collecting
-        if fails and collecting and not failed:
-            failed.append("while records wait")
+        nonlocal fetched, collecting, failed
+        if collecting and not failed:
+            failed = True
             raise KafkaConnectionError("a fetch of the test fails")
         found = await fetch(self, *args, **kwargs)
+        if not failed:
+            fetched += sum(map(len, found.values()))
         # After a silence a record comes at once.
         collecting = bool(found) and self._fetch.within_s < inf
         return found
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    await admin.create_topics([NewTopic(topic, 1, 1)])
-    with (
-        patch.object(streams.records, "BATCHED_TOPICS", frozenset({topic})),
-        patch.object(streams.calm, "LOGINS", topic),
-        patch.object(AIOKafkaConsumerThread, "_fetch_records", flaky),
-    ):
-        group = f"group-{uuid4().hex[:8]}"
-        app = create_app(StreamConfig(kafka, tmp_path, "test", group, commit_interval_s=0.2))
-        channel = app.topic(topic, key_type=bytes, value_serializer="raw", key_serializer="raw")
-        app.agent(channel, name=topic, supervisor_strategy=CrashingSupervisor)(body)
-        await app.start()
-        producer = AIOKafkaProducer(bootstrap_servers=kafka)
-        await producer.start()
-        for _ in range(RECORDS):
-            await producer.send(topic, GOOD, key=b"a", partition=0)
-            await asyncio.sleep(0.01)
-        await producer.stop()
-        async with asyncio.timeout(20):
-            while sum(map(len, seen)) < RECORDS:
-                await asyncio.sleep(0.05)
-            await app.stop()
-    assert [offset for chunk in seen for offset in chunk] == list(range(RECORDS))
-    assert bool(failed) == fails
-    assert len(seen) < RECORDS / 4
-    committed = await admin.list_consumer_group_offsets(group)
-    await admin.close()
-    assert {tp.topic: o.offset for tp, o in committed.items()} == {topic: RECORDS}
+    logins = Trickle(kafka, tmp_path)
+    with patch.object(AIOKafkaConsumerThread, "_fetch_records", flaky):
+        await logins.run(lambda app: bool(app.crashed))
+    assert failed
+    assert logins.handed_over() == list(range(fetched))

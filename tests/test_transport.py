@@ -97,13 +97,14 @@ def test_a_rare_record_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def turns(clocks: Clocks, pace: Pace, records_per_s: int, seconds: float) -> int:
-    """Return how many fetches of 10 ms asked for patient topics while so much came of them."""
-    last, since_s, count = pace.fetch(), clocks.now_s, 0
+    """Return how many fetches of 10 ms asked for patient topics, whose records come with the one after."""
+    last, asked, since_s, count = pace.fetch(), False, clocks.now_s, 0
     end_s = clocks.now_s + seconds
     while clocks.now_s < end_s:
-        came = round((clocks.now_s - since_s) * records_per_s) if last.everything else 0
-        if last.everything:
+        came = round((clocks.now_s - since_s) * records_per_s) if asked else 0
+        if asked:
             since_s = clocks.now_s
+        asked = last.everything
         last = clocks.poll(pace, 0.001, 0.009, last, came)
         assert 0 < last.within_s < 1.001 * LONGEST_PATIENCE_S
         count += last.everything
@@ -115,7 +116,7 @@ def test_patient_topics_have_a_turn_each_second_or_so_many_records(monkeypatch: 
     clocks = Clocks(monkeypatch)
     pace = Pace()
     assert 9 <= turns(clocks, pace, PATIENT_RECORDS // 10, 10) <= 11
-    assert 90 <= turns(clocks, pace, 10 * PATIENT_RECORDS, 10) <= 110
+    assert 70 <= turns(clocks, pace, 10 * PATIENT_RECORDS, 10) <= 110
     assert turns(clocks, pace, PATIENT_RECORDS // 10, 10) <= 12
 
 
