@@ -78,8 +78,8 @@ async def give_back() -> None:
         await asyncio.to_thread(trim, 0)
 
 
-def let_go_of_code() -> int:
-    """Let the pages of the engine's library go that are as they are in its file; return how many bytes.
+def let_go_of_code() -> None:
+    """Let the pages of the engine's library go that are as they are in its file.
 
     As it starts it runs through half of its code and never comes back to most of that, which stays resident
     until the system is short of memory. What is needed again comes back from the system's cache at once.
@@ -87,12 +87,10 @@ def let_go_of_code() -> int:
     """
     madvise = getattr(ctypes.CDLL(None), "madvise", None)
     if madvise is None or not _SMAPS.exists():
-        return 0
+        return
     madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    gone = 0
     for start, size in _clean(_SMAPS.read_text(), LARGE_LIBRARY_BYTES):
-        gone += size if madvise(start, size, _MADV_DONTNEED) == 0 else 0
-    return gone
+        madvise(start, size, _MADV_DONTNEED)
 
 
 def _clean(smaps: str, least_bytes: int) -> Iterator[tuple[int, int]]:
