@@ -17,6 +17,8 @@ LARGEST_STEP: Final = 1.25
 # others waiting when they come.
 LONGEST_PATIENCE_S: Final = 1.0
 PATIENT_RECORDS: Final = 4_000
+# They are counted for so long: what a turn brings comes with one of the next fetches, not always with its own.
+COUNT_S: Final = 1.0
 # Where nothing came for so long, and twice that wait, the broker answers with the next record. After a while
 # it does so without one, because the fetch that waits is for the partitions of then.
 RARE_MS: Final = 30
@@ -57,11 +59,10 @@ class Pace:
         self._wait_ms = SHORTEST_WAIT_MS
         self._rare = False
         self._looked_s, self._worked_s = monotonic(), thread_time()
-        # When patient topics had their turn, how long they had collected by then, how many records that were,
-        # and how long they collect now.
+        # When patient topics had their turn, and how long they collect now; how many of their records came
+        # since when.
         self._everything_s = -inf
-        self._collected_s = inf
-        self._patient = 0
+        self._patient, self._counted_s = 0, self._looked_s
         self._patience_s = LONGEST_PATIENCE_S
 
     def came(self, fetch: Fetch, waited_s: float, patient: int) -> None:
@@ -76,7 +77,6 @@ class Pace:
         """
         if fetch.everything:
             self._rare = 1000 * waited_s > RARE_MS + 2 * self._wait_ms
-        # With this fetch or, if the client had asked for something before it was told, with the next one.
         self._patient += patient
 
     def fetch(self) -> Fetch:
@@ -92,13 +92,14 @@ class Pace:
             step = min(max(busy / BUSY_SHARE, 1 / LARGEST_STEP), LARGEST_STEP)
             self._wait_ms = min(max(self._wait_ms * step, SHORTEST_WAIT_MS), LONGEST_WAIT_MS)
         if self._rare:
-            self._patient = 0
+            self._patient, self._counted_s = 0, now_s
             return Fetch(RARE_WAIT_MS, 1, everything=True, within_s=inf)
+        counted_s = now_s - self._counted_s
+        if counted_s >= COUNT_S:
+            self._patience_s = min(PATIENT_RECORDS * counted_s / max(self._patient, 1), LONGEST_PATIENCE_S)
+            self._patient, self._counted_s = 0, now_s
         everything = now_s - self._everything_s >= self._patience_s
         if everything:
-            enough_s = self._collected_s * PATIENT_RECORDS / max(self._patient, 1)
-            self._patience_s = min(enough_s, LONGEST_PATIENCE_S)
-            self._collected_s, self._everything_s = now_s - self._everything_s, now_s
-            self._patient = 0
+            self._everything_s = now_s
         within_s = self._everything_s + self._patience_s - now_s
         return Fetch(int(self._wait_ms), FETCH_MIN_BYTES, everything, within_s)

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from math import inf
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +18,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.protocol.fetch import FetchRequest
 from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
@@ -23,7 +26,7 @@ import streams.pace
 import streams.records
 from streams.faust_app import StreamConfig, create_app
 from streams.pace import LONGEST_PATIENCE_S, LONGEST_WAIT_MS, PATIENT_RECORDS, Fetch, Pace
-from streams.records import MAX_CHUNK_RECORDS, Records, Scheduler, chunks
+from streams.records import MAX_CHUNK_RECORDS, UNTAKEN_WAIT_MS, Records, Scheduler, chunks
 
 
 def record(size: int = 10, offset: int = 0) -> SimpleNamespace:
@@ -96,28 +99,35 @@ def test_a_rare_record_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert clocks.poll(pace, 0.001, 0.01, rare).min_bytes > 1
 
 
-def turns(clocks: Clocks, pace: Pace, records_per_s: int, seconds: float) -> int:
-    """Return how many fetches of 10 ms asked for patient topics, whose records come with the one after."""
-    last, asked, since_s, count = pace.fetch(), False, clocks.now_s, 0
+def turns(clocks: Clocks, pace: Pace, records_per_s: int, seconds: float, late: int = 1) -> list[float]:
+    """Return when fetches of 10 ms asked for patient topics, whose records come `late` fetches after."""
+    came: deque[int] = deque([0] * late)
+    last, since_s, asked_s = pace.fetch(), clocks.now_s, list[float]()
     end_s = clocks.now_s + seconds
     while clocks.now_s < end_s:
-        came = round((clocks.now_s - since_s) * records_per_s) if asked else 0
-        if asked:
+        came.append(round((clocks.now_s - since_s) * records_per_s) if last.everything else 0)
+        if last.everything:
             since_s = clocks.now_s
-        asked = last.everything
-        last = clocks.poll(pace, 0.001, 0.009, last, came)
+        last = clocks.poll(pace, 0.001, 0.009, last, came.popleft())
         assert 0 < last.within_s < 1.001 * LONGEST_PATIENCE_S
-        count += last.everything
-    return count
+        if last.everything:
+            asked_s.append(clocks.now_s)
+    return asked_s
 
 
-def test_patient_topics_have_a_turn_each_second_or_so_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("late", [1, 3, 15])
+def test_patient_topics_have_a_turn_each_second_or_so_many_records(
+    monkeypatch: pytest.MonkeyPatch, late: int
+) -> None:
     """A second of few records is as good as ten; of many it would keep logins waiting when it comes."""
     clocks = Clocks(monkeypatch)
     pace = Pace()
-    assert 9 <= turns(clocks, pace, PATIENT_RECORDS // 10, 10) <= 11
-    assert 70 <= turns(clocks, pace, 10 * PATIENT_RECORDS, 10) <= 110
-    assert turns(clocks, pace, PATIENT_RECORDS // 10, 10) <= 12
+    assert 9 <= len(turns(clocks, pace, PATIENT_RECORDS // 10, 10, late)) <= 11
+    many = turns(clocks, pace, 10 * PATIENT_RECORDS, 10, late)
+    assert 70 <= len(many) <= 110
+    # Once it is known that they are many.
+    assert max(after - before for before, after in pairwise(many[10:])) < 0.3
+    assert len(turns(clocks, pace, PATIENT_RECORDS // 10, 10, late)) <= 22
 
 
 def test_a_quiet_topic_that_may_not_wait_makes_no_topic_rare(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,6 +390,43 @@ async def test_what_was_fetched_and_not_delivered_is_fetched_again(harness: Harn
             await until(lambda: set(seen) == set(range(3_000)))
     assert left_out
     assert await harness.committed() == 3_000
+
+
+async def test_no_answer_is_long_in_coming_while_records_wait_here(harness: Harness) -> None:
+    """One that waits for records of a quiet partition would keep the others from being asked for."""
+    await harness.create(partitions=2)
+    await harness.produce([bytes(100)] * 40_000)
+    seen: list[int] = []
+    gate = asyncio.Event()
+
+    async def body(event: Any) -> None:
+        await gate.wait()
+        seen.extend(event.value.offsets)
+        event.ack()
+
+    waits_ms: list[int] = []
+
+    def asked(wait_ms: int, *given: Any, **named: Any) -> Any:
+        waits_ms.append(wait_ms)
+        return FetchRequest(wait_ms, *given, **named)
+
+    with (
+        patch.object(streams.pace, "SHORTEST_WAIT_MS", 150.0),
+        patch.object(streams.records, "UNTAKEN_S", 60.0),  # however busy this machine is
+    ):
+        async with harness.running(body) as app:
+            await until(lambda: app.consumer.assignment())
+            fetcher = app.consumer._thread._ensure_consumer()._fetcher
+            await until(lambda: bool(fetcher._records))
+            with patch("aiokafka.consumer.fetcher.FetchRequest", asked):
+                await until(lambda: len(waits_ms) >= 5)
+            assert set(waits_ms) == {UNTAKEN_WAIT_MS}
+            gate.set()
+            await until(lambda: seen == list(range(40_000)))
+            waits_ms.clear()
+            with patch("aiokafka.consumer.fetcher.FetchRequest", asked):
+                await until(lambda: bool(waits_ms))
+            assert min(waits_ms) > UNTAKEN_WAIT_MS
 
 
 async def test_who_was_too_busy_to_ask_for_records_comes_back_into_the_group(harness: Harness) -> None:
