@@ -17,7 +17,7 @@ LARGEST_STEP: Final = 1.25
 # others waiting when they come.
 LONGEST_PATIENCE_S: Final = 1.0
 PATIENT_RECORDS: Final = 4_000
-# They are counted for so long: what a turn brings comes with one of the next fetches, not always with its own.
+# They are counted for so long: what a turn brings often comes with one of the next fetches.
 COUNT_S: Final = 1.0
 # Where nothing came for so long, and twice that wait, the broker answers with the next record. After a while
 # it does so without one, because the fetch that waits is for the partitions of then.

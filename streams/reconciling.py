@@ -17,6 +17,8 @@ from streams.snapshots import Owner
 
 log = structlog.get_logger()
 INTERVAL_S: Final = 60.0
+# After the start. A minute after it retention runs, and old snapshots go: not all of that at once.
+FIRST_S: Final = 40.0
 # All of it reads a few columns of every event there is, and the ledger from the last such check on.
 WHOLE_INTERVAL_S: Final = 3600.0
 # Where something is wrong, sooner; and within the five minutes after which the alert fires, so that what was
@@ -46,12 +48,13 @@ class Reconciler:
 
     async def run(self) -> None:
         """Check until cancelled."""
+        await asyncio.sleep(FIRST_S)
         while True:
-            await asyncio.sleep(INTERVAL_S)
             try:
                 await self.check()
             except StoreUnavailable as error:
                 log.warning("reconciliation_postponed", error=str(error)[:500])
+            await asyncio.sleep(INTERVAL_S)
 
     async def check(self) -> list[Gap]:
         """Check what is new since the last check; all of it now and then, and where something is wrong.

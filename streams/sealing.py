@@ -23,7 +23,8 @@ from streams.unsealed import Unsealed
 from streams.webhooks.address import Network
 
 log = structlog.get_logger()
-CHECK_S: Final = 5.0
+# Rarely enough to cost nothing; a look that comes late finds several seals to be made, one after the other.
+CHECK_S: Final = 1.0
 # Read and hashed together; some 500 bytes each while that lasts.
 ROWS_AT_ONCE: Final = 125_000
 # No partition waits with more, whatever the time and the tenants: it bounds the memory that a seal needs.

@@ -32,12 +32,13 @@ AGED_SQL: Final = "toUnixTimestamp64Milli(greatest(time, ingest_time))"
 # Else the engine would sort all columns and hash the rows afterwards: twice the time.
 SORT_HASHES: Final = "SETTINGS query_plan_execute_functions_after_sorting = 0"
 # Of a row that is there twice until it is collapsed, the first to come is sealed, as `duplicates` keeps it.
+# By one thread: with more it is not done much sooner, and meanwhile all else would wait for a core.
 _NEW_ROWS: Final = f"""
     SELECT kafka_partition, tenant_id, kafka_topic_id, {ID_SQL} AS id, {AGED_SQL} AS aged,
         toUnixTimestamp64Milli(ingest_time) AS ingest, {leaf_sql(CURRENT_FORM)} AS leaf
     FROM events WHERE kafka_cluster_id = {{cluster:String}} AND ({{ranges}})
     ORDER BY kafka_partition, tenant_id, kafka_topic_id, id, ingest
-    {SORT_HASHES}
+    {SORT_HASHES}, max_threads = 1
 """
 _WEIGHTS: Final = """
     SELECT kafka_partition, sum(n) AS rows, max(n) AS largest, min(oldest) AS oldest FROM (
