@@ -102,6 +102,8 @@ class _Fetcher(fetcher.Fetcher):  # type: ignore[misc]
     nothing else until it has answered. Where nothing comes to the others, that kept logins waiting for 0.2 s.
     """
 
+    _fetch_max_wait_ms: int
+
     def _get_actions_per_node(self, assignment: Any) -> Any:
         wait_ms = self._fetch_max_wait_ms
         now_s = monotonic()

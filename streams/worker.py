@@ -30,6 +30,7 @@ from streams.geography import Locate
 from streams.groups import GroupWriter
 from streams.heap import give_back
 from streams.partition import PartitionState
+from streams.priority import keep_order
 from streams.reconciling import Reconciler
 from streams.recovery import GroupMember, Recovery
 from streams.retaining import Retainer
@@ -218,6 +219,7 @@ class Worker:
         self._spawn(self._watch_fence())
         self._spawn(self._watch_restoring())
         self._spawn(give_back())
+        self._spawn(keep_order())
         if self._forgetting is not None:
             self._spawn(self._forgetting.run())
         for snapshots in self._snapshots:

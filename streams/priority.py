@@ -1,0 +1,59 @@
+"""Who goes first where there is more work than cores: what tells of an attack, before what stores it."""
+
+import asyncio
+import contextlib
+import os
+import threading
+from pathlib import Path
+from typing import Final
+from weakref import WeakSet
+
+import structlog
+
+log = structlog.get_logger()
+# By so much the first threads are less nice than the process: where another thread wants the same core, Linux
+# gives them ten times its time, and a core as soon as they want one.
+HEADWAY: Final = 10
+LEAST_NICE: Final = -20
+LOOK_S: Final = 1.0
+_THREADS: Final = Path("/proc/self/task")
+_first: WeakSet[threading.Thread] = WeakSet()
+
+
+def go_first() -> None:
+    """Let the thread that calls this be one of the first, wherever `keep_order` runs."""
+    _first.add(threading.current_thread())
+
+
+async def keep_order() -> None:
+    """Let the first threads go before the process's others, until cancelled.
+
+    That takes a right: to be root, `CAP_SYS_NICE`, or a limit of niceness (`ulimit -e`). Who has none,
+    or no Linux, has all threads go alike.
+    """
+    go_first()
+    usual = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    try:
+        while _THREADS.exists():
+            order(max(usual - HEADWAY, LEAST_NICE), usual)
+            await asyncio.sleep(LOOK_S)
+    except PermissionError as error:
+        log.info("all_threads_go_alike", reason=str(error))
+    finally:
+        order(usual, usual)
+
+
+def order(first: int, others: int) -> None:
+    """Give each thread of the process its niceness: one begins with that of the thread that made it.
+
+    Raises
+    ------
+    PermissionError
+        The system does not allow it.
+    """
+    ids = {thread.native_id for thread in _first}
+    for thread in (int(path.name) for path in _THREADS.iterdir()):
+        nice = first if thread in ids else others
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            if os.getpriority(os.PRIO_PROCESS, thread) != nice:
+                os.setpriority(os.PRIO_PROCESS, thread, nice)
