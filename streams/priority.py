@@ -6,7 +6,6 @@ import os
 import threading
 from pathlib import Path
 from typing import Final
-from weakref import WeakSet
 
 import structlog
 
@@ -17,12 +16,14 @@ HEADWAY: Final = 10
 LEAST_NICE: Final = -20
 LOOK_S: Final = 1.0
 _THREADS: Final = Path("/proc/self/task")
-_first: WeakSet[threading.Thread] = WeakSet()
+# Of whoever imports this, before anything is changed.
+USUAL: Final = os.getpriority(os.PRIO_PROCESS, 0)
+_first: list[threading.Thread] = []
 
 
 def go_first() -> None:
     """Let the thread that calls this be one of the first, wherever `keep_order` runs."""
-    _first.add(threading.current_thread())
+    _first.append(threading.current_thread())
 
 
 async def keep_order() -> None:
@@ -31,29 +32,38 @@ async def keep_order() -> None:
     That takes a right: to be root, `CAP_SYS_NICE`, or a limit of niceness (`ulimit -e`). Who has none,
     or no Linux, has all threads go alike.
     """
+    if not _THREADS.exists():
+        return
     go_first()
-    usual = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     try:
-        while _THREADS.exists():
-            order(max(usual - HEADWAY, LEAST_NICE), usual)
+        while True:
+            order(max(USUAL - HEADWAY, LEAST_NICE))
             await asyncio.sleep(LOOK_S)
-    except PermissionError as error:
+    except OSError as error:
         log.info("all_threads_go_alike", reason=str(error))
     finally:
-        order(usual, usual)
+        with contextlib.suppress(OSError):
+            order(USUAL)
 
 
-def order(first: int, others: int) -> None:
+def order(first: int) -> None:
     """Give each thread of the process its niceness: one begins with that of the thread that made it.
 
     Raises
     ------
-    PermissionError
+    OSError
         The system does not allow it.
     """
+    _first[:] = [thread for thread in _first if thread.is_alive()]
     ids = {thread.native_id for thread in _first}
     for thread in (int(path.name) for path in _THREADS.iterdir()):
-        nice = first if thread in ids else others
+        nice = first if thread in ids else USUAL
         with contextlib.suppress(ProcessLookupError):  # it has ended
             if os.getpriority(os.PRIO_PROCESS, thread) != nice:
                 os.setpriority(os.PRIO_PROCESS, thread, nice)
+
+
+def go_as_usual(process: int) -> None:
+    """Give a process that one of the first threads has just made the usual niceness: it began with less."""
+    with contextlib.suppress(OSError):  # it has ended
+        os.setpriority(os.PRIO_PROCESS, process, USUAL)

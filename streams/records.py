@@ -24,8 +24,8 @@ BATCHED_TOPICS: Final = frozenset({*TOPIC_OF.values(), FAILURES_BY_IP, ALERTS})
 PATIENT_TOPICS: Final = frozenset({TOPIC_OF["access"], TOPIC_OF["request"]})
 MAX_CHUNK_RECORDS: Final = 4_000
 MAX_CHUNK_BYTES: Final = MAX_MESSAGE_BYTES
-# How long the broker collects for some partitions while others' records wait here; what has waited for longer
-# is of a partition that is held.
+# So long the broker collects for some partitions while others' records wait here, and so long these count:
+# those of a partition that is held may wait for days.
 UNTAKEN_WAIT_MS: Final = 10
 UNTAKEN_S: Final = 1.0
 _VALUE: Final = attrgetter("value")
@@ -96,23 +96,26 @@ class _Fetched(FetchResult):  # type: ignore[misc]
 
 
 class _Fetcher(fetcher.Fetcher):  # type: ignore[misc]
-    """Lets the broker collect records only where it is asked for every partition.
+    """Lets the broker collect records for a moment only while others wait here to be taken.
 
-    While records of some partitions wait here to be taken, it is asked for the others, and of one broker
-    nothing else until it has answered. Where nothing comes to the others, that kept logins waiting for 0.2 s.
+    It is asked for the other partitions then, and for nothing else until it has answered. Where nothing comes
+    to these, that kept logins waiting for 0.2 s.
     """
 
-    _fetch_max_wait_ms: int
+    _chosen_wait_ms: int
 
-    def _get_actions_per_node(self, assignment: Any) -> Any:
-        wait_ms = self._fetch_max_wait_ms
+    @property
+    def _fetch_max_wait_ms(self) -> int:
         now_s = monotonic()
-        if any(now_s - result._created < UNTAKEN_S for result in self._records.values()):
-            self._fetch_max_wait_ms = min(wait_ms, UNTAKEN_WAIT_MS)
-        try:
-            return super()._get_actions_per_node(assignment)
-        finally:
-            self._fetch_max_wait_ms = wait_ms
+        # A tuple at once: the event loop's thread can take some of them out meanwhile.
+        waiting = tuple(self._records.values())
+        if any(now_s - result._created < UNTAKEN_S for result in waiting):
+            return min(self._chosen_wait_ms, UNTAKEN_WAIT_MS)
+        return self._chosen_wait_ms
+
+    @_fetch_max_wait_ms.setter
+    def _fetch_max_wait_ms(self, wait_ms: int) -> None:
+        self._chosen_wait_ms = wait_ms
 
 
 # There is no other way in: aiokafka names the classes itself.

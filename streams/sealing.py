@@ -25,6 +25,8 @@ from streams.webhooks.address import Network
 log = structlog.get_logger()
 # Rarely enough to cost nothing; a look that comes late finds several seals to be made, one after the other.
 CHECK_S: Final = 1.0
+# Where there is nothing to seal, or the last try failed: each begins with reading where the chains end.
+LATER_S: Final = 5.0
 # Read and hashed together; some 500 bytes each while that lasts.
 ROWS_AT_ONCE: Final = 125_000
 # No partition waits with more, whatever the time and the tenants: it bounds the memory that a seal needs.
@@ -125,7 +127,7 @@ class Sealer:
     async def run(self) -> None:
         """Seal until cancelled."""
         while True:
-            await asyncio.sleep(CHECK_S)
+            await asyncio.sleep(CHECK_S if self._states is not None else LATER_S)
             try:
                 while await self.seal():
                     pass  # there was more than is sealed at once

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from api.v1.backtesting import TIME_LIMIT_S, BacktestFailed
+from streams.priority import go_as_usual
 
 MAX_OUTPUT_BYTES: Final = 32 * 1024 * 1024
 
@@ -46,6 +47,7 @@ async def run_backtest(tenant_id: str, request: Mapping[str, Any]) -> dict[str, 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+    go_as_usual(process.pid)
     try:
         async with asyncio.timeout(TIME_LIMIT_S):
             output, errors = await process.communicate()

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from streams import priority
-from streams.priority import HEADWAY, go_first, keep_order
+from streams.priority import HEADWAY, USUAL, go_as_usual, go_first, keep_order
 
 pytestmark = pytest.mark.skipif(not priority._THREADS.exists(), reason="on Linux only")
 
@@ -23,8 +23,10 @@ def may_go_first() -> bool:
     """Whether this process may lower its niceness; tried in a thread of its own."""
     with ThreadPoolExecutor(1) as pool:
         try:
-            pool.submit(lambda: os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -HEADWAY)).result()
-        except PermissionError:
+            pool.submit(
+                lambda: os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), USUAL - HEADWAY)
+            ).result()
+        except OSError:
             return False
     return True
 
@@ -44,28 +46,44 @@ def thread(initializer: object = None) -> Iterator[ThreadPoolExecutor]:
 @pytest.mark.skipif(not may_go_first(), reason="takes CAP_SYS_NICE, or a limit of niceness")
 async def test_first_threads_go_before_others_until_it_ends() -> None:
     """Also before those that the first ones make later, which begin as first as these are."""
-    usual = niceness()
     with thread(go_first) as first, thread() as other:
         keeping = asyncio.create_task(keep_order())
         await asyncio.sleep(0.1)
         with thread() as later:
             await asyncio.sleep(0.1)
             found = [pool.submit(niceness).result() for pool in (first, other, later)]
-        assert [*found, niceness()] == [usual - HEADWAY, usual, usual, usual - HEADWAY]
+        assert [*found, niceness()] == [USUAL - HEADWAY, USUAL, USUAL, USUAL - HEADWAY]
         keeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await keeping
-        assert [pool.submit(niceness).result() for pool in (first, other)] == [usual, usual]
-    assert niceness() == usual
+        assert [pool.submit(niceness).result() for pool in (first, other)] == [USUAL, USUAL]
+    assert niceness() == USUAL
 
 
-async def test_who_may_not_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ordinary user's worker runs as ever."""
-    usual = niceness()
+@pytest.mark.skipif(not may_go_first(), reason="takes CAP_SYS_NICE, or a limit of niceness")
+async def test_what_a_first_thread_starts_goes_as_usual() -> None:
+    """A backtest that the API starts is work of minutes, and no alert."""
+    keeping = asyncio.create_task(keep_order())
+    await asyncio.sleep(0.1)
+    child = await asyncio.create_subprocess_exec("sleep", "60")
+    began = os.getpriority(os.PRIO_PROCESS, child.pid)
+    go_as_usual(child.pid)
+    assert (began, os.getpriority(os.PRIO_PROCESS, child.pid)) == (USUAL - HEADWAY, USUAL)
+    child.kill()
+    await child.wait()
+    keeping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await keeping
 
-    def refuse(*_: int) -> None:
+
+async def test_who_may_not_asks_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ordinary user's worker runs on, with all threads alike."""
+    asked = []
+
+    def refuse(*given: int) -> None:
+        asked.append(given)
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(priority.os, "setpriority", refuse)
     await asyncio.wait_for(keep_order(), 5)
-    assert niceness() == usual
+    assert len(asked) == 1

@@ -29,6 +29,7 @@ async def test_a_seal_that_outlasts_the_stop_is_not_made_once_more_beside_it(
 
     monkeypatch.setattr(Sealing, "seal", slow)
     monkeypatch.setattr("streams.sealing.CHECK_S", 0.05)
+    monkeypatch.setattr("streams.sealing.LATER_S", 0.05)
     running = asyncio.create_task(sealed.sealer.run())
     await asyncio.sleep(0)
     await sealed.sealer.finish(0.3)

@@ -417,7 +417,13 @@ async def test_no_answer_is_long_in_coming_while_records_wait_here(harness: Harn
         async with harness.running(body) as app:
             await until(lambda: app.consumer.assignment())
             fetcher = app.consumer._thread._ensure_consumer()._fetcher
-            await until(lambda: bool(fetcher._records))
+
+            async def waits() -> bool:
+                before = list(fetcher._records.values())
+                await asyncio.sleep(0.3)
+                return bool(before) and list(fetcher._records.values()) == before
+
+            await until(waits)
             with patch("aiokafka.consumer.fetcher.FetchRequest", asked):
                 await until(lambda: len(waits_ms) >= 5)
             assert set(waits_ms) == {UNTAKEN_WAIT_MS}
