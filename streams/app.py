@@ -30,7 +30,6 @@ from streams.groups import GroupWriter
 from streams.idleness import Idleness
 from streams.partition import PartitionState
 from streams.patience import waits_s
-from streams.priority import go_first
 from streams.pseudonyms import Pseudonymiser
 from streams.received_alerts import read_alerts
 from streams.records import Records
@@ -48,7 +47,7 @@ TakeOver = Callable[[GroupMember, set[TP], int], Awaitable[States]]
 _Reading = tuple[Any, Future[Read] | None]
 # Reads chunks that are large enough for Arrow, mostly without the interpreter's lock, while the one before is
 # handled. More threads than one would only take the lock from each other.
-_READER: Final = ThreadPoolExecutor(1, "reader", go_first)
+_READER: Final = ThreadPoolExecutor(1, "reader")
 NO_GENERATION: Final = -1
 IDLE_TICK_S: Final = 1.0
 # Chunks of a topic that are read before their turn has come.

@@ -10,31 +10,25 @@ from typing import Final
 import structlog
 
 log = structlog.get_logger()
-# By so much the first threads are less nice than the process: where another thread wants the same core, Linux
-# gives them ten times its time, and a core as soon as they want one.
+# By so much Python's threads are less nice than the process: where one of the engine's wants the same core,
+# Linux gives them ten times its time, and a core as soon as they want one.
 HEADWAY: Final = 10
 LEAST_NICE: Final = -20
 LOOK_S: Final = 1.0
 _THREADS: Final = Path("/proc/self/task")
 # Of whoever imports this, before anything is changed.
 USUAL: Final = os.getpriority(os.PRIO_PROCESS, 0)
-_first: list[threading.Thread] = []
-
-
-def go_first() -> None:
-    """Let the thread that calls this be one of the first, wherever `keep_order` runs."""
-    _first.append(threading.current_thread())
 
 
 async def keep_order() -> None:
-    """Let the first threads go before the process's others, until cancelled.
+    """Let Python's threads go before the engine's, until cancelled.
 
-    That takes a right: to be root, `CAP_SYS_NICE`, or a limit of niceness (`ulimit -e`). Who has none,
-    or no Linux, has all threads go alike.
+    All of Python's: one that waits for a core may hold the lock for which the event loop waits. That takes a
+    right: to be root, `CAP_SYS_NICE`, or a limit of niceness (`ulimit -e`). Who has none, or no Linux, has
+    all threads go alike.
     """
     if not _THREADS.exists():
         return
-    go_first()
     try:
         while True:
             order(max(USUAL - HEADWAY, LEAST_NICE))
@@ -54,16 +48,15 @@ def order(first: int) -> None:
     OSError
         The system does not allow it.
     """
-    _first[:] = [thread for thread in _first if thread.is_alive()]
-    ids = {thread.native_id for thread in _first}
+    pythons = {thread.native_id for thread in threading.enumerate()}
     for thread in (int(path.name) for path in _THREADS.iterdir()):
-        nice = first if thread in ids else USUAL
+        nice = first if thread in pythons else USUAL
         with contextlib.suppress(ProcessLookupError):  # it has ended
             if os.getpriority(os.PRIO_PROCESS, thread) != nice:
                 os.setpriority(os.PRIO_PROCESS, thread, nice)
 
 
 def go_as_usual(process: int) -> None:
-    """Give a process that one of the first threads has just made the usual niceness: it began with less."""
+    """Give a process that one of Python's threads has just made the usual niceness: it began with less."""
     with contextlib.suppress(OSError):  # it has ended
         os.setpriority(os.PRIO_PROCESS, process, USUAL)

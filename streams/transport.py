@@ -23,7 +23,6 @@ from mode import Service
 from streams import records
 from streams.calm import CALM_S, MAX_BYTES, MAX_RECORDS, Calm
 from streams.pace import Fetch, Pace
-from streams.priority import go_first
 from streams.records import Records
 
 log = structlog.get_logger()
@@ -48,7 +47,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._failed: Exception | None = None
 
     def _create_worker_consumer(self, transport: Any) -> Any:
-        go_first()  # in the client's thread
         consumer = super()._create_worker_consumer(transport)
         # Faust offers this only together with its own transactions, which the store takes no part in.
         consumer._isolation_level = "read_committed"

@@ -1,22 +1,20 @@
-"""The threads that tell of attacks go before those that store, where the system allows it."""
+"""Python's threads go before the engine's, where the system allows it."""
 
 import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 
 import pytest
 
+from store.database import Database
 from streams import priority
-from streams.priority import HEADWAY, USUAL, go_as_usual, go_first, keep_order
+from streams.priority import HEADWAY, USUAL, go_as_usual, keep_order
 
 pytestmark = pytest.mark.skipif(not priority._THREADS.exists(), reason="on Linux only")
-
-
-def niceness() -> int:
-    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
 def may_go_first() -> bool:
@@ -31,49 +29,54 @@ def may_go_first() -> bool:
     return True
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+takes_a_right = pytest.mark.skipif(not may_go_first(), reason="takes CAP_SYS_NICE, or a limit of niceness")
+
+
+def niceness() -> dict[bool, set[int]]:
+    """Return how nice Python's threads are, and how nice the others."""
+    pythons = {thread.native_id for thread in threading.enumerate()}
+    found: dict[bool, set[int]] = {True: set(), False: set()}
+    for path in priority._THREADS.iterdir():
+        with contextlib.suppress(ProcessLookupError):
+            found[int(path.name) in pythons].add(os.getpriority(os.PRIO_PROCESS, int(path.name)))
+    return found
+
+
+@asynccontextmanager
+async def kept(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     monkeypatch.setattr(priority, "LOOK_S", 0.01)
-
-
-@contextlib.contextmanager
-def thread(initializer: object = None) -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1, initializer=initializer) as pool:  # type: ignore[arg-type]
-        pool.submit(niceness).result()
-        yield pool
-
-
-@pytest.mark.skipif(not may_go_first(), reason="takes CAP_SYS_NICE, or a limit of niceness")
-async def test_first_threads_go_before_others_until_it_ends() -> None:
-    """Also before those that the first ones make later, which begin as first as these are."""
-    with thread(go_first) as first, thread() as other:
-        keeping = asyncio.create_task(keep_order())
-        await asyncio.sleep(0.1)
-        with thread() as later:
-            await asyncio.sleep(0.1)
-            found = [pool.submit(niceness).result() for pool in (first, other, later)]
-        assert [*found, niceness()] == [USUAL - HEADWAY, USUAL, USUAL, USUAL - HEADWAY]
-        keeping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await keeping
-        assert [pool.submit(niceness).result() for pool in (first, other)] == [USUAL, USUAL]
-    assert niceness() == USUAL
-
-
-@pytest.mark.skipif(not may_go_first(), reason="takes CAP_SYS_NICE, or a limit of niceness")
-async def test_what_a_first_thread_starts_goes_as_usual() -> None:
-    """A backtest that the API starts is work of minutes, and no alert."""
     keeping = asyncio.create_task(keep_order())
     await asyncio.sleep(0.1)
-    child = await asyncio.create_subprocess_exec("sleep", "60")
-    began = os.getpriority(os.PRIO_PROCESS, child.pid)
-    go_as_usual(child.pid)
-    assert (began, os.getpriority(os.PRIO_PROCESS, child.pid)) == (USUAL - HEADWAY, USUAL)
-    child.kill()
-    await child.wait()
+    yield
     keeping.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await keeping
+
+
+@takes_a_right
+async def test_pythons_threads_go_before_the_engines_until_it_ends(
+    monkeypatch: pytest.MonkeyPatch, database: Database
+) -> None:
+    """Also those that are begun later, each of which begins as nice as the one that made it."""
+    async with kept(monkeypatch):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(database.query, "SELECT count() FROM numbers(1000000)").result()
+            await asyncio.sleep(0.2)
+            assert niceness() == {True: {USUAL - HEADWAY}, False: {USUAL}}
+    found = niceness()
+    assert found[True] | found[False] == {USUAL}
+
+
+@takes_a_right
+async def test_what_a_first_thread_starts_goes_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backtest that the API starts is work of minutes, and no alert."""
+    async with kept(monkeypatch):
+        child = await asyncio.create_subprocess_exec("sleep", "60")
+        began = os.getpriority(os.PRIO_PROCESS, child.pid)
+        go_as_usual(child.pid)
+        assert (began, os.getpriority(os.PRIO_PROCESS, child.pid)) == (USUAL - HEADWAY, USUAL)
+        child.kill()
+        await child.wait()
 
 
 async def test_who_may_not_asks_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
