@@ -237,10 +237,13 @@ class Worker:
 
     async def _start_faust(self) -> None:
         starting = asyncio.create_task(self.app.start())
-        # It ends when the directory is restored: what fails until then must not wait for that.
-        await asyncio.wait({starting, self._failure}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
+        try:
+            # It ends when the directory is restored: what fails until then must not wait for that.
+            await asyncio.wait({starting, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # Also where the worker is stopped meanwhile: it would go on starting behind the stop.
             starting.cancel()
+        if not starting.done():
             await self._failure
         await starting
 

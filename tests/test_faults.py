@@ -278,7 +278,8 @@ def test_sigterm_ends_a_worker_that_waits_to_join(cluster: Stage) -> None:
     try:
         eventually(lambda: second.status())
         second.signal(signal.SIGTERM)
-        assert second.wait(20) == 0  # Faust alone would wait for as long as the other does
+        # Faust alone would wait for as long as the other does.
+        assert second.wait(20) == 0, second.last_words()
     finally:
         second.kill()
     first.signal(signal.SIGCONT)

@@ -1,11 +1,11 @@
 """Commands that run the pipeline: up, worker, api, status."""
 
-import asyncio
 from typing import Annotated
 
 import typer
 
 from tenantwatch.commands.output import AsJson, err, fail, out, print_json
+from tenantwatch.leaving import run
 from tenantwatch.logs import configure_logging
 from tenantwatch.settings import Settings
 
@@ -32,7 +32,7 @@ def _run(settings: Settings, quiet: bool, *, with_api: bool) -> None:
             soft_wrap=True,
         )
 
-    asyncio.run(run_until_signal(settings, greet, with_api=with_api))
+    run(run_until_signal(settings, greet, with_api=with_api))
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors only.")]
@@ -80,7 +80,7 @@ def api(quiet: Quiet = False) -> None:
     def greet(url: str) -> None:
         err.print(f"[bold green]the API is up[/]: {url}. Ctrl-C stops it.", soft_wrap=True)
 
-    asyncio.run(serve_until_signal(settings, greet))
+    run(serve_until_signal(settings, greet))
 
 
 def status(as_json: AsJson = False) -> None:

@@ -1,0 +1,40 @@
+"""Ending the process when its work has ended, whatever libraries left behind."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import structlog
+
+log = structlog.get_logger()
+LEAVE_S: Final = 5.0
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run to the end as `asyncio.run` does, but leave `LEAVE_S` after it, come what may.
+
+    `asyncio.run` waits for every task and every thread. A Faust that was stopped while it started can leave
+    one that swallows its cancellation: the worker had ended in good order, and its process stayed.
+    """
+    asyncio.run(_then_leave(main))
+
+
+async def _then_leave(main: Coroutine[Any, Any, None]) -> None:
+    code, problem = 1, None
+    try:
+        await main
+        code = 0
+    except Exception as error:
+        problem = str(error)
+        raise
+    finally:
+        leaving = threading.Timer(LEAVE_S, _leave, (code, problem))
+        leaving.daemon = True
+        leaving.start()
+
+
+def _leave(code: int, problem: str | None) -> None:
+    log.warning("left_behind", after_s=LEAVE_S, exit_code=code, problem=problem)
+    os._exit(code)
