@@ -1,5 +1,6 @@
 """A worker seals what is new in its partitions: when, what, and what it leaves to others."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from store.seals.seal import Seal
 from store.seals.sealing import Sealing
 from streams import metrics
 from streams.anchoring import Anchoring, document, webhook_target
-from streams.sealing import Key, Sealer, SealingConfig
+from streams.sealing import CHECK_S, Key, Sealer, SealingConfig
 from streams.webhooks.sender import Sender
 from tests.clickhouse_server import ClickHouseServer
 from tests.conftest import REPOSITORY
@@ -307,6 +308,34 @@ async def test_a_store_that_is_away_is_caught_up_with(
         with pytest.raises(StoreUnavailable):
             await sealed.after(61)
     assert await sealed.after(61) == [3]
+
+
+async def test_a_store_that_is_away_is_asked_less_often(
+    sealed: Sealed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it answers, what falls due is looked for all the time."""
+    looks = list[str]()
+
+    async def sleep(seconds: float) -> None:
+        looks.append("soon" if seconds == CHECK_S else "later")
+        if len(looks) == 3:
+            raise asyncio.CancelledError
+
+    def away(*given: Any) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr("streams.sealing.asyncio.sleep", sleep)
+    sealed.trail.store(3)
+    assert await sealed.after(0) == []
+    with suppress(asyncio.CancelledError):
+        await sealed.sealer.run()
+    assert looks == ["soon"] * 3
+    looks.clear()
+    sealed.now += timedelta(seconds=61)
+    monkeypatch.setattr(chains, "keep", away)
+    with suppress(asyncio.CancelledError):
+        await sealed.sealer.run()
+    assert looks == ["soon", "later", "later"]
 
 
 async def test_more_than_is_read_at_once_becomes_several_seals(
