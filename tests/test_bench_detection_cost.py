@@ -8,6 +8,7 @@ from detectors import growing
 USERS = 1_000
 
 
+@pytest.mark.thorough
 def test_large_columns_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of their own are memory too: of a user, a key, its place and what it asked for."""
     monkeypatch.setattr(growing, "OWN_PAGES_BYTES", 1 << 10)

@@ -323,6 +323,7 @@ def test_an_export_finds_an_address_that_is_stored_as_it_is(
     assert {one["event_id"] for one in found if one["type"] == "event"} == {"jane", "of-jane"}
 
 
+@pytest.mark.thorough
 def test_a_hold_keeps_what_is_stored_by_the_address(
     database: Database, vault: Vault, rights: Privacy, tenant: TenantContext, plain: None
 ) -> None:
@@ -558,6 +559,7 @@ def test_what_is_held_after_it_was_counted_is_counted_when_it_goes(
     check(0)
 
 
+@pytest.mark.thorough
 def test_people_leave_the_vault_with_their_last_event(
     database: Database, vault: Vault, rights: Privacy, tenant: TenantContext
 ) -> None:

@@ -47,6 +47,7 @@ def retainer(owner: Member, database: Database, clocks: Clocks) -> Retainer:
     return Retainer(owner, database, ownership, lambda: None, None, lambda: clocks.now)
 
 
+@pytest.mark.thorough
 async def test_of_all_workers_the_owner_of_one_partition_runs_it(database: Database, clocks: Clocks) -> None:
     """Two at once would both count what neither has deleted yet; who takes over, runs it at its next turn."""
     here, there = Member(DECIDING), Member((DECIDING[0], 1))

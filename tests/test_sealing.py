@@ -413,6 +413,7 @@ print(trail.kinds(), trail.kinds(trail.other), trail.count(), len(trail.heads), 
 """
 
 
+@pytest.mark.thorough
 def test_a_process_that_is_killed_between_two_seals_leaves_no_gap_and_no_fork(tmp_path: Path) -> None:
     """Killed at any moment, five times; whoever comes next goes on from what is stored."""
     command = [sys.executable, "-c", _LOOP, str(tmp_path)]
