@@ -31,11 +31,17 @@ async def _then_leave(main: Coroutine[Any, Any, None]) -> None:
         problem = str(error)
         raise
     finally:
-        leaving = threading.Timer(LEAVE_S, _leave, (code, problem))
-        leaving.daemon = True
-        leaving.start()
+        leave_after(LEAVE_S, "left_behind", code, problem=problem)
 
 
-def _leave(code: int, problem: str | None) -> None:
-    log.warning("left_behind", after_s=LEAVE_S, exit_code=code, problem=problem)
-    os._exit(code)
+def leave_after(seconds: float, event: str, code: int, **why: Any) -> threading.Timer:
+    """End the process after a time, with a word in the log, unless the timer is cancelled by then."""
+
+    def leave() -> None:
+        log.error(event, after_s=seconds, exit_code=code, **why)
+        os._exit(code)
+
+    leaving = threading.Timer(seconds, leave)
+    leaving.daemon = True
+    leaving.start()
+    return leaving

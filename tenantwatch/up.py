@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
@@ -30,6 +29,7 @@ from streams.topics import ensure_anchor_topic, ensure_topics
 from streams.webhooks.delivery import WebhookDelivery
 from streams.worker import Worker
 from tenantwatch.database import open_database
+from tenantwatch.leaving import leave_after
 from tenantwatch.serving import HttpApi, api_listener
 from tenantwatch.settings import Settings
 from tenantwatch.vault import open_vault, privacy_of
@@ -244,9 +244,8 @@ class Pipeline:
         A part that hangs (Faust can, when Kafka has died under it) ends the process after `STOP_DEADLINE_S`:
         nothing is lost by that, because what was not acknowledged is handled by the next start.
         """
-        watchdog = threading.Timer(STOP_DEADLINE_S, _end_process)
-        watchdog.daemon = True
-        watchdog.start()
+        note = "unacknowledged events are handled again"
+        watchdog = leave_after(STOP_DEADLINE_S, "stop_timed_out", 1, note=note)
         try:
             await self._stack.aclose()
         finally:
@@ -265,11 +264,6 @@ def sealing_config(settings: Settings) -> SealingConfig:
         settings.anchor_topic,
         settings.webhook_allow,
     )
-
-
-def _end_process() -> None:
-    log.error("stop_timed_out", after_s=STOP_DEADLINE_S, note="unacknowledged events are handled again")
-    os._exit(1)
 
 
 async def run_until_signal(
