@@ -44,3 +44,22 @@ def test_an_error_is_told_although_something_is_left_behind() -> None:
     done = ended(STUBBORN, "raise RuntimeError('the disk is full')")
     assert done.returncode == 1
     assert "the disk is full" in done.stdout + done.stderr
+
+
+def test_a_part_that_hangs_does_not_hold_up_the_stop() -> None:
+    program = """\
+import asyncio
+from tenantwatch import up
+from tenantwatch.settings import Settings
+up.STOP_DEADLINE_S = 0.3
+
+async def main():
+    pipeline = up.Pipeline(Settings())
+    pipeline._stack.push_async_callback(asyncio.Event().wait)
+    await pipeline.stop()
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "stop_timed_out" in done.stdout + done.stderr
