@@ -7,16 +7,17 @@ from typing import Any, Final
 
 from faust.types import TP
 
-from streams.topics import TOPIC_OF
+from streams.topics import FAILURES_BY_IP, TOPIC_OF
 
 LOGINS: Final = TOPIC_OF["auth"]
 # So long they wait, or until there is so much.
 CALM_S: Final = 0.2
 MAX_RECORDS: Final = 1_000
 MAX_BYTES: Final = 1024 * 1024
-# Whoever guesses more slowly than that is not stopped in the fifth of a second either.
+# Whoever guesses more slowly than so often in so long is not stopped in the fifth of a second either.
+CROWD: Final = 3
 APART_S: Final = 2.0
-# Of so many tenants the last failure is known.
+# Of so many tenants the last failures are known.
 MAX_TENANTS: Final = 10_000
 
 
@@ -24,8 +25,8 @@ class Calm:
     """Knows when each tenant's logins last failed, by the message's key: nothing is parsed for it."""
 
     def __init__(self) -> None:
-        # By the key's hash: a key may be as large as a message.
-        self._failed_s: dict[int, float] = {}
+        # When the latest ones were, by the key's hash: a key may be as large as a message.
+        self._failed_s: dict[int, list[float]] = {}
 
     def can_wait(self, found: Mapping[TP, list[Any]]) -> bool:
         """Return whether what was fetched can wait for more.
@@ -35,23 +36,20 @@ class Calm:
         found
             By partition, records as Kafka's client has them; each is to be shown once.
         """
-        if not all(tp.topic == LOGINS for tp in found):
+        # What comes back by address was judged in its tenant; now it is compared with an hour's.
+        if not all(tp.topic in (LOGINS, FAILURES_BY_IP) for tp in found):
             return False
-        failures = [
-            (hash(record.key), count)
-            for some in found.values()
-            for record in some
-            if (count := _failures(record.value or b""))
-        ]
-        now_s = monotonic()
-        tenants = {tenant for tenant, _ in failures}
-        apart = sum(count for _, count in failures) == len(tenants) and not any(
-            now_s - self._failed_s.get(tenant, -inf) < APART_S for tenant in tenants
-        )
+        now_s, crowded = monotonic(), False
         if len(self._failed_s) > MAX_TENANTS:
             self._failed_s.clear()
-        self._failed_s.update(dict.fromkeys(tenants, now_s))
-        return apart
+        for tp, some in found.items():
+            for record in some if tp.topic == LOGINS else ():
+                if count := _failures(record.value or b""):
+                    failed_s = self._failed_s.setdefault(hash(record.key), [-inf] * CROWD)
+                    failed_s += [now_s] * min(count, CROWD)
+                    del failed_s[:-CROWD]
+                    crowded |= now_s - failed_s[0] < APART_S
+        return not crowded
 
 
 def _failures(value: bytes) -> int:

@@ -59,27 +59,38 @@ def test_what_is_no_login_cannot_wait(logins: Logins) -> None:
     assert not logins.can_wait(GOOD, topic="audit.access")
 
 
-def test_one_failure_can_wait_and_a_second_soon_after_it_cannot(logins: Logins) -> None:
-    """Nothing is guessed with one attempt; each tenant's failures are its own."""
+def test_two_failures_can_wait_and_a_third_soon_after_them_cannot(logins: Logins) -> None:
+    """Whoever guesses does so again and again; each tenant's failures are its own."""
     assert logins.can_wait(GOOD, BAD)
-    logins.now_s += APART_S - 0.1
+    logins.now_s += APART_S / 2
+    assert logins.can_wait(BAD)
+    logins.now_s += APART_S / 2 - 0.1
     assert logins.can_wait(BAD, tenant="b")
     assert not logins.can_wait(BAD, GOOD)
     assert not logins.can_wait(BAD)
     logins.now_s += APART_S + 0.1
-    assert logins.can_wait(BAD)
+    assert logins.can_wait(BAD, BAD)
 
 
-def test_two_failures_in_one_fetch_or_message_cannot_wait(logins: Logins) -> None:
+def test_three_failures_in_one_fetch_or_message_cannot_wait(logins: Logins) -> None:
     """They are as close as any."""
-    assert not logins.can_wait(BAD, BAD)
-    assert not logins.can_wait(b"[%b,%b]" % (BAD, BAD), tenant="b")
+    assert not logins.can_wait(BAD, BAD, BAD)
+    assert not logins.can_wait(b"[%b,%b,%b]" % (BAD, BAD, BAD), tenant="b")
+    assert not logins.can_wait(b"[" + b",".join([BAD] * 1_000) + b"]", tenant="c")
+
+
+def test_failures_that_come_back_by_address_can_wait(logins: Logins) -> None:
+    """Each has been judged in its tenant; these are compared with an hour's. Logins with them count."""
+    assert logins.can_wait(BAD, BAD, BAD, topic="audit.failures-by-ip")
+    assert logins.can_wait(BAD, BAD)
+    some = [SimpleNamespace(key=b"a", value=BAD)]
+    assert not logins.calm.can_wait({TP("audit.failures-by-ip", 0): some, TP(LOGINS, 0): some})
 
 
 @pytest.mark.parametrize("value", [b"[%b,%b]" % (GOOD, BAD), b"no event", b"", None])
 def test_what_may_hold_a_failure_counts_as_one(logins: Logins, value: bytes | None) -> None:
     """An array may hold anything; what is no event at all is told of at once too."""
-    assert logins.can_wait(value)
+    assert logins.can_wait(value, value)
     assert not logins.can_wait(value)
 
 
