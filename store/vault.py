@@ -241,9 +241,20 @@ class Vault:
         self._forgotten_ms, self._shreddings = found, sum(int(row["n"]) for row in rows)
 
     def shred(
-        self, tenant_id: str, pseudonyms: Sequence[str], certificate_id: str, now: datetime
+        self,
+        tenant_id: str,
+        pseudonyms: Sequence[str],
+        certificate_id: str,
+        now: datetime,
+        *,
+        wait: bool = True,
     ) -> dict[str, int]:
         """Delete people's rows and keys, and wait until no file holds them.
+
+        Parameters
+        ----------
+        wait
+            False: whoever calls waits, with `await_removal`, for the files of several such calls.
 
         Returns
         -------
@@ -270,7 +281,8 @@ class Vault:
             )
             self._end_inserts()
             gone = sum(self._delete(tenant_id, part) for part in in_parts(pseudonyms))
-        self._await_removal()
+        if wait:
+            self.await_removal()
         who = [Shredded(tenant_id, pseudonym) for pseudonym in pseudonyms]
         for listener in self.on_shredded:
             listener(who)
@@ -292,7 +304,14 @@ class Vault:
                 "KILL QUERY WHERE startsWith(query_id, {prefix:String}) SYNC", {"prefix": _INSERTS}
             )
 
-    def _await_removal(self) -> None:
+    def await_removal(self) -> None:
+        """Wait until no file holds what was deleted.
+
+        Raises
+        ------
+        VaultBusy
+            If the old files were not removed in time.
+        """
         deadline = time.monotonic() + PARTS_DEADLINE_S
         while self._database.query(
             "SELECT count() AS n FROM system.parts "
@@ -394,7 +413,7 @@ class Vault:
         people = sum(self._rewrap(key, before[key.tenant_id]) for key in made.values())
         if people:
             self._database.command("OPTIMIZE TABLE vault FINAL")
-            self._await_removal()
+            self.await_removal()
         unused = []
         for keys in before.values():
             # Replaced when the next was made; the last of these was only now.
