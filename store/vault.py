@@ -249,7 +249,7 @@ class Vault:
         *,
         wait: bool = True,
     ) -> dict[str, int]:
-        """Delete people's rows and keys, and wait until no file holds them.
+        """Delete people's rows and keys, by default until no file holds them.
 
         Parameters
         ----------
@@ -264,7 +264,8 @@ class Vault:
         Raises
         ------
         VaultBusy
-            If the old files were not removed in time: the rows are deleted, their bytes may still be there.
+            If rows were written while they were deleted, or the old files were not removed in time: then the
+            rows are deleted, and their bytes may still be there.
         """
         with self._writing:
             self._database.insert_rows(

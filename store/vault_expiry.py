@@ -41,7 +41,7 @@ def expire_people(database: Database, vault: Vault, now: datetime) -> int:
     StoreUnavailable
         If the store does not answer.
     VaultBusy
-        If old files were not removed in time.
+        If old files were not removed in time: people are gone, their bytes may still be there.
     """
     before, gone = now - GRACE, 0
     for row in database.query("SELECT DISTINCT tenant_id FROM vault"):
@@ -51,15 +51,17 @@ def expire_people(database: Database, vault: Vault, now: datetime) -> int:
             if people:
                 reason = "no event and no alert speaks of them"
                 entry_id = record(database, "expire", tenant.tenant_id, people, "retention", reason)
-                # As of then: events that Kafka had since make them known anew.
-                shredded = vault.shred(tenant.tenant_id, people, entry_id, before, wait=False)
+                # As of then: events that Kafka had since make them known anew. Where several workers share a
+                # store, each wait is also a pause in which the others' new people get in: what they insert
+                # begins again after each shredding that it did not know of.
+                shredded = vault.shred(tenant.tenant_id, people, entry_id, before, wait=database.shared)
                 gone += shredded["vault"]
             if len(people) < AT_ONCE:
                 break
     if gone:
+        log.info("people_expired", people=gone)
         # Once for all tenants: the engine takes a second or two, however many files there are.
         vault.await_removal()
-        log.info("people_expired", people=gone)
     return gone
 
 

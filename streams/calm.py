@@ -1,4 +1,5 @@
-"""Which records can wait for more: logins that go well, and a failure now and then (docs/decisions/0031)."""
+"""Which records can wait for more: logins that go well, a failure now and then, and
+failures that come back by address (docs/decisions/0031)."""
 
 from collections.abc import Mapping
 from math import inf
@@ -36,9 +37,6 @@ class Calm:
         found
             By partition, records as Kafka's client has them; each is to be shown once.
         """
-        # What comes back by address was judged in its tenant; now it is compared with an hour's.
-        if not all(tp.topic in (LOGINS, FAILURES_BY_IP) for tp in found):
-            return False
         now_s, crowded = monotonic(), False
         if len(self._failed_s) > MAX_TENANTS:
             self._failed_s.clear()
@@ -49,7 +47,8 @@ class Calm:
                     failed_s += [now_s] * min(count, CROWD)
                     del failed_s[:-CROWD]
                     crowded |= now_s - failed_s[0] < APART_S
-        return not crowded
+        # What comes back by address was judged in its tenant; now it is compared with an hour's.
+        return not crowded and all(tp.topic in (LOGINS, FAILURES_BY_IP) for tp in found)
 
 
 def _failures(value: bytes) -> int:

@@ -79,6 +79,13 @@ def test_three_failures_in_one_fetch_or_message_cannot_wait(logins: Logins) -> N
     assert not logins.can_wait(b"[" + b",".join([BAD] * 1_000) + b"]", tenant="c")
 
 
+def test_failures_that_come_with_something_else_count(logins: Logins) -> None:
+    """The fetch ends the wait by itself; the third failure after it does, too."""
+    some = [SimpleNamespace(key=b"a", value=BAD)] * 2
+    assert not logins.calm.can_wait({TP(LOGINS, 0): some, TP("audit.access", 0): []})
+    assert not logins.can_wait(BAD)
+
+
 def test_failures_that_come_back_by_address_can_wait(logins: Logins) -> None:
     """Each has been judged in its tenant; these are compared with an hour's. Logins with them count."""
     assert logins.can_wait(BAD, BAD, BAD, topic="audit.failures-by-ip")
@@ -89,7 +96,7 @@ def test_failures_that_come_back_by_address_can_wait(logins: Logins) -> None:
 
 @pytest.mark.parametrize("value", [b"[%b,%b]" % (GOOD, BAD), b"no event", b"", None])
 def test_what_may_hold_a_failure_counts_as_one(logins: Logins, value: bytes | None) -> None:
-    """An array may hold anything; what is no event at all is told of at once too."""
+    """An array may hold anything, and so may what is no event at all."""
     assert logins.can_wait(value, value)
     assert not logins.can_wait(value)
 
