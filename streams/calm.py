@@ -1,5 +1,4 @@
-"""Which records can wait for more: logins that go well, a failure now and then, and
-failures that come back by address (docs/decisions/0031)."""
+"""Which records can wait for more: most logins, and failures by address (docs/decisions/0031)."""
 
 from collections.abc import Mapping
 from math import inf
